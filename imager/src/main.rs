@@ -1,0 +1,2 @@
+//! The `imager` command.
+fn main() {}
