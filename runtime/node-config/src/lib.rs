@@ -1,1 +1,24 @@
-//! kiln-node-config.
+//! `node.toml`: what one card says about its node.
+//!
+//! The only crate that `imager` and the runtime share. Text comes in, a checked [`NodeConfig`] or a [`ConfigError`] with
+//! file, line and column goes out; nothing here reads files, the network or the clock.
+//!
+//! The keys are rows of one table ([`schema`]): the parser refuses what isn't in it, the editor ([`edit`]) takes a value's
+//! type from it, and the message for a wrong key names the nearest row.
+
+mod decode;
+pub mod edit;
+mod error;
+mod net;
+pub mod schema;
+pub mod token;
+mod types;
+mod validate;
+
+pub use error::{ConfigError, Problem};
+pub use net::{Cidr, DEFAULT_PORT, InterfaceMatch, ServerUrl};
+pub use token::Token;
+pub use types::{
+    Cluster, Console, Interface, Method, Network, Node, NodeConfig, Role, Server, ServerAddress,
+    Time, default_name,
+};
