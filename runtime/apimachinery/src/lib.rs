@@ -1,1 +1,20 @@
-//! kiln-apimachinery.
+//! What every part of the cluster says about API objects, without I/O: kinds and resources, `Status`, selectors, times,
+//! names, object metadata, strict decoding and patches. Objects are `serde_json::Value`s, since one engine serves built-in
+//! and custom kinds alike. In flows text or a parsed object, out flows a judged or changed one; nothing here knows a store,
+//! a socket or a clock.
+
+pub mod decode;
+pub mod field;
+pub mod gvk;
+pub mod meta;
+pub mod names;
+pub mod patch;
+pub mod random;
+pub mod selector;
+pub mod status;
+pub mod time;
+
+pub use field::{FieldError, FieldErrorKind};
+pub use gvk::{GroupResource, Gvk, Gvr};
+pub use selector::{FieldSelector, LabelSelector};
+pub use status::{Cause, Details, Reason, Status};
