@@ -1,0 +1,111 @@
+//! The state in RAM: what every key holds now, the recent history, and who watches.
+//!
+//! A write goes through here in two steps. [`Staging`] decides what each of a batch's operations would do, giving each
+//! its revision, and changes nothing. Once the events are as durable as they must be, [`Engine::apply`] makes them
+//! visible to reads and watches, all at once. Only one thread at a time may be between the two steps.
+
+mod registry;
+mod staging;
+mod state;
+mod watch;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+pub(crate) use staging::{Operation, Staging};
+pub(crate) use state::State;
+pub use watch::Watch;
+
+use crate::types::{Event, ListOptions, Page, Record, Revision, StorageError};
+
+/// How much history is kept for watches that resume and for lists at a revision. Whatever exceeds one of the upper
+/// bounds is forgotten at the next write.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Events older than this are forgotten, if there are more than [`Retention::keep`].
+    pub age: Duration,
+    /// This many events are kept whatever their age: a quiet cluster's watches resume after a long absence.
+    pub keep: usize,
+    /// The most events kept.
+    pub count: usize,
+    /// The most bytes of replaced and deleted values kept.
+    pub bytes: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { age: Duration::from_secs(300), keep: 1_000, count: 10_000, bytes: 16 << 20 }
+    }
+}
+
+/// The state, shared by the store's handle, its writer and its watches.
+pub(crate) struct Engine {
+    state: RwLock<State>,
+    /// A copy of the state's revision, set after the events up to it are with their watches.
+    revision: AtomicI64,
+    retention: Retention,
+    volatile_prefixes: Vec<String>,
+}
+
+impl Engine {
+    pub(crate) fn new(state: State, retention: Retention, volatile_prefixes: Vec<String>) -> Arc<Self> {
+        let revision = AtomicI64::new(state.revision);
+        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile_prefixes })
+    }
+
+    /// No code panics while it holds the lock, so a poisoned lock still guards a whole state.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Whether the key lives in RAM only.
+    pub(crate) fn is_volatile(&self, key: &str) -> bool {
+        self.volatile_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+    }
+
+    /// Whether a key with this prefix may live in RAM only.
+    fn may_be_volatile(&self, prefix: &str) -> bool {
+        self.volatile_prefixes.iter().any(|v| v.starts_with(prefix) || prefix.starts_with(v.as_str()))
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Record> {
+        self.read().records.get(key).cloned()
+    }
+
+    pub(crate) fn list(&self, prefix: &str, options: &ListOptions) -> Result<Page, StorageError> {
+        let state = self.read();
+        if let Some(at) = options.at {
+            state.check_readable(at, self.may_be_volatile(prefix))?;
+        }
+        Ok(state.list(prefix, options))
+    }
+
+    /// Makes the events visible and gives back those that fell out of the history.
+    pub(crate) fn apply(&self, events: Vec<Arc<Event>>, now: Instant) -> Vec<Arc<Event>> {
+        let mut state = self.write();
+        for event in events {
+            state.apply(event, now);
+        }
+        self.revision.store(state.revision, Ordering::Release);
+        state.trim(&self.retention, now)
+    }
+
+    /// Forgets the history before a revision and gives back what was forgotten.
+    pub(crate) fn compact(&self, before: Revision) -> Result<Vec<Arc<Event>>, StorageError> {
+        self.write().compact(before)
+    }
+
+    /// Ends every watch and refuses new ones.
+    pub(crate) fn close(&self) {
+        self.write().close();
+    }
+}

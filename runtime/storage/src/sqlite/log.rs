@@ -1,0 +1,314 @@
+//! The database file: its layout, loading it, and appending to it.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, params};
+
+use super::traffic::{self, Traffic};
+use crate::engine::State;
+use crate::types::{Event, EventKind, Record, Revision, StorageError};
+
+/// "KILN" in the file's header, so that no other program's database is taken for a store.
+const APPLICATION_ID: i32 = 0x4b49_4c4e;
+/// The version of the layout below.
+const FORMAT: i32 = 1;
+
+/// `value` is NULL in the row of a deletion. `mark` holds two revisions: `compacted`, before which the log has no
+/// history, and `reserved`, up to which volatile writes may have used revisions that the log does not show.
+const LAYOUT: &str = "
+    CREATE TABLE log (
+        revision INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        value BLOB,
+        create_revision INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE mark (name TEXT PRIMARY KEY, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO mark VALUES ('compacted', 1), ('reserved', 1);";
+
+/// What one commit changes.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Writes to append.
+    pub(super) events: Vec<Arc<Event>>,
+    /// Rows to remove, with the new `compacted` mark.
+    pub(super) forget: Option<(Vec<Revision>, Revision)>,
+    /// The new `reserved` mark.
+    pub(super) reserve: Option<Revision>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.forget.is_none() && self.reserve.is_none()
+    }
+}
+
+/// What a database held when it was opened.
+pub(super) struct Loaded {
+    pub(super) state: State,
+    pub(super) reserved: Revision,
+    /// Rows of keys that have become volatile since they were written.
+    pub(super) stray: Vec<Revision>,
+}
+
+/// An open database. Only one process can have it open.
+pub(super) struct Log {
+    connection: Connection,
+    path: PathBuf,
+    traffic: Traffic,
+}
+
+impl Log {
+    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+        let failed = |error| failure(path, &error);
+        // SQLite would create it readable for all; its log file takes the mode of this one.
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| StorageError::Sqlite(format!("{}: {error}", path.display())))?;
+        let connection = Connection::open(path).map_err(failed)?;
+        // The exclusive lock comes before WAL mode: the WAL's index then lives on the heap, not in a shared file.
+        connection
+            .execute_batch(
+                "PRAGMA locking_mode = EXCLUSIVE;
+                 PRAGMA page_size = 4096;
+                 PRAGMA journal_mode = WAL;
+                 PRAGMA synchronous = FULL;
+                 PRAGMA wal_autocheckpoint = 0;
+                 PRAGMA journal_size_limit = 8388608;
+                 PRAGMA cache_size = -1024;
+                 PRAGMA mmap_size = 0;
+                 PRAGMA temp_store = MEMORY;",
+            )
+            .map_err(failed)?;
+        traffic::observe(&connection);
+        let log = Self { connection, path: path.to_owned(), traffic: Traffic::new(path) };
+        log.prepare()?;
+        Ok(log)
+    }
+
+    /// Lays out a new file, or checks that an old one is ours.
+    fn prepare(&self) -> Result<(), StorageError> {
+        let number = |pragma: &str| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+        let (id, format) = self.check(number("application_id").and_then(|id| Ok((id, number("user_version")?))))?;
+        let tables: i64 = self.check(self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)))?;
+        let name = self.path.display();
+        match (id, format) {
+            (APPLICATION_ID, FORMAT) => Ok(()),
+            (0, 0) if tables == 0 => self.check(self.connection.execute_batch(&format!(
+                "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; {LAYOUT} COMMIT;"
+            ))),
+            (APPLICATION_ID, newer) => {
+                Err(StorageError::Sqlite(format!("{name} has format {newer}; this program knows {FORMAT}")))
+            }
+            _ => Err(StorageError::Corrupt(format!("{name} is a database of another program"))),
+        }
+    }
+
+    /// Reads the whole log.
+    pub(super) fn load(&self, is_volatile: impl Fn(&str) -> bool) -> Result<Loaded, StorageError> {
+        let compacted = self.mark("compacted")?;
+        let reserved = self.mark("reserved")?;
+        let mut statement = self.check(self.connection.prepare(
+            "SELECT revision, key, value, create_revision, checksum FROM log ORDER BY revision",
+        ))?;
+        let mut rows = self.check(statement.query([]))?;
+        let mut old = BTreeMap::new();
+        let mut state: Option<State> = None;
+        let mut stray = Vec::new();
+        let now = Instant::now();
+        while let Some(row) = self.check(rows.next())? {
+            let row = self.check(Row::read(row))?;
+            if checksum(&row.key, row.create_revision, row.value.as_deref()) != row.checksum {
+                return Err(StorageError::Corrupt(format!(
+                    "{}: the row of revision {} does not match its checksum",
+                    self.path.display(),
+                    row.revision
+                )));
+            }
+            if is_volatile(&row.key) {
+                stray.push(row.revision);
+            } else if row.revision <= compacted {
+                old.insert(row.key.clone(), row.into_record());
+            } else {
+                let state = state.get_or_insert_with(|| State::new(std::mem::take(&mut old), compacted));
+                let event = self.replay(row, state)?;
+                state.apply(Arc::new(event), now);
+            }
+        }
+        let mut state = state.unwrap_or_else(|| State::new(old, compacted));
+        state.resume_at(reserved);
+        Ok(Loaded { state, reserved, stray })
+    }
+
+    /// The event that a row of the history stands for.
+    fn replay(&self, row: Row, state: &State) -> Result<Event, StorageError> {
+        let revision = row.revision;
+        let previous = state.records.get(&row.key).cloned();
+        if row.value.is_some() {
+            let mut record = row.into_record();
+            if let Some(previous) = &previous {
+                record.key = previous.key.clone();
+            }
+            return Ok(Event { kind: EventKind::Put { previous }, record, revision });
+        }
+        let record = previous.ok_or_else(|| {
+            StorageError::Corrupt(format!(
+                "{}: revision {revision} deletes {}, which is not there",
+                self.path.display(),
+                row.key
+            ))
+        })?;
+        Ok(Event { kind: EventKind::Delete, record, revision })
+    }
+
+    fn mark(&self, name: &str) -> Result<Revision, StorageError> {
+        self.check(self.connection.query_row("SELECT revision FROM mark WHERE name = ?1", [name], |row| row.get(0)))
+    }
+
+    /// Makes a batch durable, all of it or nothing.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        let committed = self.try_commit(batch);
+        self.traffic.committed();
+        committed.map_err(|error| failure(&self.path, &error))
+    }
+
+    fn try_commit(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut insert = transaction.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for event in &batch.events {
+                let Record { key, value, create_revision, .. } = &event.record;
+                let value = match event.kind {
+                    EventKind::Put { .. } => Some(&**value),
+                    EventKind::Delete => None,
+                };
+                let sum = checksum(key, *create_revision, value);
+                insert.execute(params![event.revision, &**key, value, create_revision, sum])?;
+            }
+            let mut mark = transaction.prepare_cached("UPDATE mark SET revision = ?2 WHERE name = ?1")?;
+            if let Some((rows, compacted)) = &batch.forget {
+                let mut delete = transaction.prepare_cached("DELETE FROM log WHERE revision = ?1")?;
+                for row in rows {
+                    delete.execute([row])?;
+                }
+                mark.execute(params!["compacted", compacted])?;
+            }
+            if let Some(reserved) = batch.reserve {
+                mark.execute(params!["reserved", reserved])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Moves the WAL's pages into the database file, if it has grown enough. Counts what that wrote.
+    pub(super) fn checkpoint_if_due(&mut self) -> Result<(), StorageError> {
+        if !self.traffic.checkpoint_is_due() {
+            return Ok(());
+        }
+        self.traffic.before_checkpoint();
+        let (log, moved) = self.check(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        }))?;
+        self.traffic.checkpointed(log == moved);
+        Ok(())
+    }
+
+    /// Bytes written to the file and its WAL since it was opened.
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.traffic.bytes()
+    }
+
+    /// Sets both marks and appends the records of another store, in one commit.
+    pub(super) fn fill(&mut self, records: &[Record], revision: Revision) -> Result<(), StorageError> {
+        let as_event = |record: &Record| {
+            let kind = EventKind::Put { previous: None };
+            Arc::new(Event { kind, record: record.clone(), revision: record.mod_revision })
+        };
+        let events = records.iter().map(as_event).collect();
+        self.commit(&Batch { events, forget: Some((Vec::new(), revision)), reserve: Some(revision) })
+    }
+
+    /// Leaves WAL mode, so that the file holds everything, and closes it.
+    pub(super) fn close_whole(self) -> Result<(), StorageError> {
+        let mode = self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0));
+        self.check(mode)?;
+        let path = self.path;
+        self.connection.close().map_err(|(_, error)| failure(&path, &error))
+    }
+
+    fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StorageError> {
+        result.map_err(|error| failure(&self.path, &error))
+    }
+
+    /// Lets the file grow to this many pages and no further, as a full disk would.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        self.connection.pragma_update(None, "max_page_count", pages).expect("a page limit can be set");
+    }
+}
+
+/// One row of the log.
+struct Row {
+    revision: Revision,
+    key: Arc<str>,
+    value: Option<Vec<u8>>,
+    create_revision: Revision,
+    checksum: u32,
+}
+
+impl Row {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            revision: row.get(0)?,
+            key: row.get(1)?,
+            value: row.get(2)?,
+            create_revision: row.get(3)?,
+            checksum: row.get(4)?,
+        })
+    }
+
+    fn into_record(self) -> Record {
+        Record {
+            key: self.key,
+            value: Bytes::from(self.value.unwrap_or_default()),
+            create_revision: self.create_revision,
+            mod_revision: self.revision,
+        }
+    }
+}
+
+fn checksum(key: &str, create_revision: Revision, value: Option<&[u8]>) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(key.as_bytes());
+    sum.update(&[0, u8::from(value.is_some())]);
+    sum.update(&create_revision.to_le_bytes());
+    sum.update(value.unwrap_or_default());
+    sum.finalize()
+}
+
+/// What an error of SQLite means to the store's caller.
+fn failure(path: &Path, error: &rusqlite::Error) -> StorageError {
+    let name = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => StorageError::Full(format!("{name}: {error}")),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => {
+            StorageError::Corrupt(format!("{name}: {error}"))
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            StorageError::Sqlite(format!("{name} is in use by another process"))
+        }
+        Some(_) => StorageError::Sqlite(format!("{name}: {error}")),
+        // A value of the wrong type or a missing row: the file's content, not the disk, is wrong.
+        None => StorageError::Corrupt(format!("{name}: {error}")),
+    }
+}
