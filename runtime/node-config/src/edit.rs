@@ -155,7 +155,7 @@ fn document(text: &str) -> Result<DocumentMut, EditError> {
             file: "node.toml".to_owned(),
             line,
             column,
-            problem,
+            problem: Box::new(problem),
         })
     })
 }

@@ -13,7 +13,7 @@ pub struct ConfigError {
     /// Column of the key or value in characters, from 1.
     pub column: usize,
     /// What is wrong there.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 /// The kinds of fault. None of them carries a token's secret.

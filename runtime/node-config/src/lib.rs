@@ -6,11 +6,13 @@
 //! The keys are rows of one table ([`schema`]): the parser refuses what isn't in it, the editor ([`edit`]) takes a value's
 //! type from it, and the message for a wrong key names the nearest row.
 
+mod build;
 mod decode;
 pub mod edit;
 mod error;
 mod net;
 pub mod schema;
+mod section;
 pub mod token;
 mod types;
 mod validate;
