@@ -63,3 +63,56 @@ fn outdated_rows(event: &Event, rows: &mut Vec<Revision>) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NewValue;
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_lasting_writes_while_reads_and_heartbeats_go_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::open(&folder.path().join("state.db")).expect("a new store");
+        log.limit_pages(16);
+        let options = Options { volatile_prefixes: vec!["/leases/".to_owned()], ..Options::default() };
+        let store = open_log(log, options).expect("a new store");
+        store.create("/leases/a".to_owned(), NewValue::plain("1")).await.expect("there is room");
+        let mut written = 0;
+        let refusal = loop {
+            match store.create(format!("/r/{written}"), NewValue::plain(vec![b'x'; 3_000])).await {
+                Ok(_) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refusal, StorageError::Full(_)), "{refusal}");
+        assert!(written > 0);
+        let revision = store.current_revision();
+        let lasting = store.create("/r/big".to_owned(), NewValue::plain(vec![b'x'; 9_000]));
+        let volatile = store.create("/leases/b".to_owned(), NewValue::plain("1"));
+        let (lasting, volatile) = tokio::join!(lasting, volatile);
+        assert!(matches!(lasting, Err(StorageError::Full(_))));
+        assert_eq!(volatile.expect("a heartbeat needs no disk").mod_revision, revision + 1);
+        assert!(store.get("/r/0").await.expect("reads go on").is_some());
+        store.delete("/r/0".to_owned(), None).await.expect("a delete needs no new page");
+    }
+
+    #[tokio::test]
+    async fn the_file_stops_growing_when_one_key_is_written_over_and_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let retention = Retention { count: 10, keep: 0, ..Retention::default() };
+        let options = Options { retention, ..Options::default() };
+        let store = open(&path, options.clone()).expect("a new store");
+        let mut at = store.create("/r/a".to_owned(), NewValue::plain("0")).await.expect("a key").mod_revision;
+        for _ in 0..1_500 {
+            let value = NewValue::plain(vec![b'x'; 1_000]);
+            at = store.update("/r/a".to_owned(), value, at).await.expect("the last revision").mod_revision;
+        }
+        assert!(store.counters().bytes_written > 1_500_000);
+        drop(store);
+        let size = std::fs::metadata(&path).expect("the file").len();
+        assert!(size < 1_200_000, "{size} bytes for one record");
+        let store = open(&path, options).expect("the store again");
+        assert_eq!(store.get("/r/a").await.expect("the key").map(|record| record.mod_revision), Some(at));
+    }
+}
