@@ -36,6 +36,12 @@ pub struct Machine {
     pub disk: Disk,
     /// How network cards are attached.
     pub nic: Nic,
+    /// Further `-device` arguments: `virtio-rng-pci`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// The machine has a power button that a guest hears (ACPI, or gpio-keys), so that Ctrl-C can ask it to shut down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub power_button: bool,
     /// How the machine starts.
     pub boot: Boot,
     /// `direct` only: the device tree's file name in the slot; absent when the machine makes its own.
