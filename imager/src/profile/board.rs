@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The `[qemu]` section: how `imager run` boots the board.
-pub type QemuMachine = toml::Table;
+pub type QemuMachine = crate::qemu::machine::Machine;
 
 /// A board file.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -14,6 +14,6 @@ pub use arch::Arch;
 pub use board::{
     Board, BoardSummary, Boot, BootKind, Compression, Copy, Kernel, PartitionPlan, QemuMachine, Sources, Table, boards,
 };
-pub use overlay::{Overlay, OverlayKernel, OverlayModules};
+pub use overlay::{Concatenate, Overlay, OverlayKernel};
 pub use resolve::{ConfigFile, Profile, Request};
 pub use source::ProfileError;

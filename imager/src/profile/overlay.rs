@@ -30,9 +30,15 @@ pub struct Overlay {
     /// Packages never taken, though something depends on them.
     #[serde(default)]
     pub exclude_packages: Vec<String>,
-    /// Paths left out of the root: a path, or a pattern in which `*` is any run of characters without `/` and `**` any.
+    /// Paths left out of the root, as patterns of [`crate::packages::PathFilter`].
     #[serde(default)]
     pub exclude_paths: Vec<String>,
+    /// Paths kept although a pattern of any overlay leaves them out.
+    #[serde(default)]
+    pub keep_paths: Vec<String>,
+    /// Files to join into one, as a package's maintainer script would have done.
+    #[serde(default)]
+    pub concatenate: Vec<Concatenate>,
     /// The package whose version is reported as the node's container runtime.
     #[serde(default)]
     pub container_runtime: Option<String>,
@@ -44,6 +50,16 @@ pub struct Overlay {
     pub directory: PathBuf,
 }
 
+/// Files joined into one, in the order of their names; the parts leave the root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Concatenate {
+    /// Pattern of the parts' absolute paths.
+    pub from: String,
+    /// The joined file's absolute path.
+    pub to: String,
+}
+
 /// What an overlay needs of the kernel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -53,14 +69,11 @@ pub struct OverlayKernel {
     pub required: Vec<String>,
     /// Modules, as in a board's `kernel.initramfs-modules`.
     #[serde(default)]
-    pub initramfs_modules: OverlayModules,
+    pub initramfs_modules: Vec<String>,
     /// Modules, as in a board's `kernel.modules`.
     #[serde(default)]
-    pub modules: OverlayModules,
+    pub modules: Vec<String>,
 }
-
-/// A list of module names, in the format of a board's.
-pub type OverlayModules = Vec<String>;
 
 impl Overlay {
     /// Reads `dir/<name>/overlay.toml`.

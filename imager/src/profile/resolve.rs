@@ -72,6 +72,8 @@ pub struct Profile {
     pub exclude_packages: Vec<String>,
     /// Patterns of paths left out of the root; sorted.
     pub exclude_paths: Vec<String>,
+    /// Patterns of paths kept although a pattern leaves them out; sorted.
+    pub keep_paths: Vec<String>,
     /// The kernel, with what the overlays need added.
     pub kernel: Kernel,
     /// How the board is started.
@@ -103,17 +105,23 @@ impl Profile {
     /// Merges a board and its overlays, already read.
     pub fn assemble(board: Board, overlays: Vec<Overlay>, mut config: Vec<ConfigFile>) -> Profile {
         let mut kernel = board.kernel;
+        let (board_initramfs, board_modules) =
+            (std::mem::take(&mut kernel.initramfs_modules), std::mem::take(&mut kernel.modules));
         let mut packages = board.packages.root;
         let mut exclude_packages = board.packages.exclude;
-        let mut exclude_paths = Vec::new();
+        let (mut exclude_paths, mut keep_paths) = (Vec::new(), Vec::new());
         for overlay in &overlays {
             packages.extend(overlay.packages.iter().cloned());
             exclude_packages.extend(overlay.exclude_packages.iter().cloned());
             exclude_paths.extend(overlay.exclude_paths.iter().cloned());
+            keep_paths.extend(overlay.keep_paths.iter().cloned());
             kernel.required.extend(overlay.kernel.required.iter().cloned());
             kernel.initramfs_modules.extend(overlay.kernel.initramfs_modules.iter().cloned());
             kernel.modules.extend(overlay.kernel.modules.iter().cloned());
         }
+        // Overlays first: a checksum or file system that the base names must be there before a driver wants it.
+        kernel.initramfs_modules.extend(board_initramfs);
+        kernel.modules.extend(board_modules);
         kernel.required = sorted(kernel.required);
         config.sort_by(|a, b| a.path.cmp(&b.path));
         Profile {
@@ -127,6 +135,7 @@ impl Profile {
             boot_packages: sorted(board.packages.boot),
             exclude_packages: sorted(exclude_packages),
             exclude_paths: sorted(exclude_paths),
+            keep_paths: sorted(keep_paths),
             kernel,
             boot: board.boot,
             partitions: board.partitions,
