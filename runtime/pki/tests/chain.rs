@@ -186,7 +186,7 @@ fn a_request_that_breaks_its_signers_rules_is_refused_with_the_rule() {
     type Case<'a> = (
         Signer,
         &'a str,
-        &'a [&'a str],
+        Option<&'a str>,
         &'a [String],
         &'a [&'a str],
         &'a str,
