@@ -75,7 +75,7 @@ fn a_server_certificate_holds_for_its_names_its_time_and_its_ca() {
 }
 
 #[test]
-fn a_client_certificate_carries_user_and_groups() {
+fn a_client_certificate_carries_user_and_group() {
     let ca = Authority::create(now()).unwrap();
     let issued = ca
         .issue_client("admin", Some("system:masters"), now())
@@ -83,8 +83,8 @@ fn a_client_certificate_carries_user_and_groups() {
     client_ok(&ca, &issued.certificate_pem, now()).unwrap();
     let read = Certificate::from_pem(&issued.certificate_pem).unwrap();
     assert_eq!(
-        (read.common_name.as_str(), read.organizations.len()),
-        ("admin", 2)
+        (read.common_name.as_str(), read.organizations.clone()),
+        ("admin", vec!["system:masters".to_owned()])
     );
     assert!(read.is_signed_by(ca.certificate()) && key_matches(&read, &issued.key_pem).unwrap());
     assert!(!read.is_signed_by(Authority::create(now()).unwrap().certificate()));
