@@ -6,7 +6,7 @@ use std::{
     io,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::Duration,
@@ -82,15 +82,11 @@ pub fn run(machine: &Machine, options: &Options, progress: &Progress) -> Result<
         .name("qemu".to_owned())
         .spawn(move || {
             // A receiver that is gone has ended the run already.
-            let _ = sender.send(Event::Exited(wait(&mut child)));
+            let _ = sender.send(Event::Exited(child.wait()));
         })
         .map_err(RunError::io("start", "a thread"))?;
     let status = Watch { events, monitor, pid, power_button: machine.power_button, progress }.until_exit()?;
     Ok(code(status))
-}
-
-fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    child.wait()
 }
 
 fn code(status: ExitStatus) -> u8 {
