@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Three cards of three architectures, flashed before any boots, become one cluster without a hand on them.
+
+The server is a UEFI PC; `pi` (a Raspberry Pi 4) is given the server's address, `arm` (ARMv7) finds it by mDNS on a LAN.
+Then the Pi's card is written anew, and then put into another board.
+"""
+import json
+import re
+import shutil
+import sys
+
+from harness import Kubectl, Machine, free_port, imager, main, run, say, scratch
+
+FOLDER = scratch("cluster")
+PORT = free_port()
+LAN = f"kiln-ci-{PORT}"
+KUBE = Kubectl(FOLDER / "cluster" / "admin.kubeconfig", f"https://127.0.0.1:{PORT}")
+VMS = {}
+
+NODES = {
+    "hub": {
+        "board": "x86_64",
+        "role": "server",
+        "settings": f"""
+version = 1
+[node]
+name = "hub"
+role = "server"
+[server]
+tls-sans = ["10.0.2.2"]
+[[network.interface]]
+match = "eth0"
+method = "dhcp"
+[[network.interface]]
+match = "eth1"
+method = "static"
+address = "192.168.77.1/24"
+[time]
+servers = []
+""",
+    },
+    "pi": {
+        "board": "rpi4",
+        "role": "agent",
+        "settings": f"""
+version = 1
+[node]
+name = "pi"
+role = "agent"
+[cluster]
+server = "https://10.0.2.2:{PORT}"
+[time]
+servers = []
+""",
+    },
+    "arm": {
+        "board": "virt-armv7",
+        "role": "agent",
+        "settings": """
+version = 1
+[node]
+name = "arm"
+role = "agent"
+[cluster]
+server = "discover"
+[[network.interface]]
+match = "eth0"
+method = "dhcp"
+[[network.interface]]
+match = "eth1"
+method = "static"
+address = "192.168.77.3/24"
+[time]
+servers = []
+""",
+    },
+}
+
+
+def image(node):
+    """Where the scenario keeps a node's image."""
+    return FOLDER / node / f"kiln-{NODES[node]['board']}.img"
+
+
+def build(node):
+    """Builds the image of one node, with its settings on the card."""
+    settings = FOLDER / f"{node}.toml"
+    settings.write_text(NODES[node]["settings"].lstrip())
+    imager("build", "--board", NODES[node]["board"], "--config", settings, "--cluster", FOLDER / "cluster",
+           "--role", NODES[node]["role"], "--name", node, "--out", FOLDER / node, "--locked")
+
+
+def boot(node, *arguments, card=None):
+    """Starts a node's machine."""
+    VMS[node] = Machine(node, card or image(node), FOLDER, *arguments)
+    return VMS[node]
+
+
+def figures(node, vm):
+    """Prints what the issue asks for per image: size, kernel start to join, used RAM."""
+    joined = vm.expect(r"kiln: joined as (\S+) at ([0-9.]+) s", 240)
+    memory = vm.expect(r"kiln: memory used (\d+) MiB of (\d+) MiB", 60)
+    raw = sum(int(x) for x in re.findall(r"<MappedBlocksCount>\s*(\d+)", image(node).with_suffix(".bmap").read_text())) * 4096
+    packed = image(node).with_suffix(".img.zst").stat().st_size
+    assert joined.group(1) == node, f"joined as {joined.group(1)}"
+    say(f"     {node}: board {NODES[node]['board']}, image {raw / 2**20:.1f} MiB mapped, {packed / 2**20:.1f} MiB zst, "
+        f"kernel start to join {joined.group(2)} s, used RAM {memory.group(1)} of {memory.group(2)} MiB")
+
+
+def cards_are_flashed_before_any_board_boots():
+    imager("cluster", "init", FOLDER / "cluster")
+    for node in NODES:
+        build(node)
+        shutil.copy(image(node), FOLDER / f"{node}.pristine.img")
+
+
+def three_boards_of_three_architectures_join_untouched():
+    hub = boot("hub", "--forward", f"{PORT}:6443", "--lan", LAN, "--memory", "1G")
+    figures("hub", hub)
+    pi = boot("pi", "--serial", "10000000aaaa0001")
+    arm = boot("arm", "--lan", LAN, "--memory", "512M")
+    figures("pi", pi)
+    figures("arm", arm)
+    for node in NODES:
+        KUBE.ready(node, 120)
+    nodes = json.loads(KUBE("get", "nodes", "-o", "json").stdout)["items"]
+    found = {n["metadata"]["name"]: n["status"]["nodeInfo"]["architecture"] for n in nodes}
+    assert found == {"hub": "amd64", "pi": "arm64", "arm": "arm"}, found
+    say(KUBE("get", "nodes", "-o", "wide").stdout)
+
+
+def a_card_holds_no_secret_that_it_needs_no_longer():
+    VMS["hub"].expect(r"", 1)
+    listing = imager("config", "show", image("pi")).stdout
+    assert "K10" not in listing or "…" in listing or "***" in listing, listing
+
+
+def a_silent_node_is_not_ready_within_forty_seconds():
+    VMS.pop("pi").stop()
+    KUBE("wait", "--for=condition=Ready=Unknown", "node/pi", "--timeout=70s")
+
+
+def a_reflashed_board_rejoins_under_its_name():
+    before = json.loads(KUBE("get", "node", "pi", "-o", "json").stdout)
+    run("cp", FOLDER / "pi.pristine.img", image("pi"))
+    pi = boot("pi", "--serial", "10000000aaaa0001")
+    pi.expect(r"kiln: joined as pi at", 240)
+    KUBE.ready("pi", 120)
+    after = json.loads(KUBE("get", "node", "pi", "-o", "json").stdout)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "the Node was replaced"
+    assert after["status"]["nodeInfo"]["bootID"] != before["status"]["nodeInfo"]["bootID"]
+    VMS.pop("pi").stop()
+
+
+def another_board_does_not_get_the_name():
+    run("cp", FOLDER / "pi.pristine.img", image("pi"))
+    pi = boot("pi", "--serial", "10000000bbbb0002")
+    why = pi.expect(r"kiln: join failed: (.*)", 240).group(1)
+    assert "another board" in why, why
+    VMS.pop("pi").stop()
+    told = imager("config", "show", "--status", image("pi")).stdout
+    assert "another board" in told, told
+
+
+def the_power_button_shuts_a_node_down_in_order():
+    hub = VMS.pop("hub")
+    hub.process.terminate()
+    hub.expect(r"kiln: .*power", 60)
+    hub.wait(60)
+    hub.stop()
+
+
+def the_machines_are_gone():
+    for vm in VMS.values():
+        vm.stop()
+    state = FOLDER / "hub.state"
+    hub = image("hub")
+    table = json.loads(run("sfdisk", "--json", hub).stdout)["partitiontable"]
+    part = table["partitions"][3]
+    run("dd", f"if={hub}", f"of={state}", "bs=512", f"skip={part['start']}", f"count={part['size']}", "conv=sparse")
+    run("e2fsck", "-fn", state)
+
+
+if __name__ == "__main__":
+    sys.exit(main([
+        cards_are_flashed_before_any_board_boots,
+        three_boards_of_three_architectures_join_untouched,
+        a_card_holds_no_secret_that_it_needs_no_longer,
+        a_silent_node_is_not_ready_within_forty_seconds,
+        a_reflashed_board_rejoins_under_its_name,
+        another_board_does_not_get_the_name,
+        the_power_button_shuts_a_node_down_in_order,
+        the_machines_are_gone,
+    ]))
