@@ -49,7 +49,7 @@ pub struct Board {
     pub qemu: Option<QemuMachine>,
 }
 
-/// A Debian suite and what to take from it.
+/// A Debian suite and what to take from it. A suite named `*-security` is the security archive's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Sources {
@@ -57,13 +57,6 @@ pub struct Sources {
     pub suite: String,
     /// Components, such as `main`.
     pub components: Vec<String>,
-    /// The archive: `debian` or `debian-security`.
-    #[serde(default = "debian")]
-    pub archive: String,
-}
-
-fn debian() -> String {
-    "debian".into()
 }
 
 /// Packages of a board.

@@ -1,0 +1,147 @@
+//! The software bill of materials, as SPDX 2.3 JSON.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    manifest::Runtime,
+    output::Summary,
+    partition::{derive_uuid, uuid_text},
+};
+use crate::{
+    packages::{Metadata, Pin},
+    profile::Profile,
+};
+
+const DOCUMENT: &str = "SPDXRef-DOCUMENT";
+const IMAGE: &str = "SPDXRef-Image";
+const RUNTIME: &str = "SPDXRef-Package-kiln";
+const NOTHING: &str = "NOASSERTION";
+
+/// The document's text. `time` is seconds since 1970.
+pub(super) fn render(
+    profile: &Profile,
+    packages: &[(Pin, Metadata)],
+    runtime: &Runtime<'_>,
+    image: (&str, &Summary),
+    time: i64,
+) -> Vec<u8> {
+    let created = Timestamp::from_second(time).unwrap_or_default().to_string();
+    let (file, summary) = image;
+    let name = format!("kiln-{}-{}", profile.board, profile.version);
+    let namespace = uuid_text(derive_uuid(summary.sha256.as_bytes()));
+    let mut items = vec![
+        json!({
+            "SPDXID": IMAGE,
+            "name": name,
+            "versionInfo": profile.version,
+            "packageFileName": file,
+            "primaryPackagePurpose": "OPERATING-SYSTEM",
+            "downloadLocation": NOTHING,
+            "filesAnalyzed": false,
+            "licenseConcluded": NOTHING,
+            "licenseDeclared": NOTHING,
+            "copyrightText": NOTHING,
+            "checksums": [{ "algorithm": "SHA256", "checksumValue": summary.sha256 }],
+        }),
+        json!({
+            "SPDXID": RUNTIME,
+            "name": "kiln",
+            "versionInfo": profile.version,
+            "primaryPackagePurpose": "APPLICATION",
+            "downloadLocation": NOTHING,
+            "filesAnalyzed": false,
+            "licenseConcluded": "MIT OR Apache-2.0",
+            "licenseDeclared": "MIT OR Apache-2.0",
+            "copyrightText": NOTHING,
+            "checksums": [{ "algorithm": "SHA256", "checksumValue": runtime.sha256 }],
+            "comment": format!("compiled by {}", runtime.toolchain),
+        }),
+    ];
+    let mut relations = vec![relation(DOCUMENT, "DESCRIBES", IMAGE), relation(IMAGE, "CONTAINS", RUNTIME)];
+    for (pin, metadata) in packages {
+        let id = format!("SPDXRef-Package-deb-{}", id_text(&pin.name));
+        relations.push(relation(IMAGE, "CONTAINS", &id));
+        items.push(package(&id, pin, metadata));
+    }
+    let document = json!({
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": DOCUMENT,
+        "name": name,
+        "documentNamespace": format!("urn:uuid:{namespace}"),
+        "creationInfo": {
+            "created": created,
+            "creators": [format!("Tool: kiln-imager-{}", profile.version)],
+        },
+        "packages": items,
+        "relationships": relations,
+    });
+    let mut text = serde_json::to_vec_pretty(&document).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+fn package(id: &str, pin: &Pin, metadata: &Metadata) -> Value {
+    let suite = pin.source.split('/').next().unwrap_or_default();
+    let purl = format!(
+        "pkg:deb/debian/{}@{}?arch={}&distro={}",
+        escape(&pin.name),
+        escape(&pin.version),
+        escape(&pin.arch),
+        escape(suite)
+    );
+    let mut item = json!({
+        "SPDXID": id,
+        "name": pin.name,
+        "versionInfo": pin.version,
+        "packageFileName": pin.filename.rsplit('/').next().unwrap_or_default(),
+        "supplier": "Organization: Debian",
+        "downloadLocation": NOTHING,
+        "filesAnalyzed": false,
+        "licenseConcluded": NOTHING,
+        "licenseDeclared": NOTHING,
+        "copyrightText": NOTHING,
+        "checksums": [{ "algorithm": "SHA256", "checksumValue": pin.sha256 }],
+        "sourceInfo": format!("built from Debian source package {} {}", metadata.source, metadata.source_version),
+        "externalRefs": [{
+            "referenceCategory": "PACKAGE-MANAGER",
+            "referenceType": "purl",
+            "referenceLocator": purl,
+        }],
+    });
+    if let (Some(homepage), Value::Object(fields)) = (&metadata.homepage, &mut item) {
+        fields.insert("homepage".to_owned(), json!(homepage));
+    }
+    item
+}
+
+fn relation(from: &str, kind: &str, to: &str) -> Value {
+    json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to })
+}
+
+/// A package name in an SPDX identifier, which has letters, digits, dots and dashes only.
+fn id_text(name: &str) -> String {
+    name.replace('+', "-plus").chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}
+
+/// Percent-encoding as package URLs have it.
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => char::from(b).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_versions_become_valid_identifiers_and_package_urls() {
+        assert_eq!(id_text("libstdc++6"), "libstdc-plus-plus6");
+        assert_eq!(escape("2:1.0~rc1+b2"), "2%3A1.0~rc1%2Bb2");
+    }
+}
