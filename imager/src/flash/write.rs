@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::{BlockMap, FlashError, Target, bmap::Range};
 use crate::{
-    inspect::card::{Area, Card},
+    image::reader::Part,
+    inspect::card::Card,
     progress::{Progress, Step},
 };
 
@@ -202,10 +203,10 @@ fn copy(
 fn clear_old_state(map: &BlockMap, device: &mut File, path: &Path) -> Result<(), FlashError> {
     device.flush().map_err(FlashError::io("write", path))?;
     // An image of something else has no STATE to clear.
-    let Ok(card) = Card::open(path, false) else { return Ok(()) };
-    let state = card.extent(Area::State);
+    let Ok(card) = Card::open(path) else { return Ok(()) };
+    let Ok(state) = card.partition(Part::State) else { return Ok(()) };
     let zeros = vec![0; CHUNK];
-    for (mut start, end) in map.gaps(state.start, state.start + state.size) {
+    for (mut start, end) in map.gaps(state.start, state.start + state.length) {
         device.seek(SeekFrom::Start(start)).map_err(FlashError::io("write", path))?;
         while start < end {
             let length = zeros.len().min(usize::try_from(end - start).unwrap_or(zeros.len()));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{RunError, fdt::Fdt, machine::Machine};
-use crate::inspect::card::{Area, Card};
+use crate::{image::reader::Part, inspect::card::Card};
 
 /// Files for QEMU's own loader, in a directory of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +29,14 @@ pub fn extract(card: &Card, machine: &Machine, serial: &str, into: &Path) -> Res
     let slot = active_slot(card)?;
     let copy = |name: &str| -> Result<PathBuf, RunError> {
         let path = into.join(name);
-        write(&path, &card.require(slot, name)?)?;
+        write(&path, &card.read(slot, name)?)?;
         Ok(path)
     };
-    let cmdline = String::from_utf8_lossy(&card.require(slot, "cmdline.txt")?).trim().to_owned();
+    let cmdline = String::from_utf8_lossy(&card.read(slot, "cmdline.txt")?).trim().to_owned();
     let cmdline = if machine.append.is_empty() { cmdline } else { format!("{cmdline} {}", machine.append) };
     let dtb = match &machine.dtb {
         Some(name) => {
-            let tree = device_tree(&card.require(slot, name)?, machine, serial)
+            let tree = device_tree(&card.read(slot, name)?, machine, serial)
                 .map_err(|source| RunError::DeviceTree { file: name.clone(), source })?;
             let path = into.join("board.dtb");
             write(&path, &tree)?;
@@ -56,11 +56,11 @@ fn device_tree(bytes: &[u8], machine: &Machine, serial: &str) -> Result<Vec<u8>,
 }
 
 /// The slot that `autoboot.txt` names, as the Raspberry Pi's firmware reads it; slot A where there is none.
-fn active_slot(card: &Card) -> Result<Area, RunError> {
-    let text = card.read(Area::Config, "autoboot.txt")?.unwrap_or_default();
+pub(crate) fn active_slot(card: &Card) -> Result<Part, RunError> {
+    let text = card.read_if_there(Part::Config, "autoboot.txt")?.unwrap_or_default();
     Ok(match boot_partition(&String::from_utf8_lossy(&text)) {
-        Some(3) => Area::SlotB,
-        _ => Area::SlotA,
+        Some(3) => Part::SlotB,
+        _ => Part::SlotA,
     })
 }
 

@@ -187,7 +187,7 @@ fn numbers(version: &str) -> Vec<u32> {
 }
 
 fn start(machine: &Machine, options: &Options, scratch: &Path) -> Result<Start, RunError> {
-    let card = Card::open(&options.image, false)?;
+    let card = Card::open(&options.image)?;
     if machine.boot == Boot::Direct {
         return Ok(Start::Direct(assets::extract(&card, machine, &options.serial, scratch)?));
     }
@@ -212,15 +212,15 @@ fn disk(
 ) -> Result<(PathBuf, &'static str), RunError> {
     let image = &options.image;
     let path = image.canonicalize().map_err(RunError::io("open", image.display()))?;
-    let card = Card::open(&path, false)?;
-    let size = disk_size(machine.disk, card.size.max(options.disk_size));
+    let card = Card::open(&path)?;
+    let size = disk_size(machine.disk, card.size().max(options.disk_size));
     if options.snapshot {
         let overlay = scratch.join("overlay.qcow2");
         qcow2::create_overlay(&overlay, &path, size).map_err(RunError::io("write", overlay.display()))?;
         return Ok((overlay, "qcow2"));
     }
     if path.is_file() {
-        if size > card.size {
+        if size > card.size() {
             grow(&path, size).map_err(RunError::io("grow", image.display()))?;
             progress.note(&format!(
                 "{} is now {} MiB large (sparse: it takes no more room), so that STATE can grow",
@@ -228,8 +228,8 @@ fn disk(
                 size >> 20
             ));
         }
-    } else if machine.disk == Disk::Sd && !card.size.is_power_of_two() {
-        return Err(RunError::CardSize { path, size: card.size });
+    } else if machine.disk == Disk::Sd && !card.size().is_power_of_two() {
+        return Err(RunError::CardSize { path, size: card.size() });
     }
     Ok((path, "raw"))
 }
