@@ -1,0 +1,187 @@
+//! Finding the server on the LAN: DNS-SD over multicast DNS (RFC 6762, RFC 6763).
+//!
+//! A server advertises `_kiln._tcp.local.` with its CA's hash in TXT. An agent takes adverts with its token's hash only; that
+//! keeps clusters apart and proves nothing, so the CA is verified afterwards all the same.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use mdns_sd::{ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
+
+use crate::{Endpoint, JoinError};
+
+/// The service type.
+pub const SERVICE: &str = "_kiln._tcp.local.";
+/// TXT key of the CA's hash.
+const CA_KEY: &str = "ca";
+/// TXT key of the protocol's version, and the version.
+const VERSION: (&str, &str) = ("v", "1");
+
+/// A server's advert; it ends when this is dropped.
+pub struct Advert {
+    daemon: ServiceDaemon,
+}
+
+impl Advert {
+    /// Advertises a server of this name, CA hash and port on all interfaces, with whatever addresses they get.
+    ///
+    /// # Errors
+    /// [`JoinError::Discovery`].
+    pub fn start(node_name: &str, ca_hash: &str, port: u16) -> Result<Self, JoinError> {
+        let daemon = daemon()?;
+        // One label: a dot would start a new one.
+        let host = format!("{}.local.", node_name.replace('.', "-"));
+        let properties = [(CA_KEY, ca_hash), VERSION];
+        let info = ServiceInfo::new(SERVICE, node_name, &host, (), port, &properties[..])
+            .map_err(failed)?
+            .enable_addr_auto();
+        daemon.register(info).map_err(failed)?;
+        Ok(Advert { daemon })
+    }
+}
+
+impl Drop for Advert {
+    fn drop(&mut self) {
+        // The daemon says goodbye to the network as it ends; if it is gone already there is nothing to end.
+        let _ = self.daemon.shutdown();
+    }
+}
+
+/// A server that was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The name it goes by.
+    pub name: String,
+    /// Where it may be reached, the likeliest first: IPv4, then IPv6, then link-local IPv6.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Listens until a server with this CA hash is heard.
+///
+/// # Errors
+/// [`JoinError::NoServer`] after `patience`, or [`JoinError::Discovery`].
+pub async fn find(ca_hash: &str, patience: Duration) -> Result<Found, JoinError> {
+    let daemon = daemon()?;
+    let events = daemon.browse(SERVICE).map_err(failed)?;
+    let mut others = HashSet::new();
+    let listening = async {
+        while let Ok(event) = events.recv_async().await {
+            let ServiceEvent::ServiceResolved(service) = event else {
+                continue;
+            };
+            match judge(&service, ca_hash) {
+                Some(found) => return Ok(found),
+                None => {
+                    others.insert(service.fullname.clone());
+                }
+            }
+        }
+        Err(JoinError::Discovery("the mDNS service ended".to_owned()))
+    };
+    let found = tokio::time::timeout(patience, listening).await;
+    // Only listening ends here; whether the daemon could be told so changes nothing.
+    let _ = daemon.shutdown();
+    found.unwrap_or(Err(JoinError::NoServer {
+        waited: patience,
+        other_clusters: others.len(),
+    }))
+}
+
+/// The server of an advert, if it is of this cluster and can be reached at all.
+fn judge(service: &ResolvedService, ca_hash: &str) -> Option<Found> {
+    let txt = |key| service.get_property_val_str(key);
+    if txt(CA_KEY) != Some(ca_hash) || txt(VERSION.0) != Some(VERSION.1) {
+        return None;
+    }
+    let mut addresses: Vec<SocketAddr> = service
+        .addresses
+        .iter()
+        .filter_map(|a| socket_address(a, service.port))
+        .collect();
+    addresses.sort_by_key(|a| (rank(a.ip()), *a));
+    if addresses.is_empty() {
+        return None;
+    }
+    let name = service
+        .fullname
+        .strip_suffix(SERVICE)
+        .unwrap_or(&service.fullname)
+        .trim_end_matches('.')
+        .to_owned();
+    Some(Found {
+        name,
+        endpoints: addresses.into_iter().map(Endpoint::of).collect(),
+    })
+}
+
+fn socket_address(address: &ScopedIp, port: u16) -> Option<SocketAddr> {
+    match (address.to_ip_addr(), address) {
+        (IpAddr::V6(ip), ScopedIp::V6(scoped)) if is_link_local(ip.into()) => {
+            Some(SocketAddrV6::new(ip, port, 0, scoped.scope_id().index).into())
+        }
+        (ip, _) if ip.is_unspecified() || ip.is_multicast() => None,
+        (ip, _) => Some(SocketAddr::new(ip, port)),
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80)
+}
+
+/// Order of trying. Loopback is last: it is heard from a server on this very machine.
+fn rank(address: IpAddr) -> u8 {
+    match address {
+        _ if address.is_loopback() => 3,
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) if is_link_local(address) => 2,
+        IpAddr::V6(_) => 1,
+    }
+}
+
+fn daemon() -> Result<ServiceDaemon, JoinError> {
+    ServiceDaemon::new().map_err(failed)
+}
+
+fn failed(error: mdns_sd::Error) -> JoinError {
+    JoinError::Discovery(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advert(ca: &str, version: &str, addresses: &str) -> ResolvedService {
+        let properties = [("ca", ca), ("v", version)];
+        ServiceInfo::new(
+            SERVICE,
+            "pi.server",
+            "pi-server.local.",
+            addresses,
+            6443,
+            &properties[..],
+        )
+        .unwrap()
+        .as_resolved_service()
+    }
+
+    #[test]
+    fn only_adverts_with_the_tokens_hash_and_a_known_version_are_taken() {
+        assert!(judge(&advert("aa", "1", "10.0.0.1"), "aa").is_some());
+        assert!(judge(&advert("bb", "1", "10.0.0.1"), "aa").is_none());
+        assert!(judge(&advert("aa", "2", "10.0.0.1"), "aa").is_none());
+        assert!(judge(&advert("aa", "1", ""), "aa").is_none());
+    }
+
+    #[test]
+    fn ipv4_is_tried_before_ipv6_and_loopback_last() {
+        let found = judge(
+            &advert("aa", "1", "fd00::1,127.0.0.1,10.0.0.1,fe80::1"),
+            "aa",
+        )
+        .unwrap();
+        let hosts: Vec<&str> = found.endpoints.iter().map(|e| e.host.as_str()).collect();
+        assert_eq!(hosts, ["10.0.0.1", "fd00::1", "fe80::1", "127.0.0.1"]);
+        assert_eq!(found.name, "pi.server");
+    }
+}
