@@ -132,7 +132,7 @@ pub enum Error {
         missing: bool,
     },
     /// Offline, and not in the cache.
-    #[error("{what} is not in the cache and --offline forbids a download")]
+    #[error("not in the cache, and --offline forbids downloads: {what}")]
     Offline {
         /// Package or index.
         what: String,

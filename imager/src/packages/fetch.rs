@@ -1,7 +1,8 @@
 //! Pinned packages into the cache, four at a time.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
+    convert::Infallible,
     num::NonZero,
     path::{Path, PathBuf},
     sync::{
@@ -66,29 +67,24 @@ pub fn fetch(settings: &Settings, pins: &[Pin], progress: &Progress) -> Result<V
 
 /// The pins that are not in the cache as they should be, each file once.
 fn missing<'a>(pins: &'a [Pin], paths: &'a [PathBuf]) -> Vec<(&'a Pin, &'a Path)> {
-    let unique: BTreeMap<&str, (&Pin, &Path)> = pins
+    let mut seen = HashSet::new();
+    let mut files: Vec<(&Pin, &Path)> = pins
         .iter()
-        .zip(paths)
-        .map(|(pin, path)| (pin.sha256.as_str(), (pin, path.as_path())))
+        .zip(paths.iter().map(PathBuf::as_path))
         .collect();
-    let unique: Vec<_> = unique.into_values().collect();
+    files.retain(|(pin, _)| seen.insert(pin.sha256.as_str()));
     let lacking = Mutex::new(HashSet::new());
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let looked: Result<(), ()> = each(&unique, threads, |(pin, path)| {
+    let Ok(()) = each::<_, Infallible>(&files, threads, |(pin, path)| {
         if !cache::holds(path, pin.size, &pin.sha256) {
-            lacking
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(pin.sha256.as_str());
+            let mut lacking = lacking.lock().unwrap_or_else(PoisonError::into_inner);
+            lacking.insert(pin.sha256.as_str());
         }
         Ok(())
     });
-    debug_assert!(looked.is_ok());
     let lacking = lacking.into_inner().unwrap_or_else(PoisonError::into_inner);
-    unique
-        .into_iter()
-        .filter(|(pin, _)| lacking.contains(pin.sha256.as_str()))
-        .collect()
+    files.retain(|(pin, _)| lacking.contains(pin.sha256.as_str()));
+    files
 }
 
 /// Does `work` on every item with some threads; after a failure no new item is begun, and the first item's failure (by

@@ -68,6 +68,7 @@ fn glob_match(glob: &[u8], path: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 mod tests {
     use super::*;
 

@@ -133,12 +133,9 @@ impl Keyring {
         }
         for key in self.keys.iter() {
             if issued_by(signature, &key.primary_key) {
-                usable_primary(key, now).and_then(|self_signature| {
-                    match self_signature.key_flags().sign() {
-                        true => Ok(()),
-                        false => Err(format!("key {issuer} is not one for signing")),
-                    }
-                })?;
+                if !usable_primary(key, now)? {
+                    return Err(format!("key {issuer} is not one for signing"));
+                }
                 return verify(signature, &key.primary_key, text, &issuer);
             }
             if let Some(subkey) = key
@@ -168,13 +165,12 @@ fn verify(
         .map_err(|_| format!("the signature by {issuer} does not fit the text"))
 }
 
-/// The newest self-signature of a primary key, if the key is neither revoked nor expired.
-fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<&Signature, String> {
+/// Whether a primary key may sign documents itself, if it is neither revoked nor expired.
+fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<bool, String> {
     let primary = &key.primary_key;
     let name = fingerprint(primary);
-    if key
-        .details
-        .revocation_signatures
+    let revocations = &key.details.revocation_signatures;
+    if revocations
         .iter()
         .any(|signature| signature.verify_key(primary).is_ok())
     {
@@ -194,18 +190,25 @@ fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<&Signature, S
                     .is_ok()
         })
     });
-    let newest = direct
-        .chain(certifications)
-        .max_by_key(|signature| signature.created())
-        .ok_or_else(|| format!("key {name} has no valid self-signature"))?;
-    if ended(
-        primary.created_at(),
-        newest.key_expiration_time().map(|d| d.as_secs()),
-        now,
-    ) {
+    // Debian's keys have both kinds, of which only the second tells expiry and use: the newest of each counts.
+    let newest = [
+        direct.max_by_key(|signature| signature.created()),
+        certifications.max_by_key(|signature| signature.created()),
+    ];
+    let newest: Vec<&Signature> = newest.into_iter().flatten().collect();
+    if newest.is_empty() {
+        return Err(format!("key {name} has no valid self-signature"));
+    }
+    if newest.iter().any(|s| {
+        ended(
+            primary.created_at(),
+            s.key_expiration_time().map(|d| d.as_secs()),
+            now,
+        )
+    }) {
         return Err(format!("key {name} has expired"));
     }
-    Ok(newest)
+    Ok(newest.iter().any(|signature| signature.key_flags().sign()))
 }
 
 /// Whether a subkey is bound to its primary key for signing, and neither revoked nor expired.
@@ -278,6 +281,7 @@ fn issuer(signature: &Signature) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 mod tests {
     use super::*;
 

@@ -143,6 +143,7 @@ fn deb822(paragraph: &Paragraph) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 mod tests {
     use super::*;
 

@@ -17,6 +17,7 @@ mod fetch;
 mod filter;
 mod index;
 mod keyring;
+mod load;
 mod lock;
 mod mirror;
 mod paragraph;
@@ -198,7 +199,7 @@ pub fn resolve(
     exclude: &[String],
     progress: &Progress,
 ) -> Result<Resolution> {
-    let loaded = index::load(settings, sources, progress)?;
+    let loaded = load::load(settings, sources, progress)?;
     let pins = resolver::resolve(&loaded.indices, wanted, exclude, &loaded.skipped)?;
     Ok(Resolution {
         pins,

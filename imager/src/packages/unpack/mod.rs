@@ -1,10 +1,13 @@
 //! Packages turned into files: into an in-memory tree with owners, or into a directory for private tools.
 
+mod metadata;
+mod private;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{OpenOptionsExt, symlink},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -13,74 +16,14 @@ use serde::{Deserialize, Serialize};
 use super::{Deb, Entry, EntryKind, Error, PathFilter, Result, Settings, cache};
 use crate::tree::{Content, Kind, Node, Tree};
 
+pub use metadata::Metadata;
+pub use private::unpack_to_dir;
+
 /// Format of `manifest.json` in an unpacked package; another one is unpacked again.
 const FORMAT: u32 = 1;
 
 /// Directories that live in `/usr` on a merged system.
 const MERGED: [&str; 4] = ["/bin", "/sbin", "/lib", "/lib64"];
-
-/// What a package says about itself, for manifests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Metadata {
-    /// Binary package name.
-    pub package: String,
-    /// Debian version of the binary package.
-    pub version: String,
-    /// Architecture, or `all`.
-    pub arch: String,
-    /// Source package name.
-    pub source: String,
-    /// Version of the source package.
-    pub source_version: String,
-    /// `Name <address>`; may be empty.
-    pub maintainer: String,
-    /// Project's home page.
-    pub homepage: Option<String>,
-    /// Archive section, e.g. `admin`.
-    pub section: Option<String>,
-    /// `Depends` and `Pre-Depends`, one clause each, as written.
-    pub depends: Vec<String>,
-}
-
-impl Metadata {
-    fn of(deb: &Deb, path: &Path) -> Result<Self> {
-        let need = |name: &str| {
-            deb.field(name)
-                .map(str::to_owned)
-                .ok_or_else(|| Error::BadDeb {
-                    path: path.into(),
-                    reason: format!("control file: it has no {name}"),
-                })
-        };
-        let (package, version) = (need("Package")?, need("Version")?);
-        let (source, source_version) = match deb
-            .field("Source")
-            .map(|s| s.split_once(" (").unwrap_or((s, "")))
-        {
-            None => (package.clone(), version.clone()),
-            Some((name, "")) => (name.into(), version.clone()),
-            Some((name, rest)) => (name.into(), rest.trim_end_matches(')').into()),
-        };
-        let depends = ["Pre-Depends", "Depends"]
-            .iter()
-            .filter_map(|name| deb.field(name))
-            .flat_map(|text| text.split(','))
-            .map(|clause| clause.split_whitespace().collect::<Vec<_>>().join(" "))
-            .filter(|clause| !clause.is_empty())
-            .collect();
-        Ok(Self {
-            package,
-            version,
-            arch: need("Architecture")?,
-            source,
-            source_version,
-            maintainer: deb.field("Maintainer").unwrap_or_default().into(),
-            homepage: deb.field("Homepage").map(Into::into),
-            section: deb.field("Section").map(Into::into),
-            depends,
-        })
-    }
-}
 
 /// A package unpacked into the cache: each file's content under its number, and everything else in a manifest, so that
 /// neither root nor a second decompression is needed.
@@ -255,49 +198,6 @@ pub fn unpack_into(
     Ok(unpacked.metadata)
 }
 
-/// Unpacks a package below `directory` for private use: as the calling user, paths merged into `/usr`, absolute symbolic
-/// links turned into relative ones so that they stay inside. What is there is replaced.
-///
-/// # Errors
-/// [`Error::Truncated`]; [`Error::BadDeb`], also for a path that leads through a symbolic link; [`Error::Io`].
-pub fn unpack_to_dir(deb: &Path, directory: &Path) -> Result<()> {
-    let mut made = HashSet::new();
-    make_directory(directory, "", &mut made, deb)?;
-    Deb::open(deb)?.visit(&mut |entry, content| {
-        let path = merged(&entry);
-        let at = directory.join(&path[1..]);
-        let (parent, _) = path.rsplit_once('/').unwrap_or(("", ""));
-        if matches!(entry.kind, EntryKind::Directory) {
-            return make_directory(directory, &path, &mut made, deb);
-        }
-        make_directory(directory, parent, &mut made, deb)?;
-        match fs::remove_file(&at) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("replace", at)(e));
-            }
-            _ => {}
-        }
-        match &entry.kind {
-            EntryKind::Directory => Ok(()),
-            EntryKind::File(size) => {
-                write_file(content, *size, &at, entry.mode & 0o777 | 0o600, deb)
-            }
-            EntryKind::Symlink(target) => {
-                symlink(inside(target, &path), &at).map_err(Error::io("create", at))
-            }
-            EntryKind::Hardlink(target) => {
-                let target = merged(&Entry {
-                    path: target.clone(),
-                    ..entry.clone()
-                });
-                let (target_parent, _) = target.rsplit_once('/').unwrap_or(("", ""));
-                make_directory(directory, target_parent, &mut made, deb)?;
-                fs::hard_link(directory.join(&target[1..]), &at).map_err(Error::io("create", at))
-            }
-        }
-    })
-}
-
 /// Where a file's content lies in an unpacked package.
 fn content(directory: &Path, number: usize) -> PathBuf {
     directory.join(number.to_string())
@@ -411,44 +311,5 @@ fn add_parents(tree: &mut Tree, path: &str) {
             },
         );
         path = parent;
-    }
-}
-
-/// Makes `root` and the directories of `path` (absolute, within it), and refuses to go through a symbolic link, which
-/// could lead out.
-fn make_directory(root: &Path, path: &str, made: &mut HashSet<String>, deb: &Path) -> Result<()> {
-    if made.contains(path) {
-        return Ok(());
-    }
-    if path.is_empty() {
-        fs::create_dir_all(root).map_err(Error::io("create", root))?;
-    } else {
-        let (parent, _) = path.rsplit_once('/').unwrap_or(("", ""));
-        make_directory(root, parent, made, deb)?;
-        let at = root.join(&path[1..]);
-        match fs::create_dir(&at) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                let meta = fs::symlink_metadata(&at).map_err(Error::io("read", &at))?;
-                if !meta.is_dir() {
-                    let reason =
-                        format!("{path} is used as a directory, but it is a link or a file");
-                    return Err(Error::BadDeb {
-                        path: deb.into(),
-                        reason,
-                    });
-                }
-            }
-            outcome => outcome.map_err(Error::io("create", at))?,
-        }
-    }
-    made.insert(path.into());
-    Ok(())
-}
-
-/// The target of a symbolic link at `path`; an absolute one becomes relative, so that it stays below the same root.
-fn inside(target: &str, path: &str) -> String {
-    match target.strip_prefix('/') {
-        Some(rest) => format!("{}{rest}", "../".repeat(path.matches('/').count() - 1)),
-        None => target.into(),
     }
 }

@@ -4,6 +4,9 @@
 //! wants another version of something already chosen, that demand is remembered and everything is chosen again with it,
 //! so that the outcome depends on the indices and the set of wishes only.
 
+mod explain;
+mod wish;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::{self, Display},
@@ -15,6 +18,8 @@ use super::{
     index::{Index, Package},
     version,
 };
+
+use wish::Wish;
 
 /// Something that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,49 +81,6 @@ pub(super) fn resolve(
             });
         }
         return Ok(chosen.into_values().map(Package::pin).collect());
-    }
-}
-
-/// An item of the wanted list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Wish {
-    name: String,
-    version: Option<String>,
-    suite: Option<String>,
-}
-
-impl Wish {
-    fn parse(item: &str) -> Self {
-        let item = item.trim();
-        if let Some((name, version)) = item.split_once('=') {
-            return Self {
-                name: name.trim().into(),
-                version: Some(version.trim().into()),
-                suite: None,
-            };
-        }
-        match item.split_once('/') {
-            Some((name, suite)) => Self {
-                name: name.trim().into(),
-                version: None,
-                suite: Some(suite.trim().into()),
-            },
-            None => Self {
-                name: item.into(),
-                version: None,
-                suite: None,
-            },
-        }
-    }
-}
-
-impl Display for Wish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.version, &self.suite) {
-            (Some(version), _) => write!(f, "{}={version}", self.name),
-            (None, Some(suite)) => write!(f, "{}/{suite}", self.name),
-            (None, None) => f.write_str(&self.name),
-        }
     }
 }
 
@@ -362,76 +324,6 @@ impl<'a> Attempt<'a> {
             _ => self.choices.push_back((requirer, clause)),
         }
     }
-
-    /// Reports chosen packages that refuse to be together.
-    fn check_conflicts(&mut self) {
-        let mut found = Vec::new();
-        for package in self.chosen.values() {
-            for field in package.conflicts() {
-                let Ok(clauses) = dependency::parse(field, &package.index.arch) else {
-                    continue;
-                };
-                for relation in clauses.iter().flat_map(|clause| &clause.0) {
-                    if let Some(other) = self.conflicting(package.name(), relation) {
-                        found.push(Unsatisfied {
-                            requirer: label(*package),
-                            relation: format!("the absence of {relation}"),
-                            reason: format!("{} is chosen too; exclude one of them", label(other)),
-                        });
-                    }
-                }
-            }
-        }
-        self.problems.extend(found);
-    }
-
-    /// A chosen package other than `own` that is, or provides, what a conflict names.
-    fn conflicting(&self, own: &str, relation: &Relation) -> Option<Package<'a>> {
-        let named = self
-            .chosen
-            .get(relation.name.as_str())
-            .filter(|p| p.name() != own && relation.accepts(p.version()));
-        named.copied().or_else(|| {
-            let providers = self.provided.get(&relation.name)?;
-            let (name, _) = providers.iter().find(|(name, version)| {
-                *name != own && relation.accepts_provided(version.as_deref())
-            })?;
-            self.chosen.get(name).copied()
-        })
-    }
-
-    /// Why a relation cannot be met, in words that tell what to change.
-    fn why_not(&self, relation: &Relation) -> String {
-        let name = &relation.name;
-        let all: Vec<_> = self
-            .indices
-            .iter()
-            .flat_map(|index| index.named(name))
-            .collect();
-        if all.is_empty() {
-            return format!("no source has {name}");
-        }
-        let mut reason: Vec<String> = Vec::new();
-        if all.iter().all(|package| package.index.not_automatic) {
-            reason.push(format!(
-                "{name} must be asked for by suite: {name}/{}",
-                all[0].index.suite
-            ));
-        }
-        let offers = all
-            .iter()
-            .map(|p| format!("{} in {}", p.version(), p.index.suite))
-            .collect::<Vec<_>>()
-            .join(", ");
-        reason.push(format!("{name} is offered as {offers}"));
-        if let Some(chosen) = self.chosen.get(name.as_str()) {
-            reason.push(format!("{} is chosen", chosen.version()));
-        }
-        for (demand, requirer) in self.demands.get(name).into_iter().flatten() {
-            reason.push(format!("{requirer} needs {demand}"));
-        }
-        reason.join(", ")
-    }
 }
 
 fn label(package: Package<'_>) -> String {
@@ -450,3 +342,7 @@ fn provisions(package: Package<'_>) -> Vec<(String, Option<String>)> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+mod tests;
