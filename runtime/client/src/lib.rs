@@ -1,1 +1,29 @@
-//! kiln-client.
+//! How every part of the cluster but the API server itself speaks to the API.
+//!
+//! A [`Client`] sends requests through a [`Transport`]: [`https::Https`] from another machine, or a function that calls
+//! the API server in the same process. On top stand what controllers are built of: an [`Informer`] that mirrors a
+//! collection and tells what changed, a [`WorkQueue`] that hands each changed key to one worker at a time, and a
+//! [`Clock`] that tests can move. Objects are `serde_json::Value`s or types of the caller. Nothing here knows what an
+//! object means.
+
+mod backoff;
+mod client;
+mod clock;
+mod error;
+pub mod https;
+mod informer;
+pub mod kubeconfig;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod transport;
+mod watch;
+mod workqueue;
+
+pub use backoff::Backoff;
+pub use client::{Client, List, ListParams, PatchKind};
+pub use clock::Clock;
+pub use error::ClientError;
+pub use informer::{Change, Informer, ObjectRef, Store};
+pub use transport::{Body, BoxError, BoxFuture, Transport, full_body};
+pub use watch::{WatchEvent, WatchStream};
+pub use workqueue::{Item, RateLimit, WorkQueue};

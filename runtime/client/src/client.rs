@@ -1,0 +1,333 @@
+//! The verbs of the API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt;
+use kiln_apimachinery::{Reason, Status};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{ClientError, chain};
+use crate::transport::{Body, Transport};
+use crate::watch::WatchStream;
+
+/// How long a request that is no watch may take, unless the client was told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: usize = 256 << 20;
+const JSON: &str = "application/json";
+/// Objects asked for at once when everything is listed.
+const PAGE: u32 = 500;
+
+/// A client of the API. Cloning it is cheap and shares the connection.
+#[derive(Clone)]
+pub struct Client {
+    transport: Arc<dyn Transport>,
+    timeout: Duration,
+}
+
+/// How a patch's body is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchKind<'a> {
+    /// RFC 6902: a list of operations.
+    Json,
+    /// RFC 7386: the fields to set, with null for those to remove.
+    Merge,
+    /// Kubernetes' own: as a merge, with lists merged by their keys.
+    Strategic,
+    /// Server-side apply by this field manager, which takes the fields over from others.
+    Apply(&'a str),
+}
+
+/// What of a collection to list or watch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListParams {
+    /// Label selector; empty for all.
+    pub labels: String,
+    /// Field selector; empty for all.
+    pub fields: String,
+}
+
+/// A listed collection.
+#[derive(Debug, Clone)]
+pub struct List<T> {
+    /// Its objects.
+    pub items: Vec<T>,
+    /// The revision to watch from.
+    pub resource_version: String,
+}
+
+impl Client {
+    /// A client over a transport.
+    pub fn new(transport: impl Transport + 'static) -> Self {
+        Self { transport: Arc::new(transport), timeout: TIMEOUT }
+    }
+
+    /// The same client with another limit on the time of a request that is no watch.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The object at a path.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send(build(Method::GET, path, None)?).await
+    }
+
+    /// The object at a path, or `None` if there is none.
+    pub async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ClientError> {
+        match self.get(path).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The whole collection at a path, fetched in pages of one state.
+    pub async fn list<T: DeserializeOwned>(&self, path: &str, params: &ListParams) -> Result<List<T>, ClientError> {
+        let mut items = Vec::new();
+        let mut next = String::new();
+        loop {
+            let page: Page<T> = self.get(&page_path(path, params, next)).await?;
+            items.extend(page.items.unwrap_or_default());
+            next = page.metadata.next.unwrap_or_default();
+            if next.is_empty() {
+                return Ok(List { items, resource_version: page.metadata.resource_version });
+            }
+        }
+    }
+
+    /// Adds an object to the collection at a path.
+    pub async fn create<T: DeserializeOwned>(&self, path: &str, object: &impl Serialize) -> Result<T, ClientError> {
+        self.send(build(Method::POST, path, Some((JSON, encode(path, object)?)))?).await
+    }
+
+    /// Replaces the object at a path. If it carries a `resourceVersion`, that must be the current one.
+    pub async fn update<T: DeserializeOwned>(&self, path: &str, object: &impl Serialize) -> Result<T, ClientError> {
+        self.send(build(Method::PUT, path, Some((JSON, encode(path, object)?)))?).await
+    }
+
+    /// Changes a part of the object at a path.
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        kind: PatchKind<'_>,
+        patch: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(build_patch(path, kind, encode(path, patch)?)?).await
+    }
+
+    /// Deletes the object at a path. `options` is a `DeleteOptions` object, or null. Answers the object as it is being
+    /// deleted, or a `Status`.
+    pub async fn delete(&self, path: &str, options: &Value) -> Result<Value, ClientError> {
+        let body = if options.is_null() { None } else { Some((JSON, encode(path, options)?)) };
+        let request = build(Method::DELETE, path, body)?;
+        self.send(request).await
+    }
+
+    /// The changes of the collection at a path after a revision, with bookmarks. The server ends the stream after
+    /// about `limit`.
+    pub async fn watch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        params: &ListParams,
+        resource_version: &str,
+        limit: Duration,
+    ) -> Result<WatchStream<T>, ClientError> {
+        let path = watch_path(path, params, resource_version, limit);
+        let name = format!("GET {path}");
+        let request = build(Method::GET, &path, None)?;
+        let answer = tokio::time::timeout(self.timeout, self.accepted(request, &name));
+        let answer = answer.await.map_err(|_| ClientError::Timeout { request: name.clone() })??;
+        Ok(WatchStream::new(name, answer.into_body()))
+    }
+
+    /// Sends a request of the caller's making, for what the other methods do not do, and reads the whole answer.
+    pub async fn send<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, ClientError> {
+        let name = format!("{} {}", request.method(), request.uri());
+        let exchange = async {
+            let answer = self.accepted(request, &name).await?;
+            let bytes = collect(&name, answer.into_body()).await?;
+            serde_json::from_slice(&bytes)
+                .map_err(|error| ClientError::Decode { request: name.clone(), why: error.to_string() })
+        };
+        let answer = tokio::time::timeout(self.timeout, exchange).await;
+        answer.map_err(|_| ClientError::Timeout { request: name.clone() })?
+    }
+
+    /// The answer, if it is a success.
+    async fn accepted(&self, request: Request<Bytes>, name: &str) -> Result<Response<Body>, ClientError> {
+        let answer = self.transport.send(request).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let code = answer.status();
+        let bytes = collect(name, answer.into_body()).await?;
+        Err(refusal(code, &bytes).into())
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl ListParams {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let selectors = [("labelSelector", &self.labels), ("fieldSelector", &self.fields)];
+        selectors.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name, text.clone())).collect()
+    }
+}
+
+/// A list as the server sends it.
+#[derive(serde::Deserialize)]
+struct Page<T> {
+    #[serde(default)]
+    metadata: PageMetadata,
+    items: Option<Vec<T>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PageMetadata {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+fn encode(path: &str, object: &impl Serialize) -> Result<Bytes, ClientError> {
+    let encoded = serde_json::to_vec(object);
+    encoded.map(Bytes::from).map_err(|e| ClientError::Request { request: path.to_owned(), why: e.to_string() })
+}
+
+fn build_patch(path: &str, kind: PatchKind<'_>, body: Bytes) -> Result<Request<Bytes>, ClientError> {
+    let (content_type, path) = match kind {
+        PatchKind::Json => ("application/json-patch+json", path.to_owned()),
+        PatchKind::Merge => ("application/merge-patch+json", path.to_owned()),
+        PatchKind::Strategic => ("application/strategic-merge-patch+json", path.to_owned()),
+        PatchKind::Apply(manager) => {
+            let query = [("fieldManager", manager.to_owned()), ("force", "true".to_owned())];
+            ("application/apply-patch+yaml", with_query(path, &query))
+        }
+    };
+    build(Method::PATCH, &path, Some((content_type, body)))
+}
+
+fn build(method: Method, path: &str, body: Option<(&'static str, Bytes)>) -> Result<Request<Bytes>, ClientError> {
+    let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
+    let mut bytes = Bytes::new();
+    if let Some((content_type, body)) = body {
+        request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        bytes = body;
+    }
+    request.body(bytes).map_err(|error| ClientError::Request { request: path.to_owned(), why: error.to_string() })
+}
+
+async fn collect(request: &str, mut body: Body) -> Result<Bytes, ClientError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| ClientError::Connect { server: request.to_owned(), why: chain(&*error) })?;
+        if let Ok(data) = frame.into_data() {
+            if whole.len() + data.len() > MAX_ANSWER {
+                let why = format!("it has more than {MAX_ANSWER} bytes");
+                return Err(ClientError::Decode { request: request.to_owned(), why });
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+/// The refusal in an answer: its `Status`, or one made of what came instead (a proxy's page, say).
+fn refusal(code: http::StatusCode, bytes: &[u8]) -> Status {
+    let sent = serde_json::from_slice::<Value>(bytes).ok().filter(|value| value["kind"] == "Status");
+    if let Some(mut status) = sent.and_then(|value| serde_json::from_value::<Status>(value).ok()) {
+        if status.code == 0 {
+            status.code = code.as_u16();
+        }
+        return status;
+    }
+    let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
+    let reasons = [
+        Reason::Unauthorized,
+        Reason::Forbidden,
+        Reason::NotFound,
+        Reason::Conflict,
+        Reason::Expired,
+        Reason::TooManyRequests,
+        Reason::ServiceUnavailable,
+    ];
+    let reason = reasons.into_iter().find(|reason| reason.code() == code.as_u16());
+    Status {
+        status: "Failure".to_owned(),
+        message: format!("the server answered {code}: {}", text.trim()),
+        reason: reason.map_or("", Reason::as_str).to_owned(),
+        details: None,
+        code: code.as_u16(),
+    }
+}
+
+fn page_path(path: &str, params: &ListParams, next: String) -> String {
+    let mut query = params.query();
+    query.push(("limit", PAGE.to_string()));
+    if !next.is_empty() {
+        query.push(("continue", next));
+    }
+    with_query(path, &query)
+}
+
+fn watch_path(path: &str, params: &ListParams, resource_version: &str, limit: Duration) -> String {
+    let mut query = params.query();
+    query.extend([
+        ("watch", "1".to_owned()),
+        ("allowWatchBookmarks", "true".to_owned()),
+        ("resourceVersion", resource_version.to_owned()),
+        ("timeoutSeconds", limit.as_secs().max(1).to_string()),
+    ]);
+    with_query(path, &query)
+}
+
+/// Adds a query to a path that may already have one.
+fn with_query(path: &str, query: &[(&str, String)]) -> String {
+    let mut whole = BytesMut::from(path.as_bytes());
+    let mut separator = if path.contains('?') { b'&' } else { b'?' };
+    for (name, value) in query {
+        whole.extend_from_slice(&[separator]);
+        whole.extend_from_slice(name.as_bytes());
+        whole.extend_from_slice(b"=");
+        for byte in value.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => whole.extend_from_slice(&[byte]),
+                _ => whole.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            }
+        }
+        separator = b'&';
+    }
+    String::from_utf8_lossy(&whole).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_escaped_in_the_query() {
+        let params = ListParams { labels: "a in (b,c),d!=e".to_owned(), fields: String::new() };
+        assert_eq!(with_query("/api/v1/pods", &params.query()), "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29%2Cd%21%3De");
+        assert_eq!(with_query("/x?a=1", &[("b", "2".to_owned())]), "/x?a=1&b=2");
+    }
+
+    #[test]
+    fn an_answer_that_no_api_server_sent_is_still_an_error_one_can_act_on() {
+        let status = refusal(http::StatusCode::SERVICE_UNAVAILABLE, b"<html>try later</html>");
+        assert_eq!(status.message, "the server answered 503 Service Unavailable: <html>try later</html>");
+        assert!(ClientError::from(status).is_transient());
+    }
+}
