@@ -7,7 +7,7 @@ use kiln_client::https::{Auth, Https, HttpsConfig};
 use kiln_client::{Body, BoxFuture, Client, ClientError, Transport};
 use tokio::sync::Notify;
 
-use crate::{Credentials, JoinError};
+use crate::{Credentials, Endpoint, JoinError};
 
 /// A transport whose inner one can be replaced. Requests under way stay on the one they began on.
 pub(crate) struct Connection {
@@ -70,6 +70,7 @@ fn https(server: &str, ca_pem: &str, auth: Auth) -> Result<Https, JoinError> {
         server: server.to_owned(),
         ca_pem: ca_pem.to_owned(),
         auth,
+        tls_server_name: Endpoint::without_zone(server).map(str::to_owned),
         ..HttpsConfig::default()
     };
     Https::new(config).map_err(|e| JoinError::Api(e.to_string()))

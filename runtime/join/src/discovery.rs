@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use mdns_sd::{ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 use crate::{Endpoint, JoinError};
 
@@ -103,12 +103,12 @@ fn judge(service: &ResolvedService, ca_hash: &str) -> Option<Found> {
     if addresses.is_empty() {
         return None;
     }
-    let name = service
+    // The instance's name comes with its dots escaped.
+    let instance = service
         .fullname
         .strip_suffix(SERVICE)
-        .unwrap_or(&service.fullname)
-        .trim_end_matches('.')
-        .to_owned();
+        .unwrap_or(&service.fullname);
+    let name = instance.trim_end_matches('.').replace('\\', "");
     Some(Found {
         name,
         endpoints: addresses.into_iter().map(Endpoint::of).collect(),
@@ -120,7 +120,7 @@ fn socket_address(address: &ScopedIp, port: u16) -> Option<SocketAddr> {
         (IpAddr::V6(ip), ScopedIp::V6(scoped)) if is_link_local(ip.into()) => {
             Some(SocketAddrV6::new(ip, port, 0, scoped.scope_id().index).into())
         }
-        (ip, _) if ip.is_unspecified() || ip.is_multicast() => None,
+        (ip, _) if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() => None,
         (ip, _) => Some(SocketAddr::new(ip, port)),
     }
 }
@@ -129,18 +129,22 @@ fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80)
 }
 
-/// Order of trying. Loopback is last: it is heard from a server on this very machine.
+/// Order of trying.
 fn rank(address: IpAddr) -> u8 {
     match address {
-        _ if address.is_loopback() => 3,
         IpAddr::V4(_) => 0,
         IpAddr::V6(_) if is_link_local(address) => 2,
         IpAddr::V6(_) => 1,
     }
 }
 
+/// Loopback is left out: a server on this very machine needs no search.
 fn daemon() -> Result<ServiceDaemon, JoinError> {
-    ServiceDaemon::new().map_err(failed)
+    let daemon = ServiceDaemon::new().map_err(failed)?;
+    daemon
+        .disable_interface([IfKind::LoopbackV4, IfKind::LoopbackV6].to_vec())
+        .map_err(failed)?;
+    Ok(daemon)
 }
 
 fn failed(error: mdns_sd::Error) -> JoinError {
@@ -174,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_is_tried_before_ipv6_and_loopback_last() {
+    fn ipv4_is_tried_before_ipv6_and_loopback_never() {
         let found = judge(
             &advert("aa", "1", "fd00::1,127.0.0.1,10.0.0.1,fe80::1"),
             "aa",
         )
         .unwrap();
         let hosts: Vec<&str> = found.endpoints.iter().map(|e| e.host.as_str()).collect();
-        assert_eq!(hosts, ["10.0.0.1", "fd00::1", "fe80::1", "127.0.0.1"]);
+        assert_eq!(hosts, ["10.0.0.1", "fd00::1", "fe80::1"]);
         assert_eq!(found.name, "pi.server");
     }
 }

@@ -72,6 +72,11 @@ impl Endpoint {
         }
     }
 
+    /// The host of a URL that [`Endpoint`] wrote, without its zone, if it has one: certificates know nothing of zones.
+    pub(crate) fn without_zone(url: &str) -> Option<&str> {
+        Some(url.strip_prefix("https://[")?.split_once('%')?.0)
+    }
+
     /// The name that the server's certificate must hold.
     ///
     /// # Errors
@@ -95,11 +100,11 @@ impl From<&ServerUrl> for Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// As URL; a zone is written as RFC 6874 has it.
+    /// As URL; a zone is written as the resolver takes it, `[fe80::1%2]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scope {
             0 => write!(f, "https://{}", self.authority()),
-            scope => write!(f, "https://[{}%25{scope}]:{}", self.host, self.port),
+            scope => write!(f, "https://[{}%{scope}]:{}", self.host, self.port),
         }
     }
 }
@@ -113,11 +118,12 @@ mod tests {
         for (address, url) in [
             ("10.0.2.2:6443", "https://10.0.2.2:6443"),
             ("[fd00::1]:6443", "https://[fd00::1]:6443"),
-            ("[fe80::1%2]:6443", "https://[fe80::1%252]:6443"),
+            ("[fe80::1%2]:6443", "https://[fe80::1%2]:6443"),
         ] {
             let endpoint = Endpoint::of(address.parse().unwrap());
             assert_eq!(endpoint.to_string(), url);
             endpoint.server_name().unwrap();
+            assert_eq!(Endpoint::without_zone(url).is_some(), endpoint.scope != 0);
         }
     }
 }

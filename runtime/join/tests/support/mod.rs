@@ -12,14 +12,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsAcceptor;
 
-pub struct TestServer {
+pub(crate) struct TestServer {
     address: SocketAddr,
     received: Arc<Mutex<Vec<u8>>>,
 }
 
 impl TestServer {
     /// A server with a certificate of `authority` that shows `ca_pem` at every path and says it is `time`.
-    pub async fn start(authority: &Authority, ca_pem: &str, time: SystemTime) -> Self {
+    pub(crate) async fn start(authority: &Authority, ca_pem: &str, time: SystemTime) -> Self {
         let issued = authority
             .issue_server("server", &["127.0.0.1".to_owned()], time)
             .unwrap();
@@ -67,27 +67,27 @@ impl TestServer {
         TestServer { address, received }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.endpoint().to_string()
     }
 
-    pub fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint::of(self.address)
     }
 
     /// Everything that came in over TLS so far.
-    pub fn received(&self) -> String {
+    pub(crate) fn received(&self) -> String {
         String::from_utf8_lossy(&self.received.lock().unwrap()).into_owned()
     }
 }
 
-pub struct Reports {
+pub(crate) struct Reports {
     failures: mpsc::UnboundedSender<JoinError>,
-    pub time_reported: Notify,
+    pub(crate) time_reported: Notify,
 }
 
 impl Reports {
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<JoinError>) {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<JoinError>) {
         let (failures, receiver) = mpsc::unbounded_channel();
         (
             Reports {
