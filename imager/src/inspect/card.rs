@@ -4,6 +4,7 @@
 //! person gives: a packed image, a cut download, something that is no image at all.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -158,6 +159,14 @@ impl Card {
             Err(FatError::NotFound { .. }) => Ok(None),
             Err(source) => Err(self.wrong(source)),
         }
+    }
+
+    /// Every file of a FAT partition with its size in bytes, sorted by path.
+    ///
+    /// # Errors
+    /// [`CardError::Fat`] when the partition is damaged.
+    pub fn list(&self, part: Part) -> Result<BTreeMap<String, u64>, CardError> {
+        self.fat(part)?.list().map_err(|source| self.wrong(source))
     }
 
     /// Replaces a file so that, whenever the power goes, the card holds the old or the new text whole: the new one is

@@ -1,7 +1,19 @@
-//! Reads what an image or card says about itself.
+//! Reads what an image or card says about itself, and checks that it is true.
 //!
-//! In flows a path, out flow its partitions, files and settings. Nothing here mounts anything or needs root;
-//! [`card::Card`] also writes single files to a FAT partition, for `imager config set`.
+//! In flows a path, out flow its partitions, files and settings ([`report`]), or a list of checks ([`verify`]). Nothing
+//! here mounts anything or needs root; [`card::Card`] also replaces single files of a FAT partition, for
+//! `imager config set`.
 
+pub mod about;
 pub mod card;
-pub mod cpio;
+mod cpio;
+pub mod report;
+pub mod settings;
+pub mod slots;
+mod verity;
+pub mod verify;
+
+pub use about::About;
+pub use card::{Card, CardError};
+pub use report::{ImageReport, report};
+pub use verify::{Check, verify};

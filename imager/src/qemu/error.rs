@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use thiserror::Error;
 
 use super::fdt::FdtError;
-use crate::inspect::card::CardError;
+use crate::inspect::CardError;
 
 /// Why an image could not be run.
 #[derive(Debug, Error)]
