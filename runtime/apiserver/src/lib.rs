@@ -1,1 +1,29 @@
-//! kiln-apiserver.
+//! The API server: Kubernetes' API over a [`kiln_storage::Storage`].
+//!
+//! A request flows `http` (connections, bodies, content types) -> `request_info` (what the URL means) -> `authn` (who) ->
+//! `authz` (may they) -> `verbs` (get, list, watch, create, ...) which ask `admission` and a kind's strategy in `registry`
+//! -> storage. Kinds are rows of a table in `registry`: adding a row serves the kind. Stored bytes are final: a get or a list
+//! writes them out unparsed. Controllers in the same process come in through [`ApiServer::call`], without sockets.
+
+mod admission;
+mod authn;
+mod authz;
+mod bootstrap;
+mod config;
+mod discovery;
+mod health;
+mod http;
+mod query;
+mod registry;
+mod request_info;
+mod reviews;
+mod server;
+mod user;
+mod verbs;
+
+pub use config::{Clock, Config, Version};
+pub use http::body::{Body, BoxError};
+pub use http::serve::{ServeError, tls_config};
+pub use registry::{NODE_LEASE_PREFIX, VOLATILE_PREFIXES};
+pub use server::{ApiServer, BuildError};
+pub use user::UserInfo;

@@ -1,0 +1,102 @@
+//! May they: masters may everything, nodes what the node authorizer lets them, everyone what RBAC objects grant.
+
+pub(crate) mod defaults;
+pub(crate) mod node;
+pub(crate) mod rbac;
+
+use kiln_apimachinery::{GroupResource, Status};
+
+use crate::request_info::RequestInfo;
+use crate::server::ApiServer;
+use crate::user::{MASTERS, UserInfo};
+
+/// What is asked: a verb on a resource or on a path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attributes {
+    pub(crate) verb: String,
+    pub(crate) namespace: String,
+    pub(crate) group: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) is_resource: bool,
+}
+
+impl From<&RequestInfo> for Attributes {
+    fn from(i: &RequestInfo) -> Self {
+        Self {
+            verb: i.verb.clone(),
+            namespace: i.namespace.clone(),
+            group: i.group.clone(),
+            resource: i.resource.clone(),
+            subresource: i.subresource.clone(),
+            name: i.name.clone(),
+            path: i.path.clone(),
+            is_resource: i.is_resource,
+        }
+    }
+}
+
+impl Attributes {
+    /// A verb on a named object, or on all with an empty name.
+    pub(crate) fn resource(verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            verb: verb.into(),
+            namespace: namespace.into(),
+            group: group.into(),
+            resource: resource.into(),
+            name: name.into(),
+            is_resource: true,
+            ..Self::default()
+        }
+    }
+
+    /// `pods` or `pods/log`.
+    fn full_resource(&self) -> String {
+        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+    }
+
+    /// The refusal, in the words clients know.
+    pub(crate) fn refusal(&self, user: &UserInfo, why: &str) -> Status {
+        let reason = if why.is_empty() { String::new() } else { format!(": {why}") };
+        if !self.is_resource {
+            let text = format!("forbidden: User {:?} cannot {} path {:?}{reason}", user.name, self.verb, self.path);
+            let mut status = Status::forbidden(&GroupResource::new("", ""), "", "");
+            status.message = text;
+            return status;
+        }
+        let place = if self.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace {:?}", self.namespace)
+        };
+        let resource = self.full_resource();
+        let text = format!(
+            "User {:?} cannot {} resource {resource:?} in API group {:?} {place}{reason}",
+            user.name, self.verb, self.group
+        );
+        Status::forbidden(&GroupResource::new(&self.group, &self.resource), &self.name, &text)
+    }
+}
+
+/// Whether the user may; the error is the reason, which may be empty.
+pub(crate) async fn allowed(server: &ApiServer, user: &UserInfo, what: &Attributes) -> Result<Result<(), String>, Status> {
+    if user.in_group(MASTERS) {
+        return Ok(Ok(()));
+    }
+    if let Some(node) = user.node_name() {
+        match node::decide(node, what) {
+            node::Decision::Allow => return Ok(Ok(())),
+            node::Decision::Deny(why) => return Ok(Err(why)),
+            node::Decision::NoOpinion => {}
+        }
+    }
+    let rules = server.rbac().current(server).await?;
+    Ok(if rules.allows(user, what) { Ok(()) } else { Err(String::new()) })
+}
+
+/// Refuses with a 403 what the user may not.
+pub(crate) async fn require(server: &ApiServer, user: &UserInfo, what: &Attributes) -> Result<(), Status> {
+    allowed(server, user, what).await?.map_err(|why| what.refusal(user, &why))
+}

@@ -1,0 +1,87 @@
+//! What the server is told at its start.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Where the time comes from; tests give one that stands still.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What `/version` says.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Minor of the Kubernetes API served, such as `36`.
+    pub minor: String,
+    /// Whole version, such as `v1.36.0+kiln1`.
+    pub git_version: String,
+    /// Commit of the source, or empty.
+    pub git_commit: String,
+    /// Build date, RFC 3339, or empty.
+    pub build_date: String,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self {
+            minor: "36".into(),
+            git_version: "v1.36.0+kiln1".into(),
+            git_commit: String::new(),
+            build_date: "1970-01-01T00:00:00Z".into(),
+        }
+    }
+}
+
+impl Version {
+    /// The body of `/version`.
+    pub(crate) fn to_value(&self) -> Value {
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        json!({
+            "major": "1", "minor": self.minor, "gitVersion": self.git_version, "gitCommit": self.git_commit,
+            "gitTreeState": "clean", "buildDate": self.build_date, "goVersion": "none", "compiler": "rustc",
+            "platform": format!("linux/{arch}"),
+        })
+    }
+}
+
+/// The server's settings.
+#[derive(Clone)]
+pub struct Config {
+    /// PEM of the cluster's CA certificate, given to anyone at `/cacerts`.
+    pub ca_pem: String,
+    /// What `/version` says.
+    pub version: Version,
+    /// Source of the time.
+    pub clock: Clock,
+    /// How often a watch that allows bookmarks gets one.
+    pub bookmark_interval: Duration,
+    /// How long a watch lasts whose client names no timeout.
+    pub watch_timeout: Duration,
+    /// How long requests may take to end once a shutdown began.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ca_pem: String::new(),
+            version: Version::default(),
+            clock: Arc::new(Timestamp::now),
+            bookmark_interval: Duration::from_secs(60),
+            watch_timeout: Duration::from_secs(45 * 60),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("version", &self.version).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! What is served, told to clients: groups, versions and resources, in the old shape and the aggregated one; OpenAPI.
+
+mod aggregated;
+mod legacy;
+mod openapi;
+
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::authn::token::hex;
+use crate::http::body::Body;
+use crate::http::negotiate::{Accepted, Shape};
+use crate::http::respond;
+use crate::registry::Registry;
+
+/// All documents, made once.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    core: (Bytes, String),
+    groups: (Bytes, String),
+    openapi: openapi::Documents,
+}
+
+/// The content type of aggregated discovery.
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+impl Documents {
+    pub(crate) fn new(registry: &Registry, version: &str) -> Self {
+        let tagged = |core| {
+            let bytes = Bytes::from(aggregated::document(registry, core).to_string());
+            let tag = format!("\"{}\"", hex(&Sha256::digest(&bytes)).to_uppercase());
+            (bytes, tag)
+        };
+        Self { core: tagged(true), groups: tagged(false), openapi: openapi::Documents::new(registry, version) }
+    }
+
+    /// Answers a discovery path; `None` if it is none.
+    pub(crate) fn answer(
+        &self,
+        registry: &Registry,
+        path: &str,
+        headers: &HeaderMap,
+        accepted: Accepted,
+    ) -> Option<Response<Body>> {
+        let path = path.trim_end_matches('/');
+        if accepted.shape == Shape::Discovery && matches!(path, "/api" | "/apis") {
+            let (body, tag) = if path == "/api" { &self.core } else { &self.groups };
+            return Some(with_tag(headers, body, tag, AGGREGATED));
+        }
+        if let Some(response) = self.openapi.answer(path, headers) {
+            return Some(response);
+        }
+        let value = legacy::document(registry, path)?;
+        Some(respond::encoded(StatusCode::OK, accepted.encoding, headers, value.to_string().into()))
+    }
+}
+
+/// A document, or 304 if the client has it.
+fn with_tag(headers: &HeaderMap, body: &Bytes, tag: &str, media: &str) -> Response<Body> {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    let mut response = if known.is_some_and(|k| k.split(',').any(|k| k.trim() == tag)) {
+        respond::bytes(StatusCode::NOT_MODIFIED, media, Bytes::new())
+    } else {
+        respond::bytes(StatusCode::OK, media, body.clone())
+    };
+    if let Ok(value) = HeaderValue::from_str(tag) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}

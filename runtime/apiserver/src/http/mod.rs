@@ -1,0 +1,6 @@
+//! The outer shell: connections, bodies, content types. Nothing in here knows what a request is about.
+
+pub(crate) mod body;
+pub(crate) mod negotiate;
+pub(crate) mod respond;
+pub(crate) mod serve;

@@ -1,0 +1,108 @@
+//! Responses out of values and bytes.
+
+use std::io::Write as _;
+
+use ::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use kiln_apimachinery::Status;
+use serde::Serialize;
+
+use super::body::{Body, Pieces, full};
+use super::negotiate::Encoding;
+
+/// Bodies from this size on are compressed if the client takes gzip.
+const GZIP_FROM: usize = 128 * 1024;
+
+/// Bytes with a code and a content type.
+pub(crate) fn bytes(code: StatusCode, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = code;
+    if let Ok(value) = HeaderValue::from_str(media_type) {
+        response.headers_mut().insert(CONTENT_TYPE, value);
+    }
+    response
+}
+
+/// Plain text.
+pub(crate) fn text(code: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    bytes(code, "text/plain; charset=utf-8", body)
+}
+
+/// JSON of a value that can't fail to serialise.
+pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => bytes(code, Encoding::Json.media_type(), body),
+        Err(e) => status(&Status::internal(e)),
+    }
+}
+
+/// A `Status` with its code.
+pub(crate) fn status(status: &Status) -> Response<Body> {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = bytes(code, Encoding::Json.media_type(), status.to_value().to_string());
+    if let Some(seconds) = status.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0) {
+        response.headers_mut().insert(::http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// JSON bytes in the encoding the client takes, compressed if large and allowed.
+pub(crate) fn encoded(code: StatusCode, encoding: Encoding, request: &HeaderMap, json: Bytes) -> Response<Body> {
+    let body = match encoding {
+        Encoding::Json => json,
+        Encoding::Yaml => match to_yaml(&json) {
+            Ok(yaml) => yaml,
+            Err(s) => return status(&s),
+        },
+    };
+    let zipped = would_compress(request, body.len()).then(|| compress(&body)).flatten();
+    let mut response = bytes(code, encoding.media_type(), zipped.clone().unwrap_or(body));
+    if zipped.is_some() {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
+}
+
+/// True if a body of this size goes out compressed.
+pub(crate) fn would_compress(request: &HeaderMap, len: usize) -> bool {
+    len >= GZIP_FROM && takes_gzip(request)
+}
+
+/// A list in JSON, piece by piece.
+pub(crate) fn pieces(pieces: Pieces) -> Response<Body> {
+    let mut response = Response::new(pieces.boxed());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let texts = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    texts.flat_map(|t| t.split(',')).any(|c| c.split(';').next().is_some_and(|c| c.trim() == "gzip"))
+}
+
+fn compress(body: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok().map(Bytes::from)
+}
+
+fn to_yaml(json: &[u8]) -> Result<Bytes, Status> {
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(Status::internal)?;
+    serde_yaml_ng::to_string(&value).map(Bytes::from).map_err(Status::internal)
+}
+
+/// Adds `Warning` headers.
+pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for text in warnings {
+        let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+        let escaped = clean.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+            response.headers_mut().append(::http::header::WARNING, value);
+        }
+    }
+}

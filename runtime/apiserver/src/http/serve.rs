@@ -1,0 +1,138 @@
+//! Connections: TLS with optional client certificates, HTTP/1.1 and HTTP/2, an orderly end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::Request;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use kiln_apimachinery::Status;
+use kiln_apimachinery::status::Reason;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::body::Body;
+use super::respond;
+use crate::authn::certificate;
+use crate::server::ApiServer;
+use crate::user::UserInfo;
+
+/// Largest body of a request, in bytes.
+const MAX_BODY: usize = 3 * 1024 * 1024;
+/// A client must have finished the TLS handshake, or sent its headers, within this time.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client must have sent its body within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after the process ran out of sockets.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The TLS side can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The client CA has no usable certificate.
+    #[error("client certificates can't be checked with this CA: {0}")]
+    ClientCa(#[from] rustls::server::VerifierBuilderError),
+    /// rustls refused the settings.
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The server side of TLS: certificates out of `certificates`, which may change them at any time, and client certificates
+/// optional but checked against `client_ca`.
+pub fn tls_config(client_ca: RootCertStore, certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, ServeError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(client_ca), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Serves until `shutdown`, then lets requests end for `drain`.
+pub(crate) async fn run(server: ApiServer, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken, drain: Duration) {
+    let acceptor = TlsAcceptor::from(tls);
+    let graceful = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(250)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(30));
+    loop {
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(e) => {
+                    tracing::debug!("accept: {e}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let (acceptor, server, builder, watcher) = (acceptor.clone(), server.clone(), builder.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let Some(tls) = handshake(&acceptor, stream).await else { return };
+            let peer = tls.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| certificate::user(c));
+            let peer = Arc::new(peer);
+            let service = service_fn(move |request| {
+                let (server, peer) = (server.clone(), peer.clone());
+                async move { Ok::<_, std::convert::Infallible>(answer(&server, peer.as_ref().as_ref(), request).await) }
+            });
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
+            if let Err(e) = watcher.watch(connection).await {
+                tracing::debug!("connection: {e}");
+            }
+        });
+    }
+    drop(listener);
+    server.end_watches();
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::debug!("some requests had not ended after {drain:?}");
+    }
+}
+
+async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    // Small answers must not wait for more to come.
+    if let Err(e) = stream.set_nodelay(true) {
+        tracing::debug!("nodelay: {e}");
+    }
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => Some(tls),
+        Ok(Err(e)) => {
+            tracing::debug!("TLS handshake: {e}");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("TLS handshake took too long");
+            None
+        }
+    }
+}
+
+async fn answer(server: &ApiServer, peer: Option<&UserInfo>, request: Request<Incoming>) -> ::http::Response<Body> {
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => server.handle(peer, Request::from_parts(parts, body.to_bytes())).await,
+        Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => respond::status(&Status::failure(
+            Reason::RequestEntityTooLarge,
+            format!("Request entity too large: limit is {MAX_BODY}"),
+        )),
+        Ok(Err(e)) => respond::status(&Status::bad_request(format!("the body could not be read: {e}"))),
+        Err(_) => respond::status(&Status::failure(Reason::Timeout, "the body did not arrive in time")),
+    }
+}
+

@@ -1,0 +1,104 @@
+//! Create.
+
+use ::http::{Response, StatusCode};
+use bytes::Bytes;
+use kiln_apimachinery::{FieldError, Status, meta};
+use kiln_storage::StorageError;
+use serde_json::Value;
+
+use super::{Cx, decode, encode, errors, render, store};
+use crate::admission;
+use crate::http::body::Body;
+
+/// How often a generated name may be taken before the create fails.
+const NAME_ATTEMPTS: usize = 8;
+
+pub(crate) async fn create(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    let object = decode::body(cx)?;
+    let bytes = create_object(cx, object).await?;
+    render::object(cx, StatusCode::CREATED, &bytes)
+}
+
+/// Creates an object that has been decoded; gives the bytes as stored.
+pub(crate) async fn create_object(cx: &Cx<'_>, mut object: Value) -> Result<Bytes, Status> {
+    let resource = &cx.resource;
+    if !meta::resource_version(&object).is_empty() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    place(cx, &mut object)?;
+    if let Some(conversion) = resource.conversion {
+        (conversion.to_stored)(&mut object);
+    }
+    let generates = meta::name(&object).is_empty() && !meta::text(&object, &["metadata", "generateName"]).is_empty();
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let mut candidate = object.clone();
+        if generates {
+            let base = meta::text(&object, &["metadata", "generateName"]);
+            let name = meta::generated_name(base).map_err(Status::internal)?;
+            meta::metadata_mut(&mut candidate).insert("name".into(), name.into());
+        }
+        match attempt_create(cx, candidate).await {
+            Err(Attempt::Taken(_)) if generates && attempt < NAME_ATTEMPTS => {}
+            Err(Attempt::Taken(status) | Attempt::Refused(status)) => return Err(status),
+            Ok(bytes) => return Ok(bytes),
+        }
+    }
+}
+
+enum Attempt {
+    Taken(Status),
+    Refused(Status),
+}
+
+impl From<Status> for Attempt {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+async fn attempt_create(cx: &Cx<'_>, mut object: Value) -> Result<Bytes, Attempt> {
+    let resource = &cx.resource;
+    let writer = cx.writer();
+    resource.strategy.default(&mut object);
+    store::fresh_metadata(&mut object, resource.generations, writer.now)?;
+    resource.strategy.prepare_create(&writer, &mut object);
+    let plan = admission::create(cx, &mut object).await?;
+    let mut problems: Vec<FieldError> = meta::validate(&object, resource.namespaced, resource.strategy.name_rule());
+    problems.extend(resource.strategy.validate(&object));
+    if !problems.is_empty() {
+        return Err(cx.invalid(&object, &problems).into());
+    }
+    let name = meta::name(&object).to_owned();
+    let key = resource.key(cx.namespace(), &name);
+    let value = encode::stored(&object);
+    if cx.dry_run {
+        return match cx.server.storage().get(&key).await.map_err(errors::storage)? {
+            Some(_) => Err(Attempt::Taken(Status::already_exists(&resource.group_resource(), &name))),
+            None => Ok(value.bytes.into()),
+        };
+    }
+    admission::before_create(cx, plan).await?;
+    match cx.server.storage().create(key, value).await {
+        Ok(record) => Ok(record.value),
+        Err(StorageError::Exists) => Err(Attempt::Taken(Status::already_exists(&resource.group_resource(), &name))),
+        Err(e) => Err(errors::write(e, &resource.group_resource(), &name).into()),
+    }
+}
+
+/// Gives the object the namespace of the URL, which must be its own if it names one.
+pub(crate) fn place(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status> {
+    let namespace = cx.namespace();
+    match meta::namespace(object) {
+        "" if namespace.is_empty() => {}
+        "" => {
+            meta::metadata_mut(object).insert("namespace".into(), namespace.into());
+        }
+        found if found == namespace => {}
+        // A cluster-scoped object that names a namespace is told so by validation.
+        _ if !cx.resource.namespaced => {}
+        _ => return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request")),
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! What may be done with resources. Every verb works on the stored form of objects (canonical JSON bytes) and asks the
+//! resource's row and strategy for whatever is special about a kind.
+
+mod create;
+mod decode;
+mod delete;
+pub(crate) mod encode;
+pub(crate) mod errors;
+mod filter;
+mod list;
+mod paging;
+mod patch;
+pub(crate) mod render;
+pub(crate) mod store;
+mod update;
+mod watch;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::http::{HeaderMap, Response, StatusCode};
+use bytes::Bytes;
+use kiln_apimachinery::{FieldError, Gvk, Status, meta};
+
+use crate::http::body::Body;
+use crate::http::negotiate::Accepted;
+use crate::http::respond;
+use crate::query::Query;
+use crate::registry::Resource;
+use crate::registry::strategy::Writer;
+use crate::request_info::RequestInfo;
+use crate::reviews;
+use crate::server::ApiServer;
+use crate::user::UserInfo;
+
+/// One request on a resource.
+pub(crate) struct Cx<'a> {
+    pub(crate) server: &'a ApiServer,
+    pub(crate) user: &'a UserInfo,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) query: &'a Query,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) accepted: Accepted,
+    /// True if nothing may be stored.
+    pub(crate) dry_run: bool,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl<'a> Cx<'a> {
+    /// Adds a `Warning` header to the response.
+    pub(crate) fn warn(&self, text: String) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// The namespace of the objects; empty for cluster-scoped ones.
+    pub(crate) fn namespace(&self) -> &str {
+        if self.resource.namespaced { &self.info.namespace } else { "" }
+    }
+
+    fn writer(&self) -> Writer<'_> {
+        Writer { user: self.user, now: self.server.now(), subresource: &self.info.subresource }
+    }
+
+    /// 422 about the object.
+    fn invalid(&self, object: &serde_json::Value, errors: &[FieldError]) -> Status {
+        Status::invalid(&self.resource.gvk(), meta::name(object), errors)
+    }
+
+    fn not_found(&self, name: &str) -> Status {
+        Status::not_found(&self.resource.group_resource(), name)
+    }
+}
+
+/// Serves a request on a known resource whose user was allowed to make it.
+pub(crate) async fn serve(
+    server: &ApiServer,
+    user: &UserInfo,
+    info: &RequestInfo,
+    query: &Query,
+    headers: &HeaderMap,
+    body: Bytes,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
+    let resource = server.registry().get(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+    if info.overlong || (!resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces") {
+        return Err(Status::no_such_path());
+    }
+    let cx = Cx {
+        server,
+        user,
+        resource: resource.clone(),
+        info,
+        query,
+        headers,
+        body,
+        accepted,
+        dry_run: dry_run(query)?,
+        warnings: Mutex::default(),
+    };
+    let mut response = dispatch(&cx).await?;
+    let warnings = cx.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    respond::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+fn dry_run(query: &Query) -> Result<bool, Status> {
+    match query.all("dryRun").find(|v| !v.is_empty()) {
+        None => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => {
+            let error = FieldError::not_supported("dryRun", &other.into(), &["All"]);
+            Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", "CreateOptions"), "", &[error]))
+        }
+    }
+}
+
+async fn dispatch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    let (info, resource) = (cx.info, &cx.resource);
+    let verb = info.verb.as_str();
+    if let Some(review) = resource.review {
+        return match (verb, info.named) {
+            ("create", false) => reviews::answer(cx, review).await,
+            _ => Err(Status::method_not_allowed()),
+        };
+    }
+    if !info.subresource.is_empty() {
+        let sub = resource.has_subresource(&info.subresource).ok_or_else(Status::no_such_path)?;
+        if !sub.verbs.contains(&verb) {
+            return Err(Status::method_not_allowed());
+        }
+    } else if !resource.verbs.contains(&verb) {
+        return Err(Status::method_not_allowed());
+    }
+    let in_namespace = !resource.namespaced || !info.namespace.is_empty();
+    match verb {
+        "list" => list::list(cx).await,
+        "watch" => watch::watch(cx).await,
+        // Objects are written and named in a namespace only.
+        _ if !in_namespace => Err(Status::method_not_allowed()),
+        "get" => get(cx).await,
+        "create" if !info.named => create::create(cx).await,
+        "update" if info.named => update::put(cx).await,
+        "patch" if info.named => patch::patch(cx).await,
+        "delete" => delete::delete(cx).await,
+        "deletecollection" => delete::delete_collection(cx).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+async fn get(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    let key = cx.resource.key(cx.namespace(), &cx.info.name);
+    paging::not_in_future(cx)?;
+    let record = cx.server.storage().get(&key).await.map_err(errors::storage)?;
+    let record = record.ok_or_else(|| cx.not_found(&cx.info.name))?;
+    render::object(cx, StatusCode::OK, &record.value)
+}

@@ -1,0 +1,175 @@
+//! Stored bytes in the shape a client takes: as they are, as a table, as metadata, in the shape of another version.
+
+use ::http::{Response, StatusCode};
+use bytes::Bytes;
+use jiff::Timestamp;
+use kiln_apimachinery::{Status, meta};
+use kiln_storage::Revision;
+use serde_json::{Map, Value, json};
+
+use super::Cx;
+use crate::http::body::{self, Body};
+use crate::http::negotiate::{Encoding, Shape};
+use crate::http::respond;
+use crate::registry::Resource;
+
+/// What goes into the `object` of a table's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Include {
+    Nothing,
+    Metadata,
+    Object,
+}
+
+/// How one request's objects are written.
+#[derive(Clone)]
+pub(crate) struct Renderer {
+    resource: std::sync::Arc<Resource>,
+    shape: Shape,
+    include: Include,
+}
+
+impl Renderer {
+    pub(crate) fn of(cx: &Cx<'_>) -> Result<Self, Status> {
+        let include = match cx.query.get("includeObject") {
+            None | Some("Metadata") => Include::Metadata,
+            Some("None") => Include::Nothing,
+            Some("Object") => Include::Object,
+            Some(other) => return Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        };
+        Ok(Self { resource: cx.resource.clone(), shape: cx.accepted.shape, include })
+    }
+
+    /// True if stored bytes go out as they are.
+    fn is_plain(&self) -> bool {
+        matches!(self.shape, Shape::Full | Shape::Discovery) && self.resource.conversion.is_none()
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Value, Status> {
+        let mut object = serde_json::from_slice(bytes).map_err(Status::internal)?;
+        if let Some(conversion) = self.resource.conversion {
+            (conversion.from_stored)(&mut object);
+        }
+        Ok(object)
+    }
+
+    /// One object as JSON. `first` puts the columns' definitions into a table.
+    pub(crate) fn one(&self, bytes: &Bytes, now: Timestamp, first: bool) -> Result<Bytes, Status> {
+        if self.is_plain() {
+            return Ok(bytes.clone());
+        }
+        let object = self.parse(bytes)?;
+        let value = match self.shape {
+            Shape::Table => {
+                let metadata = json!({"resourceVersion": meta::resource_version(&object)});
+                self.table(vec![self.row(object, now)], metadata, first)
+            }
+            Shape::Metadata => partial(object),
+            Shape::Full | Shape::Discovery => object,
+        };
+        Ok(value.to_string().into())
+    }
+
+    fn row(&self, object: Value, now: Timestamp) -> Value {
+        let cells: Vec<Value> = self.resource.columns.iter().map(|c| c.cell(&object, now)).collect();
+        let mut row = Map::new();
+        row.insert("cells".into(), cells.into());
+        match self.include {
+            Include::Nothing => {}
+            Include::Metadata => {
+                row.insert("object".into(), partial(object));
+            }
+            Include::Object => {
+                row.insert("object".into(), object);
+            }
+        }
+        row.into()
+    }
+
+    fn table(&self, rows: Vec<Value>, metadata: Value, definitions: bool) -> Value {
+        let column = |c: &crate::registry::columns::Column| {
+            json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.name, "priority": c.priority})
+        };
+        let columns: Vec<Value> =
+            if definitions { self.resource.columns.iter().map(column).collect() } else { Vec::new() };
+        json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+    }
+
+    /// A bookmark: an object with nothing but a revision.
+    pub(crate) fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let value = match self.shape {
+            Shape::Table => self.table(Vec::new(), json!({"resourceVersion": revision.to_string()}), false),
+            Shape::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Shape::Full | Shape::Discovery => {
+                json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
+            }
+        };
+        value.to_string().into()
+    }
+}
+
+fn partial(mut object: Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
+}
+
+/// One object, with a code.
+pub(crate) fn object(cx: &Cx<'_>, code: StatusCode, stored: &Bytes) -> Result<Response<Body>, Status> {
+    let json = Renderer::of(cx)?.one(&without_empty_revision(cx, stored), cx.server.now(), true)?;
+    Ok(respond::encoded(code, cx.accepted.encoding, cx.headers, json))
+}
+
+/// What a dry run would have created has no revision.
+fn without_empty_revision(cx: &Cx<'_>, stored: &Bytes) -> Bytes {
+    if !cx.dry_run || cx.info.verb != "create" {
+        return stored.clone();
+    }
+    let Ok(mut object) = serde_json::from_slice::<Value>(stored) else { return stored.clone() };
+    meta::metadata_mut(&mut object).remove("resourceVersion");
+    object.to_string().into()
+}
+
+/// A list of stored objects.
+pub(crate) fn list(
+    cx: &Cx<'_>,
+    items: Vec<Bytes>,
+    revision: Revision,
+    next: Option<String>,
+    remaining: Option<u64>,
+) -> Result<Response<Body>, Status> {
+    let renderer = Renderer::of(cx)?;
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if let Some(next) = next {
+        metadata["continue"] = next.into();
+    }
+    if let Some(remaining) = remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    let now = cx.server.now();
+    if renderer.shape == Shape::Table {
+        let rows = items.iter().map(|b| Ok(renderer.row(renderer.parse(b)?, now))).collect::<Result<Vec<_>, Status>>()?;
+        let json = renderer.table(rows, metadata, true).to_string();
+        return Ok(respond::encoded(StatusCode::OK, cx.accepted.encoding, cx.headers, json.into()));
+    }
+    let (kind, version) = match renderer.shape {
+        Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        _ => (format!("{}List", cx.resource.kind), cx.resource.api_version()),
+    };
+    let head = json!({"kind": kind, "apiVersion": version, "metadata": metadata}).to_string();
+    let head = format!("{},\"items\":[", head.strip_suffix('}').unwrap_or(&head));
+    let items = if renderer.is_plain() {
+        items
+    } else {
+        items.iter().map(|b| renderer.one(b, now, true)).collect::<Result<_, _>>()?
+    };
+    let pieces = body::Pieces::new(head.into(), items, Bytes::from_static(b"]}"));
+    if cx.accepted.encoding == Encoding::Json && !respond::would_compress(cx.headers, pieces.len()) {
+        return Ok(respond::pieces(pieces));
+    }
+    Ok(respond::encoded(StatusCode::OK, cx.accepted.encoding, cx.headers, pieces.into_bytes()))
+}
