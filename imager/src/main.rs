@@ -1,2 +1,9 @@
-//! The `imager` command.
-fn main() {}
+//! The `imager` command: builds, inspects, flashes and boots Kiln images.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -6,7 +6,7 @@ const TRAILER: &str = "TRAILER!!!";
 
 /// The bytes of the file `name` (no leading slash) in an uncompressed archive; `None` when it is absent or the archive
 /// is damaged before it.
-pub fn find<'a>(archive: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(super) fn find<'a>(archive: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut at = 0_usize;
     loop {
         let header = archive.get(at..at.checked_add(HEADER)?)?;

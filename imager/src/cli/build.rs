@@ -1,0 +1,155 @@
+//! `imager build`.
+
+use std::path::{Path, PathBuf};
+
+use imager::{
+    image::{self, BuildOptions, BuildOutput},
+    packages,
+    profile::{Profile, Request},
+    progress::Progress,
+};
+
+use super::{
+    args::{BuildArgs, Globals, LockArgs},
+    exit::Exit,
+    output::{Output, size},
+    settings, workspace,
+};
+
+/// Width of the lines in which the profile is shown.
+const WIDTH: usize = 110;
+
+pub(super) fn run(globals: &Globals, args: &BuildArgs, output: Output, progress: &Progress) -> anyhow::Result<Exit> {
+    let workspace = workspace::find(globals.workspace.as_deref())?;
+    let request = Request {
+        board: args.board.clone(),
+        with: args.overlay.clone(),
+        without: args.without_overlay.clone(),
+        config: settings::resolve(&args.settings)?,
+    };
+    let profile = Profile::resolve(&workspace, &request)?;
+    if args.dry_run {
+        output.print(&profile, describe)?;
+        return Ok(Exit::Ok);
+    }
+    progress.note(&describe(&profile));
+    let options = options(globals, args, workspace)?;
+    let built = image::build(&profile, &options, progress)?;
+    output.print(&built, text)?;
+    Ok(Exit::Ok)
+}
+
+fn options(globals: &Globals, args: &BuildArgs, workspace: PathBuf) -> anyhow::Result<BuildOptions> {
+    let cache = workspace::cache(globals.cache.as_deref())?;
+    let mut packages = packages::Settings::new(globals.mirror.clone(), cache.clone())?;
+    packages.offline = args.offline;
+    Ok(BuildOptions {
+        lock: lock_file(&args.lock, &workspace),
+        workspace,
+        cache,
+        out: args.out.clone(),
+        name: args.image_name.clone(),
+        locked: args.locked,
+        runtime: args.runtime_binary.clone(),
+        toolchain: args.toolchain,
+        packages,
+        time: None,
+        compress: !args.no_compress,
+    })
+}
+
+/// The lock that was named, or the checkout's.
+pub(super) fn lock_file(args: &LockArgs, workspace: &Path) -> PathBuf {
+    args.file.clone().unwrap_or_else(|| workspace.join("imager.lock"))
+}
+
+/// The resolved profile for a person. `-o json` has all of it.
+fn describe(profile: &Profile) -> String {
+    let plan = profile.partitions;
+    let sources: Vec<String> = profile
+        .sources
+        .iter()
+        .map(|source| format!("{} ({})", source.suite, source.components.join(" ")))
+        .collect();
+    let overlays: Vec<String> = profile.overlays.iter().map(|overlay| overlay.name.clone()).collect();
+    let config: Vec<String> =
+        profile.config.iter().map(|file| format!("{} ({} bytes)", file.path, file.content.len())).collect();
+    let mut out = format!("Profile: {} ({}), {}, Kiln {}\n", profile.board, profile.title, profile.arch, profile.version);
+    let mut row = |name: &str, words: &[String]| out.push_str(&wrapped(name, words));
+    row("sources", &sources);
+    row("overlays", &overlays);
+    row("kernel", std::slice::from_ref(&profile.kernel.package));
+    row("initramfs", &profile.kernel.initramfs_modules);
+    row("modules", &profile.kernel.modules);
+    row("packages", &profile.packages);
+    row("boot packages", &profile.boot_packages);
+    row("command line", std::slice::from_ref(&profile.boot.cmdline));
+    let table = serde_json::to_value(plan.table).ok().and_then(|table| table.as_str().map(str::to_owned));
+    row(
+        "partitions",
+        &[
+            table.unwrap_or_default(),
+            format!("CONFIG {} MiB", plan.config_mib),
+            format!("2 slots of {} MiB", plan.slot_mib),
+            format!("STATE {} MiB", plan.state_mib),
+        ],
+    );
+    row("settings", if config.is_empty() { &NO_SETTINGS } else { &config });
+    out
+}
+
+static NO_SETTINGS: [String; 0] = [];
+
+/// `name: a, b, c`, broken into lines.
+fn wrapped(name: &str, words: &[String]) -> String {
+    let mut out = String::new();
+    let mut line = format!("  {name:14}");
+    let indent = line.len();
+    if words.is_empty() {
+        line.push_str("none");
+    }
+    for (index, word) in words.iter().enumerate() {
+        let comma = if index + 1 < words.len() { ", " } else { "" };
+        if line.len() + word.len() > WIDTH && line.len() > indent {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = " ".repeat(indent);
+        }
+        line.push_str(word);
+        line.push_str(comma);
+    }
+    out.push_str(&line);
+    out.push('\n');
+    out
+}
+
+fn text(built: &BuildOutput) -> String {
+    let mut out = format!(
+        "{}  {} ({} written)\n  sha256 {}\n",
+        built.image.display(),
+        size(built.image_size),
+        size(built.written),
+        built.sha256
+    );
+    if let (Some(path), Some(bytes)) = (&built.compressed, built.compressed_size) {
+        out.push_str(&format!("{}  {}\n", path.display(), size(bytes)));
+    }
+    for path in [&built.bmap, &built.checksums, &built.manifest, &built.sbom] {
+        out.push_str(&format!("{}\n", path.display()));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_broken_between_words() {
+        let words: Vec<String> = (0..40).map(|n| format!("package-{n}")).collect();
+        let text = wrapped("packages", &words);
+        assert!(text.lines().all(|line| line.len() <= WIDTH + 2), "{text}");
+        assert!(text.starts_with("  packages      package-0, package-1"), "{text}");
+        assert_eq!(wrapped("settings", &[]), "  settings      none\n");
+    }
+}
