@@ -135,7 +135,13 @@ pub(crate) fn offer_server_time(time: i64) {
     let ahead = time.saturating_sub(now());
     if ahead > 0 && ahead < SANE {
         match set(TimeSpec::new(time as _, 0)) {
-            Ok(()) => say!("clock: {} by the server ({ahead} s forward)", text()),
+            Ok(()) => {
+                say!("clock: {} by the server ({ahead} s forward)", text());
+                raise(Quality::Server);
+                if let Err(error) = save() {
+                    say!("clock not saved: {error}");
+                }
+            }
             Err(error) => say!("clock not set: {error}"),
         }
     }

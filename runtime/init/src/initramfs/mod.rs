@@ -17,6 +17,7 @@ use crate::config::status::Status;
 use crate::console::{self, say};
 use crate::disk::{self, Disk};
 use crate::error::{Error, Result};
+use crate::modules;
 use crate::report::{PhaseReport, Stage1Report};
 use crate::sys::mount::{attach, is_mounted};
 use crate::sys::uevent::UeventSocket;
@@ -71,7 +72,7 @@ impl Stage {
         }
         if !self.modules {
             self.timed("early-modules", |_| {
-                crate::modules::load_list(MODULES).map(|_| ())
+                modules::load_list(MODULES, modules::Part::First).map(|_| ())
             })?;
             self.modules = true;
         }

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::signal::SigSet;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -47,6 +49,7 @@ pub(crate) struct Process {
 
 /// Starts a process whose exit the main loop will report.
 pub(crate) fn spawn(command: &mut Command) -> Result<Process> {
+    unblock_signals(command);
     let mut waiters = waiters();
     let child = command
         .spawn()
@@ -58,6 +61,14 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Process> {
         pid: Pid::from_raw(pid),
         exit,
     })
+}
+
+/// A child inherits the mask of PID 1, which blocks what it reads from its descriptor; with it a service would never
+/// hear SIGTERM.
+#[allow(unsafe_code)]
+fn unblock_signals(command: &mut Command) {
+    // SAFETY: between fork and exec only sigprocmask is called, which is async-signal-safe and allocates nothing.
+    unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(Into::into)) };
 }
 
 /// Reaps every ended process, ours or adopted; called on SIGCHLD by the main loop only. Returns the reaped ids.

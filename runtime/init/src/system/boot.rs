@@ -17,11 +17,12 @@ use crate::disk::{self, Disk};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::initramfs::attach_once;
+use crate::modules::{self, Part};
 use crate::network::status::NetworkStatus;
 use crate::phases::{Next, Phase, Sequence};
 use crate::services::{Spec, cgroup, notify};
 use crate::sys::uptime;
-use crate::{board, clock, modules, network, state};
+use crate::{board, clock, network, state};
 
 /// The boot, readable from top to bottom. `services` needs what the cluster service cannot do without: a place for its
 /// data, a name, a clock that is not in 1970. It is started without a network too, since it tells what it waits for.
@@ -70,6 +71,11 @@ const PHASES: &[Phase<Boot>] = &[
         name: "console",
         needs: &["services"],
         run: Boot::console,
+    },
+    Phase {
+        name: "later-modules",
+        needs: &["modules", "console"],
+        run: Boot::later_modules,
     },
 ];
 
@@ -237,11 +243,11 @@ impl Boot {
     }
 
     fn modules(&mut self) -> Result<()> {
-        let (loaded, failures) = modules::load_list(MODULES)?;
-        if !failures.is_empty() {
-            say!("{loaded} modules loaded, {} failed", failures.len());
-        }
-        Ok(())
+        load_modules(Part::First)
+    }
+
+    fn later_modules(&mut self) -> Result<()> {
+        load_modules(Part::Later)
     }
 
     fn state(&mut self) -> Result<()> {
@@ -384,6 +390,14 @@ impl Boot {
             .as_ref()
             .ok_or_else(|| Error::Config("node.toml was not read yet".into()))
     }
+}
+
+fn load_modules(part: Part) -> Result<()> {
+    let (loaded, failures) = modules::load_list(MODULES, part)?;
+    if !failures.is_empty() {
+        say!("{loaded} modules loaded, {} failed", failures.len());
+    }
+    Ok(())
 }
 
 /// What every service finds in its environment.

@@ -131,6 +131,12 @@ impl System {
         if self.watchdog.is_some() && now >= self.feed_at {
             self.feed();
         }
+        // First, so that a service's last words stand before the news of its end.
+        for index in ready.outputs {
+            if let Some(service) = self.services.get_mut(index) {
+                service.drain();
+            }
+        }
         if ready.signals {
             self.take_signals(now);
         }
@@ -150,11 +156,6 @@ impl System {
         if ready.notify {
             for notice in self.notify.drain() {
                 self.node.take_notice(notice);
-            }
-        }
-        for index in ready.outputs {
-            if let Some(service) = self.services.get_mut(index) {
-                service.drain();
             }
         }
         if now >= self.save_at {
@@ -203,7 +204,6 @@ impl System {
         // Children may have ended for any of the signals that were merged into one.
         command::reap();
         for service in &mut self.services {
-            // What it said last explains its end, so it comes first on the console.
             let exit = service.check(now);
             if let (Some(exit), false) = (exit, self.ending.is_some()) {
                 self.node.service_ended(service.spec.name, exit);
