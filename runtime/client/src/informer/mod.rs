@@ -50,6 +50,16 @@ pub enum Change {
     Synced,
 }
 
+impl Change {
+    /// The object that changed; none for [`Change::Synced`].
+    pub fn key(&self) -> Option<&ObjectRef> {
+        match self {
+            Self::Applied { key, .. } | Self::Deleted { key, .. } => Some(key),
+            Self::Synced => None,
+        }
+    }
+}
+
 /// Keeps a [`Store`] like a collection on the server.
 pub struct Informer {
     client: Client,

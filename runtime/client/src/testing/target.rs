@@ -41,7 +41,7 @@ impl Target {
             match key {
                 "watch" => watch = value == "1",
                 "resourceVersion" if watch => target.watch_after = Some(value.parse().unwrap_or(0)),
-                "fieldSelector" => target.fields = value.replace("%3D", "="),
+                "fieldSelector" => target.fields = unescape(value),
                 _ => {}
             }
         }
@@ -65,4 +65,23 @@ impl Target {
             selector.matches(|field| Cow::Borrowed(meta::text(object, &field.split('.').collect::<Vec<_>>())))
         })
     }
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let escaped = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,0 +1,172 @@
+//! Empties namespaces that are being deleted, then lets them go.
+
+mod discovery;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kiln_apimachinery::{meta, time};
+use kiln_client::{Client, Clock, Informer, List, ListParams, ObjectRef, Store, WorkQueue};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use self::discovery::Collection;
+use crate::reconcile::{Failure, Next, work};
+
+const PATH: &str = "/api/v1/namespaces";
+/// The finalizer in a namespace's `spec` that this controller stands for.
+const FINALIZER: &str = "kubernetes";
+
+/// Runs the controller until the shutdown.
+pub async fn run(client: Client, clock: Clock, shutdown: CancellationToken) {
+    let informer = Informer::new(client.clone(), PATH, ListParams::default());
+    let (queue, store) = (WorkQueue::default(), informer.store());
+    let controller = Controller { client, clock, namespaces: store };
+    tokio::join!(
+        informer.run(shutdown.clone(), |change| {
+            if let Some(key) = change.key() {
+                queue.add(key.clone());
+            }
+        }),
+        work("namespace", &queue, &shutdown, |key| controller.reconcile(key)),
+    );
+}
+
+struct Controller {
+    client: Client,
+    clock: Clock,
+    namespaces: Store,
+}
+
+/// What still keeps a namespace, in words for its conditions.
+#[derive(Default)]
+struct Remains {
+    undiscovered: Vec<String>,
+    failures: Vec<String>,
+    content: Vec<String>,
+    finalizers: BTreeSet<String>,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: ObjectRef) -> Result<Next, Failure> {
+        let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
+            return Ok(Next::Settled);
+        };
+        let remains = self.empty(&key.name).await?;
+        if remains.is_nothing() {
+            return self.finalize(&namespace).await;
+        }
+        self.report(&namespace, &remains).await?;
+        Err(Failure::Waiting(format!("the namespace is not empty yet: {}", remains.summary())))
+    }
+
+    /// Deletes everything in the namespace; answers what is still there.
+    async fn empty(&self, namespace: &str) -> Result<Remains, Failure> {
+        let discovered = discovery::namespaced(&self.client).await?;
+        let mut remains = Remains { undiscovered: discovered.failures, ..Remains::default() };
+        for collection in discovered.collections {
+            if let Err(error) = self.empty_collection(namespace, &collection, &mut remains).await {
+                remains.failures.push(format!("{}: {error}", collection.name));
+            }
+        }
+        Ok(remains)
+    }
+
+    async fn empty_collection(
+        &self,
+        namespace: &str,
+        collection: &Collection,
+        remains: &mut Remains,
+    ) -> Result<(), Failure> {
+        let path = collection.path(namespace);
+        let found: List<Value> = self.client.list(&path, &ListParams::default()).await?;
+        if found.items.is_empty() {
+            return Ok(());
+        }
+        let background = json!({"propagationPolicy": "Background"});
+        if collection.at_once {
+            self.client.delete(&path, &background).await?;
+        } else {
+            for object in found.items.iter().filter(|object| !meta::is_terminating(object)) {
+                let deleted = self.client.delete(&format!("{path}/{}", meta::name(object)), &background).await;
+                if let Err(error) = deleted
+                    && !error.is_not_found()
+                {
+                    return Err(error.into());
+                }
+            }
+        }
+        let left: List<Value> = self.client.list(&path, &ListParams::default()).await?;
+        if !left.items.is_empty() {
+            remains.content.push(format!("{} has {} resource instances", collection.name, left.items.len()));
+            let finalizers = left.items.iter().flat_map(|object| meta::finalizers(object)).map(str::to_owned);
+            remains.finalizers.extend(finalizers);
+        }
+        Ok(())
+    }
+
+    /// Takes this controller's finalizer off.
+    async fn finalize(&self, namespace: &Value) -> Result<Next, Failure> {
+        let mut free = namespace.clone();
+        let others: Vec<_> = spec_finalizers(namespace).into_iter().filter(|name| *name != FINALIZER).collect();
+        free["spec"]["finalizers"] = json!(others);
+        let path = format!("{PATH}/{}/finalize", meta::name(namespace));
+        match self.client.update::<Value>(&path, &free).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(Next::Settled),
+        }
+    }
+
+    /// Says in the namespace's conditions what it waits for.
+    async fn report(&self, namespace: &Value, remains: &Remains) -> Result<(), Failure> {
+        let mut reported = namespace.clone();
+        let conditions = remains.conditions(namespace, self.clock.now());
+        if meta::at(namespace, &["status", "conditions"]) == Some(&conditions) {
+            return Ok(());
+        }
+        reported["status"]["conditions"] = conditions;
+        let path = format!("{PATH}/{}/status", meta::name(namespace));
+        self.client.update::<Value>(&path, &reported).await?;
+        Ok(())
+    }
+}
+
+fn spec_finalizers(namespace: &Value) -> Vec<&str> {
+    meta::strings(meta::at(namespace, &["spec", "finalizers"]))
+}
+
+fn is_ours(namespace: &Value) -> bool {
+    meta::is_terminating(namespace) && spec_finalizers(namespace).contains(&FINALIZER)
+}
+
+impl Remains {
+    fn is_nothing(&self) -> bool {
+        self.undiscovered.is_empty() && self.failures.is_empty() && self.content.is_empty()
+    }
+
+    fn summary(&self) -> String {
+        let all = [&self.undiscovered, &self.failures, &self.content];
+        all.into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
+    }
+
+    /// The conditions that Kubernetes names; each keeps its time while its status stays.
+    fn conditions(&self, namespace: &Value, now: Timestamp) -> Value {
+        let finalizers: Vec<String> = self.finalizers.iter().cloned().collect();
+        let rows = [
+            ("NamespaceDeletionDiscoveryFailure", &self.undiscovered, "DiscoveryFailed", "ResourcesDiscovered"),
+            ("NamespaceDeletionContentFailure", &self.failures, "ContentDeletionFailed", "ContentDeleted"),
+            ("NamespaceContentRemaining", &self.content, "SomeResourcesRemain", "ContentRemoved"),
+            ("NamespaceFinalizersRemaining", &finalizers, "SomeFinalizersRemain", "ContentHasNoFinalizers"),
+        ];
+        let known = meta::at(namespace, &["status", "conditions"]).and_then(Value::as_array);
+        let conditions = rows.into_iter().map(|(kind, texts, bad, good)| {
+            let (status, reason) = if texts.is_empty() { ("False", good) } else { ("True", bad) };
+            let since = known
+                .and_then(|known| known.iter().find(|c| c["type"] == kind && c["status"] == status))
+                .map_or_else(|| json!(time::rfc3339(now)), |known| known["lastTransitionTime"].clone());
+            json!({"type": kind, "status": status, "reason": reason, "message": texts.join(", "),
+                "lastTransitionTime": since})
+        });
+        Value::Array(conditions.collect())
+    }
+}

@@ -1,0 +1,65 @@
+//! The loop that all controllers share: take a key, reconcile it, and try again later if that failed.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kiln_client::{ClientError, ObjectRef, WorkQueue};
+use kiln_pki::PkiError;
+use tokio_util::sync::CancellationToken;
+
+/// When to look at a key again, if nothing changes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Not until it changes.
+    Settled,
+    /// After this long.
+    After(Duration),
+}
+
+/// Why a key could not be reconciled now. It is tried again, later each time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A request failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Something else must happen first.
+    #[error("{0}")]
+    Waiting(String),
+}
+
+/// Reconciles keys one after the other until the shutdown.
+pub(crate) async fn work<F, R>(name: &str, queue: &WorkQueue<ObjectRef>, shutdown: &CancellationToken, reconcile: F)
+where
+    F: Fn(ObjectRef) -> R,
+    R: Future<Output = Result<Next, Failure>>,
+{
+    loop {
+        let item = tokio::select! {
+            () = shutdown.cancelled() => return,
+            item = queue.next() => match item {
+                Some(item) => item,
+                None => return,
+            },
+        };
+        match reconcile(item.clone()).await {
+            Ok(next) => {
+                queue.forget(&item);
+                if let Next::After(wait) = next {
+                    queue.add_after(item.clone(), wait);
+                }
+            }
+            Err(failure) => {
+                match &failure {
+                    // The mirror is behind the server: the next look will see what it saw.
+                    Failure::Client(error) if error.is_conflict() => tracing::debug!(key = %*item, %failure, "{name}"),
+                    Failure::Waiting(_) => tracing::info!(key = %*item, %failure, "{name}"),
+                    _ => tracing::warn!(key = %*item, %failure, "{name}: will try again"),
+                }
+                queue.add_failed(item.clone());
+            }
+        }
+    }
+}
