@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::cmdline::DiskId;
+use crate::sys::uevent::Uevent;
 
 /// The first sectors hold an MBR and, at 512 or 4096, a GPT header.
 const HEAD: usize = 8192;
@@ -77,6 +78,17 @@ pub(crate) fn find(wanted: &DiskId) -> (Option<Disk>, String) {
     (found, seen)
 }
 
+/// Whether a device event means that a search may find more than before.
+pub(crate) fn is_news(event: &Uevent) -> bool {
+    let name = event.devname.as_deref().unwrap_or_default();
+    let disk = event.subsystem == "block" && matches!(event.action.as_str(), "add" | "change");
+    event.action == "lost" || (disk && !is_virtual(name))
+}
+
+fn is_virtual(name: &str) -> bool {
+    VIRTUAL.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn names() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/sys/block") else {
         return Vec::new();
@@ -85,7 +97,7 @@ fn names() -> Vec<String> {
         .flatten()
         .filter_map(|e| e.file_name().into_string().ok())
         .collect();
-    names.retain(|name| !VIRTUAL.iter().any(|prefix| name.starts_with(prefix)) && size(name) > 0);
+    names.retain(|name| !is_virtual(name) && size(name) > 0);
     names.sort();
     names
 }
@@ -157,5 +169,19 @@ mod tests {
             identity(&head),
             Some(DiskId::Gpt("03020100-0504-0706-0809-0a0b0c0d0e0f".into()))
         );
+    }
+
+    #[test]
+    fn our_own_loop_and_mapped_devices_are_no_news() {
+        let event = |action: &str, name: &str| Uevent {
+            action: action.into(),
+            subsystem: "block".into(),
+            devname: Some(name.into()),
+        };
+        assert!(is_news(&event("add", "mmcblk0")));
+        assert!(is_news(&event("change", "sda")));
+        assert!(!is_news(&event("change", "loop0")));
+        assert!(!is_news(&event("add", "dm-0")));
+        assert!(!is_news(&event("remove", "sda")));
     }
 }

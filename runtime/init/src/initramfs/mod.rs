@@ -82,7 +82,7 @@ impl Stage {
         self.timed("root", |_| root::mount(&params, &disk))?;
         let report = Stage1Report {
             disk: disk.name,
-            phases: std::mem::take(&mut self.phases),
+            phases: self.phases.clone(),
         };
         report.write()?;
         switch::to_root()
@@ -134,17 +134,26 @@ impl Stage {
         }
     }
 
-    /// Waits for a device event, at most this long, and takes what is queued.
+    /// Waits for a new or changed disk, at most this long. Loop and mapped devices come from our own attempts and must
+    /// not start the next one.
     fn pause(&self, longest: Duration) {
-        match &self.events {
-            Some(events) => {
-                events.wait(longest.max(Duration::from_millis(1)));
-                events.drain();
+        let Some(events) = &self.events else {
+            std::thread::sleep(longest);
+            return;
+        };
+        let end = uptime::now() + longest;
+        loop {
+            let left = end.saturating_sub(uptime::now());
+            if left.is_zero() || !events.wait(left + Duration::from_millis(1)) {
+                return;
             }
-            None => std::thread::sleep(longest),
+            if events.drain().iter().any(disk::is_news) {
+                return;
+            }
         }
     }
 
+    /// Waits before the next attempt.
     fn wait(&self) {
         self.pause(RETRY);
     }

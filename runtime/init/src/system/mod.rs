@@ -224,7 +224,8 @@ impl System {
                 }
             }
             ("add", "watchdog") => self.arm_watchdog(),
-            ("add" | "change", "block") | ("add", "net") | ("lost", _) => self.boot.hurry(),
+            ("add", "net") => self.boot.hurry(),
+            _ if crate::disk::is_news(event) => self.boot.hurry(),
             _ => {}
         }
     }
