@@ -3,18 +3,13 @@
 use std::{
     collections::HashSet,
     convert::Infallible,
-    num::NonZero,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
 };
 
 use super::{
     Error, Mirrors, Pin, Result, Settings, cache,
     download::{Downloader, Wanted},
+    parallel,
 };
 use crate::progress::Progress;
 
@@ -50,7 +45,7 @@ pub fn fetch(settings: &Settings, pins: &[Pin], progress: &Progress) -> Result<V
     let total = missing.iter().map(|(pin, _)| pin.size).sum();
     let step = progress.bytes("Fetching packages", Some(total));
     let downloader = Downloader::new();
-    each(&missing, PARALLEL, |(pin, path)| {
+    parallel::map(&missing, PARALLEL, |(pin, path)| {
         step.message(&pin.name);
         let what = format!("package {} {}", pin.name, pin.version);
         let url = format!("{}/{}", mirrors.base(pin.archive), pin.filename);
@@ -73,48 +68,13 @@ fn missing<'a>(pins: &'a [Pin], paths: &'a [PathBuf]) -> Vec<(&'a Pin, &'a Path)
         .zip(paths.iter().map(PathBuf::as_path))
         .collect();
     files.retain(|(pin, _)| seen.insert(pin.sha256.as_str()));
-    let lacking = Mutex::new(HashSet::new());
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let Ok(()) = each::<_, Infallible>(&files, threads, |(pin, path)| {
-        if !cache::holds(path, pin.size, &pin.sha256) {
-            let mut lacking = lacking.lock().unwrap_or_else(PoisonError::into_inner);
-            lacking.insert(pin.sha256.as_str());
-        }
-        Ok(())
-    });
-    let lacking = lacking.into_inner().unwrap_or_else(PoisonError::into_inner);
-    files.retain(|(pin, _)| lacking.contains(pin.sha256.as_str()));
+    let Ok(held) =
+        parallel::map::<_, _, Infallible>(&files, parallel::processors(), |(pin, path)| {
+            Ok(cache::holds(path, pin.size, &pin.sha256))
+        });
     files
-}
-
-/// Does `work` on every item with some threads; after a failure no new item is begun, and the first item's failure (by
-/// order of items, so that it is the same one every time) is returned.
-fn each<T: Sync, E: Send>(
-    items: &[T],
-    threads: usize,
-    work: impl Fn(&T) -> Result<(), E> + Sync,
-) -> Result<(), E> {
-    let next = AtomicUsize::new(0);
-    let failure: Mutex<Option<(usize, E)>> = Mutex::new(None);
-    let lock = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-    thread::scope(|scope| {
-        for _ in 0..threads.min(items.len()) {
-            scope.spawn(|| {
-                while lock().is_none() {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(at) else { break };
-                    if let Err(error) = work(item) {
-                        let mut failure = lock();
-                        if failure.as_ref().is_none_or(|(first, _)| at < *first) {
-                            *failure = Some((at, error));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some((_, error)) => Err(error),
-        None => Ok(()),
-    }
+        .into_iter()
+        .zip(held)
+        .filter_map(|(file, held)| (!held).then_some(file))
+        .collect()
 }

@@ -21,6 +21,7 @@ mod load;
 mod lock;
 mod mirror;
 mod paragraph;
+mod parallel;
 mod release;
 mod resolver;
 mod unpack;

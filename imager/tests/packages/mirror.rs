@@ -1,10 +1,18 @@
 //! Against the host's own Debian mirror. Run with `--ignored`; a cache is kept in `KILN_TEST_CACHE` when that is set.
 
-use std::{env, path::PathBuf, time::Instant};
+use std::{
+    env,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Instant,
+};
 
 use imager::{
-    packages::{Lock, Section, Settings, Source, fetch, resolve},
+    packages::{Lock, PathFilter, Section, Settings, Source, Unpacked, fetch, resolve},
     progress::Progress,
+    tree::Tree,
 };
 
 fn peak_memory_kib() -> String {
@@ -98,14 +106,62 @@ fn the_boards_packages_resolve_from_the_hosts_mirror() {
     let path = settings.cache.join("imager.lock");
     lock.save(&path).unwrap();
     assert_eq!(Lock::load(&path).unwrap().unwrap(), lock);
-    if env::var_os("KILN_TEST_FETCH").is_some() {
+    unpack(&settings, &lock.boards["arm64"]);
+}
+
+/// Fetches and unpacks a board's packages twice, and holds every entry against what dpkg lists.
+fn unpack(settings: &Settings, section: &Section) {
+    for round in ["cold", "warm"] {
         let start = Instant::now();
-        fetch(
-            &settings,
-            &lock.boards["arm64"].packages,
-            &Progress::stderr(),
-        )
-        .unwrap();
-        eprintln!("fetched in {:.2} s", start.elapsed().as_secs_f32());
+        let debs = fetch(settings, &section.packages, &Progress::stderr()).unwrap();
+        let fetched = start.elapsed().as_secs_f32();
+        let mut tree = Tree::default();
+        for unpacked in Unpacked::open_all(settings, &debs, &Progress::stderr()).unwrap() {
+            unpacked.add_to(&mut tree, &PathFilter::default()).unwrap();
+        }
+        eprintln!(
+            "{round}: fetched in {fetched:.2} s, {} paths unpacked after {:.2} s, {}",
+            tree.nodes.len(),
+            start.elapsed().as_secs_f32(),
+            peak_memory_kib()
+        );
+        assert!(tree.nodes.contains_key("/usr/bin/containerd"));
+        for deb in debs.iter().filter(|_| round == "warm") {
+            let ours: Vec<String> = Unpacked::open(settings, deb)
+                .unwrap()
+                .entries
+                .iter()
+                .map(|entry| format!("{}/{} {}", entry.uid, entry.gid, entry.path))
+                .collect();
+            let listing = Command::new("dpkg-deb")
+                .arg("--fsys-tarfile")
+                .arg(deb)
+                .output()
+                .unwrap();
+            let mut tar = Command::new("tar")
+                .args(["--numeric-owner", "-tvf", "-"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut input = tar.stdin.take().unwrap();
+            let feed = thread::spawn(move || input.write_all(&listing.stdout));
+            let listed = tar.wait_with_output().unwrap();
+            feed.join().unwrap().unwrap();
+            let theirs: Vec<String> = String::from_utf8(listed.stdout)
+                .unwrap()
+                .lines()
+                .filter_map(|line| {
+                    let owner = line.split_whitespace().nth(1)?;
+                    let path = line
+                        .split_whitespace()
+                        .nth(5)?
+                        .trim_start_matches('.')
+                        .trim_end_matches('/');
+                    (!path.is_empty()).then(|| format!("{owner} {path}"))
+                })
+                .collect();
+            assert_eq!(ours, theirs, "{}", deb.display());
+        }
     }
 }

@@ -13,8 +13,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Deb, Entry, EntryKind, Error, PathFilter, Result, Settings, cache};
-use crate::tree::{Content, Kind, Node, Tree};
+use super::{Deb, Entry, EntryKind, Error, PathFilter, Result, Settings, cache, parallel};
+use crate::{
+    progress::Progress,
+    tree::{Content, Kind, Node, Tree},
+};
 
 pub use metadata::Metadata;
 pub use private::unpack_to_dir;
@@ -79,6 +82,25 @@ impl Unpacked {
             entries: manifest.entries,
             directory,
         })
+    }
+
+    /// [`Self::open`] for all of `debs`, on all processors; in the same order.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_all(
+        settings: &Settings,
+        debs: &[PathBuf],
+        progress: &Progress,
+    ) -> Result<Vec<Self>> {
+        let step = progress.step("Unpacking packages", Some(debs.len() as u64));
+        let unpacked = parallel::map(debs, parallel::processors(), |deb| {
+            let unpacked = Self::open(settings, deb)?;
+            step.inc(1);
+            Ok(unpacked)
+        })?;
+        step.done(&format!("{} packages", debs.len()));
+        Ok(unpacked)
     }
 
     /// What is cached, if it is complete: a crash of the machine may have left files empty.
