@@ -1,10 +1,6 @@
 //! Images and cards as things to read and write at an offset, and windows onto their partitions.
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 /// Size of the blocks that a block map speaks of, bytes.
 pub const BLOCK: u64 = 4096;
@@ -121,56 +117,48 @@ impl Medium for SparseFile {
     }
 }
 
-/// A part of a medium as a stream of its own, which is what a file system wants.
+/// A part of a medium with offsets of its own, which is what a file system wants.
 #[derive(Debug)]
 pub struct Window<M> {
     medium: M,
     start: u64,
     length: u64,
-    position: u64,
 }
 
 impl<M: Medium> Window<M> {
     /// The `length` bytes of `medium` from `start`.
     pub fn new(medium: M, start: u64, length: u64) -> Self {
-        Window { medium, start, length, position: 0 }
-    }
-}
-
-impl<M: Medium> Read for Window<M> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.length.saturating_sub(self.position);
-        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.medium.read_at(&mut buffer[..count], self.start + self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl<M: Medium> Write for Window<M> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = self.length.saturating_sub(self.position);
-        let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.medium.write_at(&bytes[..count], self.start + self.position)?;
-        self.position += count as u64;
-        Ok(count)
+        Window { medium, start, length }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
     }
-}
 
-impl<M: Medium> Seek for Window<M> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
-            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
-        };
-        self.position =
-            position.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek before the start"))?;
-        Ok(self.position)
+    /// Fills `buffer` from `offset` of the window.
+    ///
+    /// # Errors
+    /// The window ends before, or the medium cannot be read.
+    pub fn get(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.check(offset, buffer.len())?;
+        self.medium.read_at(buffer, self.start + offset)
+    }
+
+    /// Writes `bytes` at `offset` of the window.
+    ///
+    /// # Errors
+    /// The window ends before, or the medium cannot be written.
+    pub fn put(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check(offset, bytes.len())?;
+        self.medium.write_at(bytes, self.start + offset)
+    }
+
+    fn check(&self, offset: u64, count: usize) -> io::Result<()> {
+        match offset.checked_add(count as u64) {
+            Some(end) if end <= self.length => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the partition")),
+        }
     }
 }
 
@@ -192,10 +180,9 @@ mod tests {
     fn a_window_ends_where_its_partition_ends() {
         let mut file = SparseFile::new(tempfile::tempfile().expect("temp file"), 4 * BLOCK).expect("sparse");
         let mut window = Window::new(&mut file, BLOCK, BLOCK);
-        window.seek(SeekFrom::End(-2)).expect("seek");
-        assert_eq!(window.write(&[7; 5]).expect("write"), 2);
-        assert_eq!(window.write(&[7; 5]).expect("write"), 0);
-        assert!(window.seek(SeekFrom::Current(-9999)).is_err());
+        window.put(BLOCK - 2, &[7; 2]).expect("write");
+        assert!(window.put(BLOCK - 2, &[7; 3]).is_err());
+        assert!(window.get(u64::MAX, &mut [0]).is_err());
         assert_eq!(file.ranges(), [(1, 1)]);
     }
 }
