@@ -8,14 +8,17 @@ use std::time::Duration;
 use super::medium::{replace, with_writable};
 use super::status::Status;
 use super::{MOUNT, scrub};
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::console::say;
 use crate::error::Result;
 use crate::sys::mount::is_mounted;
 use crate::sys::uptime;
 
-/// Shortest time between two status files.
+/// Shortest time between two status files, and between two that say the same but for details: an error text that
+/// changes with each attempt is worth a write now and then, not every ten seconds.
 const PAUSE: Duration = Duration::from_secs(10);
+const LONG_PAUSE: Duration = Duration::from_secs(600);
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -35,19 +38,32 @@ pub(crate) enum Task {
 /// Starts the writer and returns its inbox.
 pub(crate) fn start() -> Result<Sender<Task>> {
     let (sender, receiver) = channel();
-    crate::thread::spawn("config", move || Writer::default().run(&receiver))?;
+    crate::thread::spawn("config", move || Writer::new().run(&receiver))?;
     Ok(sender)
 }
 
-#[derive(Default)]
 struct Writer {
     pending: Option<Status>,
     written: Option<Status>,
-    not_before: Duration,
+    last: Option<Duration>,
+    backoff: Backoff,
+    /// The pause after the last write.
+    pause: Duration,
     told: Option<String>,
 }
 
 impl Writer {
+    fn new() -> Self {
+        Self {
+            pending: None,
+            written: None,
+            last: None,
+            backoff: Backoff::new(PAUSE, LONG_PAUSE),
+            pause: Duration::ZERO,
+            told: None,
+        }
+    }
+
     fn run(&mut self, inbox: &Receiver<Task>) {
         loop {
             let task = match self.patience(uptime::now()) {
@@ -76,7 +92,7 @@ impl Writer {
                 }
             })),
             Task::RemoveCa => self.report(scrub::imported_ca()),
-            Task::Mounted => self.not_before = Duration::ZERO,
+            Task::Mounted => self.last = None,
             Task::Flush(done) => {
                 if self.pending.is_some() && is_mounted(MOUNT) {
                     self.write_status();
@@ -89,16 +105,35 @@ impl Writer {
 
     /// How long to wait for more tasks before the pending status is written; `None` when nothing is pending.
     fn patience(&self, now: Duration) -> Option<Duration> {
-        self.pending
-            .as_ref()
-            .map(|_| self.not_before.saturating_sub(now))
+        let pending = self.pending.as_ref()?;
+        let turn = self.written.as_ref().is_none_or(|old| {
+            old.joined != pending.joined || old.error.is_some() != pending.error.is_some()
+        });
+        let pause = if turn {
+            PAUSE.min(self.pause)
+        } else {
+            self.pause
+        };
+        Some(
+            self.last
+                .map_or(Duration::ZERO, |last| (last + pause).saturating_sub(now)),
+        )
     }
 
     fn write_status(&mut self) {
-        self.not_before = uptime::now() + PAUSE;
+        let now = uptime::now();
         if !is_mounted(MOUNT) {
+            // Task::Mounted ends this wait.
+            (self.last, self.pause) = (Some(now), PAUSE);
             return;
         }
+        if self
+            .last
+            .is_none_or(|last| now.saturating_sub(last) > LONG_PAUSE)
+        {
+            self.backoff.reset();
+        }
+        (self.last, self.pause) = (Some(now), self.backoff.delay());
         let Some(status) = self.pending.take() else {
             return;
         };
@@ -128,41 +163,46 @@ impl Writer {
 mod tests {
     use super::*;
 
+    fn status(step: &str, error: Option<&str>) -> Status {
+        Status {
+            step: step.into(),
+            error: error.map(str::to_owned),
+            ..Status::default()
+        }
+    }
+
     #[test]
     fn an_unchanged_status_is_not_written_again() {
-        let status = Status {
-            step: "ca".into(),
-            ..Status::default()
-        };
-        let mut writer = Writer {
-            written: Some(status.clone()),
-            ..Writer::default()
-        };
-        writer.take(Task::Status(status.clone()));
+        let mut writer = Writer::new();
+        writer.written = Some(status("ca", None));
+        writer.take(Task::Status(status("ca", None)));
         assert_eq!(writer.patience(Duration::ZERO), None);
-        writer.take(Task::Status(Status {
-            step: "csr".into(),
-            ..status
-        }));
+        writer.take(Task::Status(status("csr", None)));
         assert_eq!(writer.patience(Duration::ZERO), Some(Duration::ZERO));
     }
 
     #[test]
     fn changes_in_quick_succession_make_one_write() {
-        let mut writer = Writer {
-            not_before: Duration::from_secs(20),
-            ..Writer::default()
-        };
+        let mut writer = Writer::new();
+        writer.last = Some(Duration::from_secs(10));
+        writer.pause = PAUSE;
         for step in ["ca", "time", "csr"] {
-            writer.take(Task::Status(Status {
-                step: step.into(),
-                ..Status::default()
-            }));
+            writer.take(Task::Status(status(step, None)));
         }
-        assert_eq!(
-            writer.patience(Duration::from_secs(15)),
-            Some(Duration::from_secs(5))
-        );
+        let patience = writer.patience(Duration::from_secs(15));
+        assert_eq!(patience, Some(Duration::from_secs(5)));
         assert_eq!(writer.pending.map(|s| s.step), Some("csr".into()));
+    }
+
+    #[test]
+    fn a_turn_for_better_or_worse_does_not_wait_for_the_long_pause() {
+        let mut writer = Writer::new();
+        writer.written = Some(status("ca", Some("no answer (1)")));
+        writer.last = Some(Duration::ZERO);
+        writer.pause = LONG_PAUSE;
+        writer.take(Task::Status(status("ca", Some("no answer (2)"))));
+        assert_eq!(writer.patience(Duration::ZERO), Some(LONG_PAUSE));
+        writer.take(Task::Status(status("ready", None)));
+        assert_eq!(writer.patience(Duration::ZERO), Some(PAUSE));
     }
 }

@@ -131,14 +131,11 @@ impl System {
         if self.watchdog.is_some() && now >= self.feed_at {
             self.feed();
         }
-        // First, so that a service's last words stand before the news of its end.
+        // Output and notices before signals: a service's last words stand before the news of its end.
         for index in ready.outputs {
             if let Some(service) = self.services.get_mut(index) {
                 service.drain();
             }
-        }
-        if ready.signals {
-            self.take_signals(now);
         }
         if ready.uevents {
             for event in self.uevents.drain() {
@@ -157,6 +154,9 @@ impl System {
             for notice in self.notify.drain() {
                 self.node.take_notice(notice);
             }
+        }
+        if ready.signals {
+            self.take_signals(now);
         }
         if now >= self.save_at {
             self.save_at = now + SAVE_CLOCK;

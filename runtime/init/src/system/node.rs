@@ -28,6 +28,8 @@ pub(super) struct Node {
     phase_failure: Option<(String, Option<String>)>,
     join_failure: Option<(String, Option<String>)>,
     told_failure: Option<String>,
+    /// Join steps that were reached since the board started.
+    steps: Vec<String>,
     stage1: Vec<PhaseReport>,
     phases: Vec<PhaseReport>,
     settled: bool,
@@ -51,6 +53,7 @@ impl Node {
             phase_failure: None,
             join_failure: None,
             told_failure: None,
+            steps: Vec::new(),
             stage1,
             phases: Vec::new(),
             settled: false,
@@ -85,10 +88,7 @@ impl Node {
         match notice {
             Notice::Ready => self.ready(),
             Notice::Status(text) => say!("{text}"),
-            Notice::Step(step) => {
-                self.status.step = format!("joining the cluster: {step}");
-                self.join_failure = None;
-            }
+            Notice::Step(step) => self.step(step),
             Notice::Error(why) => {
                 if self.told_failure.as_ref() != Some(&why) {
                     say!("join failed: {why}");
@@ -107,6 +107,18 @@ impl Node {
             Notice::Time(time) => clock::offer_server_time(time),
         }
         self.publish();
+    }
+
+    /// A step begins. While a failure stands, the steps up to it are no news: a service that fails and starts again
+    /// every minute must not write to the card each time. A step that was never reached before is progress.
+    fn step(&mut self, step: String) {
+        if !self.steps.contains(&step) {
+            self.join_failure = None;
+            self.steps.push(step.clone());
+        }
+        if self.join_failure.is_none() && !self.status.joined {
+            self.status.step = format!("joining the cluster: {step}");
+        }
     }
 
     fn ready(&mut self) {
@@ -254,6 +266,33 @@ mod tests {
         node.take_notice(Notice::Ready);
         let status = last_status(&inbox);
         assert!(status.joined && status.error.is_none());
+    }
+
+    #[test]
+    fn a_service_that_fails_again_and_again_changes_nothing_on_the_card() {
+        let (mut node, inbox) = node();
+        let run = |node: &mut Node| {
+            node.take_notice(Notice::Step("ca".into()));
+            node.take_notice(Notice::Error("no answer".into()));
+            node.service_ended("kiln", Exit::Code(1));
+        };
+        run(&mut node);
+        let first = last_status(&inbox);
+        run(&mut node);
+        let statuses: Vec<Status> = inbox
+            .try_iter()
+            .filter_map(|task| match task {
+                Task::Status(status) => Some(status),
+                _ => None,
+            })
+            .collect();
+        assert!(statuses.iter().all(|s| *s == first), "{statuses:?}");
+        node.take_notice(Notice::Step("csr".into()));
+        let status = last_status(&inbox);
+        assert_eq!(
+            (status.step.as_str(), status.error),
+            ("joining the cluster: csr", None)
+        );
     }
 
     #[test]
