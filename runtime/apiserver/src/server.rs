@@ -72,15 +72,18 @@ impl ApiServer {
     pub async fn call(&self, user: UserInfo, request: Request<Bytes>) -> Response<Body> {
         let began = Instant::now();
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let response = match self.dispatch(&user, request).await {
-            Ok(response) => response,
-            Err(status) => respond::status(&status),
+        let name = user.name.clone();
+        let response = match authn::impersonation::effective(self, user, request.headers()).await {
+            Ok(user) => self.dispatch(&user, request).await,
+            Err(status) => Err(status),
         };
-        self.finish(&user.name, &method, &uri, began, response)
+        let response = response.unwrap_or_else(|status| respond::status(&status));
+        self.finish(&name, &method, &uri, began, response)
     }
 
-    /// Serves a request from a connection whose client certificate, if any, named `peer`.
-    pub(crate) async fn handle(&self, peer: Option<&UserInfo>, request: Request<Bytes>) -> Response<Body> {
+    /// Serves a request as it comes from a connection: `peer` is the user that the client certificate named, if there was
+    /// one; else the request's bearer token counts.
+    pub async fn handle(&self, peer: Option<&UserInfo>, request: Request<Bytes>) -> Response<Body> {
         match authn::authenticate(self, peer, request.headers()).await {
             Ok(user) => self.call(user, request).await,
             Err(status) => {

@@ -19,7 +19,7 @@ pub(crate) struct Plan {
 
 /// Before a create; may change the object.
 pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<Plan, Status> {
-    namespace::create(cx).await?;
+    namespace::create(cx, object).await?;
     node::create(cx, object)?;
     escalation::check(cx, object, None).await?;
     let identity = identity::check(cx, object).await?;

@@ -8,7 +8,7 @@ use crate::verbs::Cx;
 /// Namespaces that can't be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-pub(crate) async fn create(cx: &Cx<'_>) -> Result<(), Status> {
+pub(crate) async fn create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
     let namespace = cx.namespace();
     if namespace.is_empty() || cx.resource.review.is_some() {
         return Ok(());
@@ -18,7 +18,7 @@ pub(crate) async fn create(cx: &Cx<'_>) -> Result<(), Status> {
     };
     if meta::is_terminating(&found.object) {
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        let mut status = Status::forbidden(&cx.resource.group_resource(), &cx.info.name, &why);
+        let mut status = Status::forbidden(&cx.resource.group_resource(), meta::name(object), &why);
         if let Some(details) = &mut status.details {
             details.causes.push(Cause {
                 reason: "NamespaceTerminating".into(),

@@ -1,6 +1,7 @@
 //! Who makes a request: a client certificate, a bearer token, or nobody in particular.
 
 pub(crate) mod certificate;
+pub(crate) mod impersonation;
 pub(crate) mod token;
 
 use ::http::HeaderMap;

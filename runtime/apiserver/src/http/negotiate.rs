@@ -7,6 +7,8 @@ use kiln_apimachinery::{Status, decode};
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::protobuf;
+
 /// How objects are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -104,6 +106,9 @@ pub(crate) fn read_body(headers: &HeaderMap, body: &[u8]) -> Result<decode::Deco
             decode::json(body).map_err(|e| Status::bad_request(format!("the body is no valid JSON: {e}")))
         }
         "application/yaml" | "application/x-yaml" | "text/yaml" => from_yaml(body),
+        protobuf::MEDIA_TYPE => protobuf::decode(body)
+            .map(|value| decode::Decoded { value, duplicates: Vec::new() })
+            .map_err(|e| Status::bad_request(format!("the body is no valid protobuf: {e}"))),
         other => Err(unsupported(other)),
     }
 }
@@ -132,7 +137,7 @@ pub(crate) fn unsupported(media: &str) -> Status {
         Reason::UnsupportedMediaType,
         format!(
             "the body of the request was in an unknown format ({media:?}) - accepted media types include: \
-             application/json, application/yaml"
+             application/json, application/yaml, application/vnd.kubernetes.protobuf"
         ),
     )
 }

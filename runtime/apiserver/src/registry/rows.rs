@@ -1,7 +1,7 @@
 //! The table of built-in kinds. A plain kind is one row.
 
 use super::columns as c;
-use super::kinds::{config, csr, event, lease, namespace, node, rbac, service};
+use super::kinds::{config, csr, event, lease, namespace, node, pod, rbac, service};
 use super::resource::Resource;
 use crate::reviews::Review;
 
@@ -46,7 +46,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         core("Pod", "pods").short(&["po"]).in_all().with_status().fields(&["spec", "status"]).generations()
             .selectable(&["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
                 "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"])
-            .columns(c::POD),
+            .columns(c::POD).strategy(pod::Pods),
         core("PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).with_status().fields(&["spec", "status"]),
         core("PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).with_status().fields(&["spec", "status"]),
         core("ReplicationController", "replicationcontrollers").short(&["rc"]).in_all().with_status().fields(&["spec", "status"]).generations(),

@@ -1,0 +1,171 @@
+//! An API server in this process, in memory, with a clock that stands still.
+#![allow(dead_code, reason = "each test program uses its own part of these")]
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use kiln_apiserver::{ApiServer, Body, Config, UserInfo};
+use kiln_storage::Storage;
+use serde_json::{Value, json};
+
+pub(crate) struct Api {
+    pub(crate) server: ApiServer,
+    pub(crate) storage: Arc<dyn Storage>,
+}
+
+pub(crate) fn admin() -> UserInfo {
+    UserInfo::system("admin")
+}
+
+pub(crate) fn user(name: &str) -> UserInfo {
+    UserInfo::new(name, &[])
+}
+
+pub(crate) fn node(name: &str) -> UserInfo {
+    UserInfo::new(format!("system:node:{name}"), &["system:nodes"])
+}
+
+/// An answer, read whole.
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) bytes: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// The object, of a request that must have succeeded.
+    pub(crate) fn good(&self) -> Value {
+        assert!((200..300).contains(&self.code), "{}: {}", self.code, self.text());
+        self.json()
+    }
+
+    /// The message, of a request that must have failed with this code.
+    pub(crate) fn failed(&self, code: u16) -> String {
+        assert_eq!(self.code, code, "{}", self.text());
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Api {
+    pub(crate) async fn new() -> Self {
+        let storage = kiln_storage::memory::open();
+        let clock = || "2026-01-02T03:04:05Z".parse().unwrap();
+        let config = Config { clock: Arc::new(clock), ca_pem: "PEM".into(), ..Config::default() };
+        let server = ApiServer::build(config, storage.clone()).await.unwrap();
+        Self { server, storage }
+    }
+
+    pub(crate) async fn raw(&self, user: UserInfo, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.server.call(user, request.body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn send(&self, user: UserInfo, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        read(self.raw(user, method, path, headers, body).await).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(admin(), "GET", path, &[], Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(admin(), "POST", path, &[], body).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(admin(), "PUT", path, &[], body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(admin(), "DELETE", path, &[], Value::Null).await
+    }
+
+    pub(crate) async fn patch(&self, kind: &str, path: &str, body: Value) -> Answer {
+        self.send(admin(), "PATCH", path, &[("content-type", &format!("application/{kind}-patch+json"))], body).await
+    }
+
+    pub(crate) async fn watch(&self, path: &str) -> Watch {
+        let response = self.raw(admin(), "GET", path, &[], "").await;
+        assert_eq!(response.status(), 200);
+        Watch { body: response.into_body(), rest: Vec::new() }
+    }
+
+    /// A request with a bearer token, as from a connection.
+    pub(crate) async fn with_token(&self, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(self.server.handle(None, request.body(body.to_string().into()).unwrap()).await).await
+    }
+}
+
+pub(crate) async fn read(response: Response<Body>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
+}
+
+/// The lines of a watch.
+pub(crate) struct Watch {
+    body: Body,
+    rest: Vec<u8>,
+}
+
+impl Watch {
+    /// The next event; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(at) = self.rest.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=at).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = self.body.frame().await?.unwrap();
+            self.rest.extend_from_slice(&frame.into_data().unwrap());
+        }
+    }
+
+    /// Type and name of the next event.
+    pub(crate) async fn brief(&mut self) -> String {
+        let event = self.next().await.expect("another event");
+        format!("{} {}", event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap_or("-"))
+    }
+}
+
+pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+pub(crate) fn map(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "data": {"k": "v"}})
+}
+
+pub(crate) fn labelled(name: &str, label: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"l": label}}})
+}
+
+pub(crate) fn revision(object: &Value) -> i64 {
+    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+}
+
+pub(crate) fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+pub(crate) fn b64(text: &str) -> String {
+    STANDARD.encode(text)
+}
