@@ -1,0 +1,61 @@
+//! `imager boards` and what `imager build` resolves before it builds.
+
+use crate::support::{Place, SECRET, node_toml};
+
+#[test]
+fn boards_are_listed_with_architecture_and_kernel() {
+    let boards = Place::new().imager(&["boards", "-o", "json"]).code(0).json();
+    let names: Vec<&str> = boards.as_array().expect("a list").iter().filter_map(|board| board["name"].as_str()).collect();
+    for name in ["rpi2", "rpi3", "rpi4", "virt-aarch64", "virt-armv7", "x86_64"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(boards[0]["arch"].is_string() && boards[0]["kernel"].is_string(), "{}", boards[0]);
+}
+
+#[test]
+fn an_unknown_board_is_refused_with_the_nearest_and_the_list_and_leaves_nothing() {
+    let place = Place::new();
+    let outcome = place.imager(&["build", "--board", "rip4"]).code(3);
+    assert!(outcome.stderr.starts_with("error: there is no board `rip4`; did you mean `rpi4`?"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("virt-armv7") && outcome.stderr.contains("\nhelp: "), "{}", outcome.stderr);
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn an_unknown_overlay_is_refused() {
+    let outcome = Place::new().imager(&["build", "--board", "rpi4", "--overlay", "no-such"]).code(3);
+    assert!(outcome.stderr.contains("there is no overlay `no-such`"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_dry_run_shows_the_whole_profile_without_secrets_and_builds_nothing() {
+    let place = Place::new();
+    std::fs::write(place.path("node.toml"), node_toml()).expect("written");
+    let args = ["build", "--board", "rpi4", "--config", "node.toml", "--dry-run", "-o", "json"];
+    let outcome = place.imager(&args).code(0);
+    let profile = outcome.json();
+    assert_eq!(profile["board"], "rpi4");
+    assert_eq!(profile["config"][0]["path"], "/node.toml");
+    assert!(!outcome.stdout.contains(SECRET));
+    assert!(!place.path("out").exists() && !place.path("cache").exists());
+}
+
+#[test]
+fn a_wrong_key_in_a_settings_file_is_told_with_its_place() {
+    let place = Place::new();
+    std::fs::write(place.path("node.toml"), node_toml().replace("name =", "nmae =")).expect("written");
+    let outcome = place.imager(&["build", "--board", "rpi4", "--config", "node.toml", "--dry-run"]).code(3);
+    assert!(
+        outcome.stderr.contains("node.toml:4:1: unknown key `nmae`; did you mean `name`?"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn settings_without_a_role_make_no_sense() {
+    let place = Place::new();
+    place.imager(&["build", "--board", "rpi4", "--name", "pi-1", "--dry-run"]).code(2);
+    let outcome = place.imager(&["build", "--board", "rpi4", "--role", "server", "--server", "10.0.0.1", "--dry-run"]);
+    assert!(outcome.code(2).stderr.contains("a server makes its own"));
+}
