@@ -89,7 +89,10 @@ impl Cargo {
         }
         command.current_dir(request.workspace).env_clear().envs(passed_on());
         command.env("CARGO_TARGET_DIR", target_dir).env("CARGO_INCREMENTAL", "0");
-        command.env("CARGO_TERM_COLOR", "never").env("CARGO_TERM_PROGRESS_WHEN", "always").env("CARGO_TERM_PROGRESS_WIDTH", "120");
+        command
+            .env("CARGO_TERM_COLOR", "never")
+            .env("CARGO_TERM_PROGRESS_WHEN", "always")
+            .env("CARGO_TERM_PROGRESS_WIDTH", "120");
         // The answers to cargo's questions depend on the sysroot, which it does not know of.
         command.env("CARGO_CACHE_RUSTC_INFO", "0");
         // What C code would print as the date of its compilation.
@@ -251,7 +254,8 @@ mod tests {
         assert!(watcher.is_empty());
         let progress = Progress::hidden();
         let mut follower = Watcher::new(&progress, "x".into());
-        let text = "   Compiling a v1\n    Building [> ] 1/2: a\r\x1b[Kerror[E0308]: mismatched types\n  --> src/a.rs:1:1\n";
+        let text =
+            "   Compiling a v1\n    Building [> ] 1/2: a\r\x1b[Kerror[E0308]: mismatched types\n  --> src/a.rs:1:1\n";
         follower.follow(text.as_bytes()).unwrap();
         watcher.extend(follower.kept);
         assert_eq!(watcher, ["error[E0308]: mismatched types", "  --> src/a.rs:1:1"]);

@@ -169,7 +169,13 @@ impl Pinned {
                 let compile = |source: &Path, object: &Path| {
                     // The headers are still in the directory that is being filled.
                     let args = self.cc_args(&tools, fresh);
-                    run(Command::new(&clang).env("LD_LIBRARY_PATH", &libs).args(args).args(["-Os", "-ffunction-sections", "-c"]).arg(source).arg("-o").arg(object))
+                    run(Command::new(&clang)
+                        .env("LD_LIBRARY_PATH", &libs)
+                        .args(args)
+                        .args(["-Os", "-ffunction-sections", "-c"])
+                        .arg(source)
+                        .arg("-o")
+                        .arg(object))
                 };
                 self.make_crt(fresh, compile)
             })?;
@@ -194,7 +200,7 @@ impl Pinned {
 
     /// Arguments that make clang a cross compiler that sees musl's headers only.
     fn cc_args(&self, tools: &Path, sysroot: &Path) -> Vec<String> {
-        let triple = musl(self.arch);
+        let triple = kit::musl(self.arch);
         let mut args = vec![format!("--target={triple}"), "-nostdinc".into()];
         for headers in [sysroot.join("usr/include").join(triple), tools.join(CLANG_HEADERS)] {
             args.extend(["-isystem".into(), headers.display().to_string()]);
@@ -225,7 +231,7 @@ impl Pinned {
         // rustc finds its code generator's libraries by the loader, but looks for the directory.
         let at = sysroot.join("lib").join(triple);
         fs::create_dir_all(&at).map_err(Error::io("create", &at))?;
-        let musl = sysroot.join("usr/lib").join(musl(self.arch));
+        let musl = sysroot.join("usr/lib").join(kit::musl(self.arch));
         let unwind = sysroot.join("usr/lib/llvm-14/lib/libunwind.a");
         for from in CRT.iter().map(|name| musl.join(name)).chain([unwind]) {
             let at = own.join(from.file_name().unwrap_or_default());
@@ -298,17 +304,11 @@ fn host() -> Result<(&'static str, &'static str)> {
         "x86_64" => Ok(("amd64", "x86_64-linux-gnu")),
         "aarch64" => Ok(("arm64", "aarch64-linux-gnu")),
         other => Err(Error::UnsupportedHost {
-            reason: format!("`{}`: Debian's compilers are taken for x86_64 and aarch64 only, not {other}", Choice::Debian),
+            reason: format!(
+                "`{}`: Debian's compilers are taken for x86_64 and aarch64 only, not {other}",
+                Choice::Debian
+            ),
         }),
-    }
-}
-
-/// musl's name of an architecture, which names its directories.
-fn musl(arch: Arch) -> &'static str {
-    match arch {
-        Arch::Aarch64 => "aarch64-linux-musl",
-        Arch::Armv7 => "arm-linux-musleabihf",
-        Arch::X86_64 => "x86_64-linux-musl",
     }
 }
 

@@ -58,7 +58,9 @@ fn verdict(head: &[u8], arch: Arch) -> Result<(), String> {
     for index in 0..usize::from(count) {
         let at = usize::try_from(offset).map_err(|_| cut())? + index * usize::from(size);
         if word(at)? == PT_INTERP {
-            return Err("it is dynamically linked; a board has no loader for it, so build it for the musl target".into());
+            return Err(
+                "it is dynamically linked; a board has no loader for it, so build it for the musl target".into()
+            );
         }
     }
     Ok(())

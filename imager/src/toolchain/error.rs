@@ -25,9 +25,7 @@ pub enum Class {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no cargo to compile with.
-    #[error(
-        "cannot run `{program}`: {source}; install Rust (cargo), or give a finished binary with --runtime-binary"
-    )]
+    #[error("cannot run `{program}`: {source}; install Rust (cargo), or give a finished binary with --runtime-binary")]
     NoCargo {
         /// What was tried to run.
         program: String,
@@ -53,7 +51,9 @@ pub enum Error {
         reason: String,
     },
     /// The private toolchain was made for other hosts.
-    #[error("the private toolchain does not run here: {reason}; give a finished binary with --runtime-binary, or install the Rust target and zig")]
+    #[error(
+        "the private toolchain does not run here: {reason}; give a finished binary with --runtime-binary, or install the Rust target and zig"
+    )]
     UnsupportedHost {
         /// What does not fit.
         reason: String,

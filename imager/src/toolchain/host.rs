@@ -46,10 +46,13 @@ impl Tools {
     pub(super) fn find(arch: Arch) -> Result<Self, String> {
         let target = arch.rust_target();
         let rustc = env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from);
-        let ask = |args: &[&str]| output(Command::new(&rustc).args(args)).map_err(|e| format!("`{}`: {e}", rustc.display()));
+        let ask =
+            |args: &[&str]| output(Command::new(&rustc).args(args)).map_err(|e| format!("`{}`: {e}", rustc.display()));
         let libdir = PathBuf::from(ask(&["--print", "target-libdir", "--target", target])?);
         if !has_std(&libdir) {
-            return Err(format!("rustc has no standard library for {target}; `rustup target add {target}` installs it"));
+            return Err(format!(
+                "rustc has no standard library for {target}; `rustup target add {target}` installs it"
+            ));
         }
         let sysroot = PathBuf::from(ask(&["--print", "sysroot"])?);
         let own_lld = sysroot.join(format!("lib/rustlib/{}-unknown-linux-gnu/bin/gcc-ld/ld.lld", env::consts::ARCH));
@@ -59,7 +62,7 @@ impl Tools {
             .find(|path| path.is_file())
             .ok_or("neither rustc nor PATH has an ld.lld; install lld")?;
         let cc = candidates(arch).into_iter().find(|candidate| compiles(candidate)).ok_or_else(|| {
-            format!("no C compiler with musl's headers for {arch} on PATH: zig, {}-gcc or clang", musl_gcc(arch))
+            format!("no C compiler with musl's headers for {arch} on PATH: zig, {}-gcc or clang", kit::musl(arch))
         })?;
         let rust_version = ask(&["-vV"])?;
         let cc_version = output(Command::new(&cc.program).arg(match cc.is_zig() {
@@ -146,7 +149,7 @@ impl Cross {
 
 /// Compilers to try, best first. Only zig brings musl's headers along for sure.
 fn candidates(arch: Arch) -> Vec<Compiler> {
-    let triple = musl_gcc(arch);
+    let triple = kit::musl(arch);
     let mut list = Vec::new();
     if let Some(program) = which("zig") {
         let mut args = vec!["cc".into(), "-target".into(), triple.into()];
@@ -166,27 +169,17 @@ fn candidates(arch: Arch) -> Vec<Compiler> {
     list
 }
 
-/// The prefix of a musl gcc, and zig's and clang's name of the target.
-fn musl_gcc(arch: Arch) -> &'static str {
-    match arch {
-        Arch::Aarch64 => "aarch64-linux-musl",
-        Arch::Armv7 => "arm-linux-musleabihf",
-        Arch::X86_64 => "x86_64-linux-musl",
-    }
-}
-
 /// Whether the compiler turns [`PROBE`] into an object.
 fn compiles(compiler: &Compiler) -> bool {
     let mut command = Command::new(&compiler.program);
     command.args(&compiler.args).args(["-x", "c", "-c", "-o", "/dev/null", "-"]);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let attempt = || -> io::Result<bool> {
+    let mut attempt = || -> io::Result<bool> {
         let mut child = command.spawn()?;
         // A compiler that ends early says so by its status.
         let _ = child.stdin.take().map(|mut pipe| pipe.write_all(PROBE.as_bytes()));
         Ok(child.wait()?.success())
     };
-    let mut attempt = attempt;
     attempt().unwrap_or(false)
 }
 

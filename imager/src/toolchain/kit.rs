@@ -25,8 +25,7 @@ const SCRIPTS: [(&str, &str); 4] = [
 
 /// Flags of rustc for the target. The linker is lld itself, and the C runtime's objects and libraries are those beside
 /// the target's standard library, so that no C compiler is asked to link.
-const RUSTFLAGS: [&str; 3] =
-    ["-Clinker-flavor=ld.lld", "-Clink-self-contained=yes", "-Ctarget-feature=+crt-static"];
+const RUSTFLAGS: [&str; 3] = ["-Clinker-flavor=ld.lld", "-Clink-self-contained=yes", "-Ctarget-feature=+crt-static"];
 
 /// How to call cargo.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +104,15 @@ impl Kit {
     }
 }
 
+/// musl's name of an architecture: of its directories in Debian, of a gcc for it, and of zig's and clang's target.
+pub(super) fn musl(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Aarch64 => "aarch64-linux-musl",
+        Arch::Armv7 => "arm-linux-musleabihf",
+        Arch::X86_64 => "x86_64-linux-musl",
+    }
+}
+
 /// `CARGO_TARGET_<TRIPLE>_<KEY>`.
 fn variable(target: &str, key: &str) -> String {
     format!("CARGO_TARGET_{}_{key}", target.replace('-', "_").to_uppercase())
@@ -143,7 +151,10 @@ pub(super) fn install_directory(path: &Path, fill: impl FnOnce(&Path) -> Result<
         // One that cannot be removed harms nobody.
         let _ = fs::remove_dir_all(entry.path());
     }
-    let fresh = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent).map_err(Error::io("create a directory in", parent))?;
+    let fresh = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(parent)
+        .map_err(Error::io("create a directory in", parent))?;
     fill(fresh.path())?;
     if path.exists() {
         fs::remove_dir_all(path).map_err(Error::io("remove", path))?;

@@ -137,7 +137,8 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     if let Some(given) = request.explicit {
         elf::check(given, request.arch)?;
         let kept = store.keep(request.arch, given)?;
-        return Ok(kept.made_by(format!("given: {}", given.display())));
+        // Where it came from is this machine's business.
+        return Ok(kept.made_by("given by the user".into()));
     }
     let cargo = cargo::Cargo::find()?;
     let chosen = choose(request, lock, progress)?;

@@ -180,9 +180,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::create_dir_all(at("runtime/kiln/src")).unwrap();
-        for (name, text) in
-            [("Cargo.toml", "[workspace]"), ("Cargo.lock", "1"), ("runtime/kiln/Cargo.toml", "a"), ("runtime/kiln/src/main.rs", "b")]
-        {
+        for (name, text) in [
+            ("Cargo.toml", "[workspace]"),
+            ("Cargo.lock", "1"),
+            ("runtime/kiln/Cargo.toml", "a"),
+            ("runtime/kiln/src/main.rs", "b"),
+        ] {
             fs::write(at(name), text).unwrap();
         }
         directory

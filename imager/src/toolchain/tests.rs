@@ -72,7 +72,10 @@ fn a_given_binary_for_another_architecture_is_refused_and_not_kept() {
     (bytes[4], bytes[18]) = (2, 183);
     fs::write(&given, bytes).unwrap();
     let error = bench.run(Choice::Auto, Some(&given)).unwrap_err();
-    assert!(error.to_string().ends_with("my-kiln: it is an executable for another architecture, not for armv7"), "{error}");
+    assert!(
+        error.to_string().ends_with("my-kiln: it is an executable for another architecture, not for armv7"),
+        "{error}"
+    );
     assert_eq!(error.class(), Class::BadInput);
     assert_eq!(fs::read_dir(bench.settings.cache.join("runtime")).unwrap().count(), 1, "only the empty stamps");
 }
@@ -121,7 +124,8 @@ fn script(name: &str, env: &[(&str, &str)], args: &[&str]) -> Vec<String> {
 fn rustc(home: &str, extra: &[&str]) -> Vec<String> {
     let manifest = format!("{home}/registry/src/index/log-0.4.1");
     let env = [("CARGO_MANIFEST_DIR", &*manifest), ("CARGO_PKG_NAME", "log"), ("CARGO_PKG_VERSION", "0.4.1")];
-    let mut args = vec!["--crate-name", "log", "-C", "metadata=0123", "-C", "extra-filename=-0123", "--cfg", "feature=\"a b\""];
+    let mut args =
+        vec!["--crate-name", "log", "-C", "metadata=0123", "-C", "extra-filename=-0123", "--cfg", "feature=\"a b\""];
     args.extend(extra);
     script("rustc.sh", &env, &args)
 }
