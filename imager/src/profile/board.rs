@@ -90,9 +90,12 @@ pub struct Kernel {
     /// A leading `?` marks a module that may be missing; `name key=value` passes parameters.
     #[serde(default)]
     pub initramfs_modules: Vec<String>,
-    /// Modules that the root loads, same format.
+    /// Modules that the root loads before it joins the cluster, same format.
     #[serde(default)]
     pub modules: Vec<String>,
+    /// Modules that are loaded when the cluster service runs already, same format.
+    #[serde(default)]
+    pub later_modules: Vec<String>,
 }
 
 /// How a kernel file is stored.

@@ -17,3 +17,6 @@ pub use board::{
 pub use overlay::{Concatenate, Overlay, OverlayKernel};
 pub use resolve::{ConfigFile, Profile, Request};
 pub use source::ProfileError;
+
+#[cfg(test)]
+mod tests;

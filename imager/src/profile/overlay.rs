@@ -73,6 +73,9 @@ pub struct OverlayKernel {
     /// Modules, as in a board's `kernel.modules`.
     #[serde(default)]
     pub modules: Vec<String>,
+    /// Modules, as in a board's `kernel.later-modules`.
+    #[serde(default)]
+    pub later_modules: Vec<String>,
 }
 
 impl Overlay {

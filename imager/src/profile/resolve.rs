@@ -105,8 +105,10 @@ impl Profile {
     /// Merges a board and its overlays, already read.
     pub fn assemble(board: Board, overlays: Vec<Overlay>, mut config: Vec<ConfigFile>) -> Profile {
         let mut kernel = board.kernel;
-        let (board_initramfs, board_modules) =
-            (std::mem::take(&mut kernel.initramfs_modules), std::mem::take(&mut kernel.modules));
+        let of_board = kernel.clone();
+        for list in [&mut kernel.initramfs_modules, &mut kernel.modules, &mut kernel.later_modules] {
+            list.clear();
+        }
         let mut packages = board.packages.root;
         let mut exclude_packages = board.packages.exclude;
         let (mut exclude_paths, mut keep_paths) = (Vec::new(), Vec::new());
@@ -118,10 +120,12 @@ impl Profile {
             kernel.required.extend(overlay.kernel.required.iter().cloned());
             kernel.initramfs_modules.extend(overlay.kernel.initramfs_modules.iter().cloned());
             kernel.modules.extend(overlay.kernel.modules.iter().cloned());
+            kernel.later_modules.extend(overlay.kernel.later_modules.iter().cloned());
         }
         // Overlays first: a checksum or file system that the base names must be there before a driver wants it.
-        kernel.initramfs_modules.extend(board_initramfs);
-        kernel.modules.extend(board_modules);
+        kernel.initramfs_modules.extend(of_board.initramfs_modules);
+        kernel.modules.extend(of_board.modules);
+        kernel.later_modules.extend(of_board.later_modules);
         kernel.required = sorted(kernel.required);
         config.sort_by(|a, b| a.path.cmp(&b.path));
         Profile {

@@ -179,7 +179,10 @@ pub fn assemble(
 
     let modules = Modules::index(boot, &kernel_version)?;
     let early = modules.order(&profile.kernel.initramfs_modules, &[])?;
-    let late = modules.order(&profile.kernel.modules, &early)?;
+    let mut loaded = early.clone();
+    let soon = modules.order(&profile.kernel.modules, &loaded)?;
+    loaded.extend(soon.iter().cloned());
+    let later = modules.order(&profile.kernel.later_modules, &loaded)?;
 
     for overlay in &profile.overlays {
         root.overlay(overlay.tree()?);
@@ -187,7 +190,7 @@ pub fn assemble(
             concatenate(&mut root, rule)?;
         }
     }
-    for load in &late {
+    for load in soon.iter().chain(&later) {
         if let Some(content) = boot.content(&load.path) {
             root.file(&load.path, 0o644, content.clone());
         }
@@ -202,7 +205,9 @@ pub fn assemble(
         root.symlink("/lib64", "usr/lib64");
     }
     root.file("/usr/bin/kiln", 0o755, kiln);
-    root.file("/etc/kiln/modules.load", 0o644, modules::list(&late).into_bytes());
+    // What follows the mark is loaded when the cluster service runs already.
+    let list = format!("{}# later\n{}", modules::list(&soon), modules::list(&later));
+    root.file("/etc/kiln/modules.load", 0o644, list.into_bytes());
     let info = ImageInfo {
         schema: 1,
         board: profile.board.clone(),
