@@ -123,7 +123,9 @@ pub fn check_shape(object: &Value) -> Result<(), String> {
     for (key, value) in metadata.iter().filter(|(_, v)| !v.is_null()) {
         let good = match key.as_str() {
             "name" | "generateName" | "namespace" | "uid" | "resourceVersion" | "selfLink" => value.is_string(),
-            "creationTimestamp" | "deletionTimestamp" => value.as_str().is_some_and(|t| crate::time::parse(t).is_some()),
+            "creationTimestamp" | "deletionTimestamp" => {
+                value.as_str().is_some_and(|t| crate::time::parse(t).is_some())
+            }
             "generation" | "deletionGracePeriodSeconds" => value.is_i64() || value.is_u64(),
             "labels" | "annotations" => {
                 value.as_object().is_some_and(|m| m.values().all(|v| v.is_string() || v.is_null()))
@@ -172,8 +174,9 @@ pub fn validate(object: &Value, namespaced: bool, rule: NameRule) -> Vec<FieldEr
     }
     match name(object) {
         "" => errors.push(FieldError::required("metadata.name", "name or generateName is required")),
-        name => errors
-            .extend(rule(name).into_iter().map(|why| FieldError::invalid("metadata.name", &name.into(), &why))),
+        name => {
+            errors.extend(rule(name).into_iter().map(|why| FieldError::invalid("metadata.name", &name.into(), &why)))
+        }
     }
     match (namespaced, namespace(object)) {
         (true, "") => errors.push(FieldError::required("metadata.namespace", "")),

@@ -250,21 +250,16 @@ impl Status {
     /// 500, with the message for the operator.
     pub fn internal(message: impl fmt::Display) -> Self {
         let message = message.to_string();
-        let mut status =
-            Self::failure(Reason::InternalError, format!("Internal error occurred: {message}"));
-        status.details = Some(Box::new(Details {
-            causes: vec![Cause { message, ..Cause::default() }],
-            ..Details::default()
-        }));
+        let mut status = Self::failure(Reason::InternalError, format!("Internal error occurred: {message}"));
+        status.details =
+            Some(Box::new(Details { causes: vec![Cause { message, ..Cause::default() }], ..Details::default() }));
         status
     }
 
     /// 504: the asked revision is in the future.
     pub fn too_large_revision(asked: i64, current: i64) -> Self {
-        let mut status = Self::failure(
-            Reason::Timeout,
-            format!("Timeout: Too large resource version: {asked}, current: {current}"),
-        );
+        let mut status =
+            Self::failure(Reason::Timeout, format!("Timeout: Too large resource version: {asked}, current: {current}"));
         status.details = Some(Box::new(Details {
             causes: vec![Cause {
                 reason: "ResourceVersionTooLarge".into(),

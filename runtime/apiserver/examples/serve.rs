@@ -36,7 +36,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let issuer = Issuer::new(ca, ca_key);
 
     let server_key = KeyPair::generate()?;
-    let server = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()])?.signed_by(&server_key, &issuer)?;
+    let server =
+        CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()])?.signed_by(&server_key, &issuer)?;
     let mut admin = CertificateParams::new(Vec::new())?;
     admin.distinguished_name.push(DnType::CommonName, "admin");
     admin.distinguished_name.push(DnType::OrganizationName, "system:masters");

@@ -79,7 +79,8 @@ pub(crate) fn metrics(server: &ApiServer) -> String {
     let mut out = String::from("# TYPE apiserver_request_total counter\n");
     for (i, count) in server.metrics().requests.iter().enumerate() {
         // Writing to a String can't fail.
-        let _infallible = writeln!(out, "apiserver_request_total{{code=\"{}xx\"}} {}", i + 1, count.load(Ordering::Relaxed));
+        let _infallible =
+            writeln!(out, "apiserver_request_total{{code=\"{}xx\"}} {}", i + 1, count.load(Ordering::Relaxed));
     }
     let counters = server.storage().counters();
     for (name, value) in [
@@ -89,6 +90,10 @@ pub(crate) fn metrics(server: &ApiServer) -> String {
     ] {
         let _infallible = writeln!(out, "# TYPE {name} counter\n{name} {value}");
     }
-    let _infallible = writeln!(out, "# TYPE kiln_storage_revision gauge\nkiln_storage_revision {}", server.storage().current_revision());
+    let _infallible = writeln!(
+        out,
+        "# TYPE kiln_storage_revision gauge\nkiln_storage_revision {}",
+        server.storage().current_revision()
+    );
     out
 }

@@ -39,8 +39,7 @@ impl RequestInfo {
     /// Reads a method, a path and a query.
     pub(crate) fn new(method: &Method, path: &str, query: &Query) -> Self {
         let other = || Self { path: path.to_owned(), verb: method.as_str().to_lowercase(), ..Self::default() };
-        let parts: Vec<String> =
-            path.trim_matches('/').split('/').map(|p| decode(p).into_owned()).collect();
+        let parts: Vec<String> = path.trim_matches('/').split('/').map(|p| decode(p).into_owned()).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let (group, version, rest) = match parts.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
@@ -111,7 +110,10 @@ mod tests {
         if !i.is_resource {
             return format!("{} {}", i.verb, i.path);
         }
-        format!("{} g={} v={} ns={} r={} n={} s={}", i.verb, i.group, i.version, i.namespace, i.resource, i.name, i.subresource)
+        format!(
+            "{} g={} v={} ns={} r={} n={} s={}",
+            i.verb, i.group, i.version, i.namespace, i.resource, i.name, i.subresource
+        )
     }
 
     #[test]
@@ -127,7 +129,11 @@ mod tests {
             (Method::POST, "/apis/apps/v1/namespaces/d/deployments", "create g=apps v=v1 ns=d r=deployments n= s="),
             (Method::DELETE, "/api/v1/namespaces/d/pods", "deletecollection g= v=v1 ns=d r=pods n= s="),
             (Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list g= v=v1 ns= r=pods n=x s="),
-            (Method::GET, "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "get g=rbac.authorization.k8s.io v=v1 ns= r=clusterroles n=system:node s="),
+            (
+                Method::GET,
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "get g=rbac.authorization.k8s.io v=v1 ns= r=clusterroles n=system:node s=",
+            ),
             (Method::GET, "/api/v1", "get /api/v1"),
             (Method::GET, "/apis/apps", "get /apis/apps"),
             (Method::GET, "/healthz", "get /healthz"),

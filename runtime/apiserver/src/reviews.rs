@@ -41,7 +41,9 @@ pub(crate) async fn answer(cx: &Cx<'_>, review: Review) -> Result<Response<Body>
         Review::LocalAccess => {
             let asked = attributes(&spec)?;
             if asked.namespace != cx.info.namespace {
-                return Err(Status::bad_request("spec.resourceAttributes.namespace must be the namespace of the request"));
+                return Err(Status::bad_request(
+                    "spec.resourceAttributes.namespace must be the namespace of the request",
+                ));
             }
             access(cx, &subject(&spec), &asked).await?
         }
@@ -70,7 +72,9 @@ fn attributes(spec: &Value) -> Result<Attributes, Status> {
         });
     }
     if !spec.get("resourceAttributes").is_some_and(Value::is_object) {
-        return Err(Status::bad_request("exactly one of spec.nonResourceAttributes or spec.resourceAttributes must be specified"));
+        return Err(Status::bad_request(
+            "exactly one of spec.nonResourceAttributes or spec.resourceAttributes must be specified",
+        ));
     }
     let field = |key: &str| text(&["resourceAttributes", key]);
     Ok(Attributes {
@@ -112,7 +116,9 @@ async fn rules(cx: &Cx<'_>, namespace: &str) -> Result<Value, Status> {
     let (urls, resources): (Vec<Rule>, Vec<Rule>) = all.into_iter().partition(|r| !r.urls.is_empty());
     let resource = |r: &Rule| {
         let mut out = Map::new();
-        for (key, list) in [("verbs", &r.verbs), ("apiGroups", &r.groups), ("resources", &r.resources), ("resourceNames", &r.names)] {
+        for (key, list) in
+            [("verbs", &r.verbs), ("apiGroups", &r.groups), ("resources", &r.resources), ("resourceNames", &r.names)]
+        {
             if !list.is_empty() {
                 out.insert(key.into(), json!(list));
             }

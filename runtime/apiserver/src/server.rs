@@ -103,7 +103,14 @@ impl ApiServer {
         self.0.watches_end.cancel();
     }
 
-    fn finish(&self, user: &str, method: &Method, uri: &::http::Uri, began: Instant, response: Response<Body>) -> Response<Body> {
+    fn finish(
+        &self,
+        user: &str,
+        method: &Method,
+        uri: &::http::Uri,
+        began: Instant,
+        response: Response<Body>,
+    ) -> Response<Body> {
         self.0.metrics.count(response.status());
         let (code, micros) = (response.status().as_u16(), began.elapsed().as_micros());
         tracing::debug!(user, %method, %uri, code, micros, "request");

@@ -10,7 +10,8 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 async fn bind(api: &Api, name: &str, role: &str, user: &str) {
     let subject = json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user});
-    let body = json!({"metadata": {"name": name}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [subject]});
+    let body =
+        json!({"metadata": {"name": name}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [subject]});
     api.post(&format!("{RBAC}/namespaces/default/rolebindings"), body).await.good();
 }
 
@@ -18,8 +19,14 @@ async fn bind(api: &Api, name: &str, role: &str, user: &str) {
 async fn a_refusal_says_who_may_not_do_what_where() {
     let api = Api::new().await;
     let get = async |path: &str| api.send(user("bob"), "GET", path, &[], Value::Null).await.failed(403);
-    assert_eq!(get(MAPS).await, "configmaps is forbidden: User \"bob\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\"");
-    assert_eq!(get("/api/v1/nodes/n").await, "nodes \"n\" is forbidden: User \"bob\" cannot get resource \"nodes\" in API group \"\" at the cluster scope");
+    assert_eq!(
+        get(MAPS).await,
+        "configmaps is forbidden: User \"bob\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\""
+    );
+    assert_eq!(
+        get("/api/v1/nodes/n").await,
+        "nodes \"n\" is forbidden: User \"bob\" cannot get resource \"nodes\" in API group \"\" at the cluster scope"
+    );
     assert_eq!(
         get("/apis/apps/v1/namespaces/x/deployments/d/status").await,
         "deployments.apps \"d\" is forbidden: User \"bob\" cannot get resource \"deployments/status\" in API group \"apps\" in the namespace \"x\""
@@ -52,7 +59,8 @@ async fn nobody_grants_what_they_have_not() {
     assert_eq!(post(json!(["get", "list"]), json!([""]), json!(["configmaps"])).await.code, 201);
     let text = post(json!(["get"]), json!([""]), json!(["nodes"])).await.failed(403);
     assert!(text.contains("is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\"]}"), "{text}");
-    let binding = json!({"metadata": {"name": "x"}, "roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}, "subjects": []});
+    let binding =
+        json!({"metadata": {"name": "x"}, "roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}, "subjects": []});
     api.send(user("bob"), "POST", &format!("{RBAC}/namespaces/default/rolebindings"), &[], binding).await.failed(403);
 }
 
@@ -103,7 +111,8 @@ async fn reviews_answer_what_authorization_would() {
         api.send(user("bob"), "POST", path, &[], json!({"spec": {"resourceAttributes": attributes}})).await.good()["status"]["allowed"].clone()
     };
     assert_eq!((ask("list").await, ask("delete").await), (json!(true), json!(false)));
-    let me = api.send(user("bob"), "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &[], json!({})).await.good();
+    let me =
+        api.send(user("bob"), "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &[], json!({})).await.good();
     assert_eq!(me["status"]["userInfo"], json!({"username": "bob", "groups": ["system:authenticated"]}));
 }
 
@@ -113,6 +122,18 @@ async fn acting_as_another_needs_the_right_to_and_gives_only_their_rights() {
     let headers = [("impersonate-user", "bob")];
     let as_bob = api.send(admin(), "GET", MAPS, &headers, Value::Null).await.failed(403);
     assert!(as_bob.contains("User \"bob\" cannot list"));
-    let text = api.send(user("eve"), "GET", "/version", &[("impersonate-user", "admin"), ("impersonate-group", "system:masters")], Value::Null).await.failed(403);
-    assert_eq!(text, "users \"admin\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope");
+    let text = api
+        .send(
+            user("eve"),
+            "GET",
+            "/version",
+            &[("impersonate-user", "admin"), ("impersonate-group", "system:masters")],
+            Value::Null,
+        )
+        .await
+        .failed(403);
+    assert_eq!(
+        text,
+        "users \"admin\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+    );
 }

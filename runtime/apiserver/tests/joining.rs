@@ -28,7 +28,8 @@ async fn token(api: &Api, extra: &[(&str, &str)]) {
     for (key, value) in extra {
         data[*key] = json!(b64(value));
     }
-    let secret = json!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token", "data": data});
+    let secret =
+        json!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token", "data": data});
     api.post(SECRETS, secret).await.good();
 }
 
@@ -43,7 +44,8 @@ async fn a_token_authenticates_by_its_hash_and_the_server_names_the_requester() 
     token(&api, &[]).await;
     let csr = join(&api, "pi-1", "board-1").await.good();
     assert_eq!(csr["spec"]["username"], "system:bootstrap:abcdef");
-    let groups = json!(["system:bootstrappers", "system:bootstrappers:kiln:default-node-token", "system:authenticated"]);
+    let groups =
+        json!(["system:bootstrappers", "system:bootstrappers:kiln:default-node-token", "system:authenticated"]);
     assert_eq!(csr["spec"]["groups"], groups);
     assert!(csr["metadata"].get("annotations").is_none());
     let wrong = api.with_token("abcdef.0123456789abcdee", "POST", CSRS, &[], request("pi-1")).await;
@@ -65,7 +67,8 @@ async fn a_reflashed_board_gets_its_name_back_and_a_stranger_does_not() {
     token(&api, &[]).await;
     join(&api, "pi-1", "board-1").await.good();
     join(&api, "pi-1", "board-1").await.good();
-    let refusal = "node name \"pi-1\" belongs to another board; delete Secret kube-system/pi-1.node-identity.kiln to release it";
+    let refusal =
+        "node name \"pi-1\" belongs to another board; delete Secret kube-system/pi-1.node-identity.kiln to release it";
     assert_eq!(join(&api, "pi-1", "board-2").await.failed(403), refusal);
     let bare = api.with_token(TOKEN, "POST", CSRS, &[], request("pi-1")).await;
     assert_eq!(bare.failed(403), refusal);
@@ -91,7 +94,10 @@ async fn a_token_for_single_use_serves_one_board_under_one_name_for_ever() {
     assert_eq!(secret["data"]["kiln-used-by"], b64("pi-1"));
     join(&api, "pi-1", "board-1").await.good();
     let other = join(&api, "pi-2", "board-2").await.failed(403);
-    assert_eq!(other, "bootstrap token \"abcdef\" was used by node \"pi-1\" and may not be used for \"pi-2\"; create a new token");
+    assert_eq!(
+        other,
+        "bootstrap token \"abcdef\" was used by node \"pi-1\" and may not be used for \"pi-2\"; create a new token"
+    );
     api.get(&format!("{SECRETS}/pi-2.node-identity.kiln")).await.failed(404);
     join(&api, "pi-1", "board-2").await.failed(403);
     api.delete(&format!("{SECRETS}/pi-1.node-identity.kiln")).await.good();
@@ -126,5 +132,8 @@ async fn only_approval_approves_only_status_certifies_and_both_need_the_right() 
     let mut signed = done;
     signed["status"]["certificate"] = json!(b64("PEM"));
     let signed = api.put(&format!("{path}/status"), signed).await.good();
-    assert_eq!((&signed["status"]["certificate"], &signed["status"]["conditions"][0]["type"]), (&json!(b64("PEM")), &json!("Approved")));
+    assert_eq!(
+        (&signed["status"]["certificate"], &signed["status"]["conditions"][0]["type"]),
+        (&json!(b64("PEM")), &json!("Approved"))
+    );
 }

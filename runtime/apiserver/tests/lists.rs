@@ -73,7 +73,12 @@ async fn revision_rules_of_a_list_hold() {
     assert_eq!(names(&newer).len(), 3);
     let future = api.get(&format!("{MAPS}?resourceVersion=99999")).await;
     assert!(future.failed(504).starts_with("Timeout: Too large resource version: 99999"));
-    assert!(api.get(&format!("{MAPS}?resourceVersionMatch=Exact")).await.failed(422).contains("is forbidden unless resourceVersion is provided"));
+    assert!(
+        api.get(&format!("{MAPS}?resourceVersionMatch=Exact"))
+            .await
+            .failed(422)
+            .contains("is forbidden unless resourceVersion is provided")
+    );
 }
 
 #[tokio::test]
@@ -87,7 +92,21 @@ async fn a_table_has_the_columns_that_kubectl_prints() {
     let table = api.send(admin(), "GET", "/api/v1/nodes", &accept, Value::Null).await.good();
     assert_eq!(table["kind"], "Table");
     let cells = &table["rows"][0]["cells"];
-    assert_eq!(*cells, json!(["n", "Ready", "control-plane", "0s", "v1.36.0", "10.0.0.9", "<none>", "<unknown>", "<unknown>", "<unknown>"]));
+    assert_eq!(
+        *cells,
+        json!([
+            "n",
+            "Ready",
+            "control-plane",
+            "0s",
+            "v1.36.0",
+            "10.0.0.9",
+            "<none>",
+            "<unknown>",
+            "<unknown>",
+            "<unknown>"
+        ])
+    );
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     assert_eq!(table["columnDefinitions"][2]["name"], "Roles");
 }
@@ -96,12 +115,22 @@ async fn a_table_has_the_columns_that_kubectl_prints() {
 async fn metadata_yaml_and_gzip_are_had_for_the_asking() {
     let api = with_maps(1).await;
     let accept = |a: &'static str| [("accept", a)];
-    let part = api.send(admin(), "GET", MAPS, &accept("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"), Value::Null).await.good();
+    let part = api
+        .send(
+            admin(),
+            "GET",
+            MAPS,
+            &accept("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
+            Value::Null,
+        )
+        .await
+        .good();
     assert_eq!((&part["kind"], part["items"][0].get("data")), (&json!("PartialObjectMetadataList"), None));
     let yaml = api.send(admin(), "GET", &format!("{MAPS}/m0"), &accept("application/yaml"), Value::Null).await;
     assert!(yaml.text().contains("\n  name: m0\n"), "{}", yaml.text());
     let body = "metadata: {name: y}\ndata: {a: b}\n";
-    let made = common::read(api.raw(admin(), "POST", MAPS, &[("content-type", "application/yaml")], body).await).await.good();
+    let made =
+        common::read(api.raw(admin(), "POST", MAPS, &[("content-type", "application/yaml")], body).await).await.good();
     assert_eq!(made["data"]["a"], "b");
     api.post(MAPS, json!({"metadata": {"name": "big"}, "data": {"k": "x".repeat(300_000)}})).await.good();
     let zipped = api.send(admin(), "GET", MAPS, &[("accept-encoding", "gzip")], Value::Null).await;

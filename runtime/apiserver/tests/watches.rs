@@ -35,7 +35,10 @@ async fn a_revision_that_is_no_longer_kept_is_told_as_an_error_event() {
     api.storage.compact(api.storage.current_revision()).await.unwrap();
     let mut watch = api.watch(&format!("{MAPS}?watch=1&resourceVersion=2")).await;
     let event = watch.next().await.unwrap();
-    assert_eq!((&event["type"], &event["object"]["code"], &event["object"]["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
+    assert_eq!(
+        (&event["type"], &event["object"]["code"], &event["object"]["reason"]),
+        (&json!("ERROR"), &json!(410), &json!("Expired"))
+    );
     assert!(event["object"]["message"].as_str().unwrap().starts_with("too old resource version: 2 ("));
     assert_eq!(watch.next().await, None);
 }

@@ -12,7 +12,10 @@ fn one(name: &str) -> String {
 #[tokio::test]
 async fn a_created_object_has_the_metadata_that_only_the_server_gives() {
     let api = Api::new().await;
-    let made = api.post(MAPS, json!({"metadata": {"name": "a", "uid": "mine", "selfLink": "x", "generation": 7}})).await.good();
+    let made = api
+        .post(MAPS, json!({"metadata": {"name": "a", "uid": "mine", "selfLink": "x", "generation": 7}}))
+        .await
+        .good();
     assert_eq!(made["kind"], "ConfigMap");
     assert_eq!(made["metadata"]["namespace"], "default");
     assert_eq!(made["metadata"]["creationTimestamp"], "2026-01-02T03:04:05Z");
@@ -63,7 +66,8 @@ async fn all_three_patches_change_an_object_and_keep_its_identity() {
     let p = json!([{"op": "add", "path": "/data/j", "value": "1"}]);
     api.patch("json", &one("a"), p).await.good();
     api.patch("merge", &one("a"), json!({"data": {"m": "1", "k": null}})).await.good();
-    let last = api.patch("strategic-merge", &one("a"), json!({"data": {"s": "1"}, "metadata": {"uid": null}})).await.good();
+    let last =
+        api.patch("strategic-merge", &one("a"), json!({"data": {"s": "1"}, "metadata": {"uid": null}})).await.good();
     assert_eq!(last["data"], json!({"j": "1", "m": "1", "s": "1"}));
     assert_eq!(last["metadata"]["uid"], made["metadata"]["uid"]);
     let failed = api.patch("json", &one("a"), json!([{"op": "test", "path": "/data/j", "value": "2"}])).await;
@@ -89,11 +93,19 @@ async fn a_bad_name_or_key_is_invalid_with_field_and_cause() {
     let api = Api::new().await;
     let bad = api.post(MAPS, json!({"metadata": {"name": "A_b"}, "data": {"in valid": "x"}})).await;
     let text = bad.failed(422);
-    assert!(text.starts_with("ConfigMap \"A_b\" is invalid: [metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"), "{text}");
+    assert!(
+        text.starts_with(
+            "ConfigMap \"A_b\" is invalid: [metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"
+        ),
+        "{text}"
+    );
     let causes = &bad.json()["details"]["causes"];
     assert_eq!((&causes[0]["field"], &causes[0]["reason"]), (&json!("metadata.name"), &json!("FieldValueInvalid")));
     assert_eq!(causes[1]["field"], "data[in valid]");
-    assert_eq!(api.post(MAPS, json!({"metadata": {}})).await.failed(422), "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required");
+    assert_eq!(
+        api.post(MAPS, json!({"metadata": {}})).await.failed(422),
+        "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +139,10 @@ async fn string_data_of_a_secret_becomes_data_and_more_than_a_mebibyte_is_too_lo
 async fn unknown_and_duplicate_fields_are_refused_warned_of_or_ignored() {
     let api = Api::new().await;
     let body = r#"{"metadata": {"name": "a"}, "data": {"k": "1", "k": "2"}, "dta": {}}"#;
-    let post = async |how: &str| common::read(api.raw(admin(), "POST", &format!("{MAPS}?dryRun=All&fieldValidation={how}"), &[], body).await).await;
+    let post = async |how: &str| {
+        common::read(api.raw(admin(), "POST", &format!("{MAPS}?dryRun=All&fieldValidation={how}"), &[], body).await)
+            .await
+    };
     assert_eq!(
         post("Strict").await.failed(400),
         "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"dta\", duplicate \
@@ -152,8 +167,14 @@ async fn a_delete_holds_to_its_preconditions_and_tells_the_uid() {
     let api = Api::new().await;
     let made = api.post(MAPS, map("a")).await.good();
     let uid = made["metadata"]["uid"].as_str().unwrap();
-    let wrong = api.send(admin(), "DELETE", &one("a"), &[], json!({"preconditions": {"uid": "other"}})).await.failed(409);
-    assert_eq!(wrong, format!("Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: other, UID in object meta: {uid}"));
+    let wrong =
+        api.send(admin(), "DELETE", &one("a"), &[], json!({"preconditions": {"uid": "other"}})).await.failed(409);
+    assert_eq!(
+        wrong,
+        format!(
+            "Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: other, UID in object meta: {uid}"
+        )
+    );
     let gone = api.delete(&one("a")).await.good();
     assert_eq!(gone["status"], "Success");
     assert_eq!(gone["details"], json!({"name": "a", "kind": "configmaps", "uid": uid}));
@@ -165,8 +186,14 @@ async fn finalizers_hold_a_deleted_object_until_the_last_is_gone() {
     api.post(MAPS, json!({"metadata": {"name": "a", "finalizers": ["x.io/hold"]}})).await.good();
     let marked = api.delete(&one("a")).await.good();
     assert_eq!(marked["metadata"]["deletionTimestamp"], "2026-01-02T03:04:05Z");
-    let more = api.patch("merge", &one("a"), json!({"metadata": {"finalizers": ["x.io/hold", "x.io/new"]}})).await.failed(422);
-    assert!(more.contains("no new finalizers can be added if the object is being deleted, found new finalizers []string{\"x.io/new\"}"), "{more}");
+    let more =
+        api.patch("merge", &one("a"), json!({"metadata": {"finalizers": ["x.io/hold", "x.io/new"]}})).await.failed(422);
+    assert!(
+        more.contains(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{\"x.io/new\"}"
+        ),
+        "{more}"
+    );
     api.patch("merge", &one("a"), json!({"metadata": {"finalizers": null}})).await.good();
     api.get(&one("a")).await.failed(404);
 }
@@ -179,14 +206,20 @@ async fn a_namespace_goes_only_once_it_is_finalized_and_takes_nothing_new_meanwh
     let going = api.delete(&format!("{ns}/n")).await.good();
     assert_eq!(going["status"]["phase"], "Terminating");
     let text = api.post("/api/v1/namespaces/n/configmaps", map("a")).await.failed(403);
-    assert_eq!(text, "configmaps \"a\" is forbidden: unable to create new content in namespace n because it is being terminated");
+    assert_eq!(
+        text,
+        "configmaps \"a\" is forbidden: unable to create new content in namespace n because it is being terminated"
+    );
     assert!(api.delete(&format!("{ns}/n")).await.failed(409).contains("automatically be purged"));
     let mut empty = going;
     empty["spec"]["finalizers"] = json!([]);
     api.put(&format!("{ns}/n/finalize"), empty).await.good();
     api.get(&format!("{ns}/n")).await.failed(404);
     assert_eq!(api.post("/api/v1/namespaces/n/configmaps", map("a")).await.failed(404), "namespaces \"n\" not found");
-    assert_eq!(api.delete(&format!("{ns}/kube-system")).await.failed(403), "namespaces \"kube-system\" is forbidden: this namespace may not be deleted");
+    assert_eq!(
+        api.delete(&format!("{ns}/kube-system")).await.failed(403),
+        "namespaces \"kube-system\" is forbidden: this namespace may not be deleted"
+    );
 }
 
 #[tokio::test]
@@ -219,7 +252,12 @@ async fn a_lease_is_put_into_being_and_then_needs_its_revision() {
     let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
     let lease = json!({"metadata": {"name": "n"}, "spec": {"holderIdentity": "n", "leaseDurationSeconds": 40}});
     assert_eq!(api.put(path, lease.clone()).await.code, 201);
-    assert!(api.put(path, lease.clone()).await.failed(422).contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"));
+    assert!(
+        api.put(path, lease.clone())
+            .await
+            .failed(422)
+            .contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update")
+    );
     let bad = json!({"metadata": {"name": "m"}, "spec": {"leaseDurationSeconds": 0}});
     assert!(api.put(&path.replace("/n", "/m").replace("/mamespaces", "/namespaces"), bad).await.code >= 400);
 }
@@ -231,7 +269,10 @@ async fn events_are_one_store_in_two_shapes() {
         "reason": "Started", "message": "hello", "count": 2, "type": "Normal"});
     api.post("/api/v1/namespaces/default/events", event).await.good();
     let new = api.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await.good();
-    assert_eq!((&new["apiVersion"], &new["note"], &new["regarding"]["name"]), (&json!("events.k8s.io/v1"), &json!("hello"), &json!("n")));
+    assert_eq!(
+        (&new["apiVersion"], &new["note"], &new["regarding"]["name"]),
+        (&json!("events.k8s.io/v1"), &json!("hello"), &json!("n"))
+    );
     let found = api.get("/api/v1/events?fieldSelector=involvedObject.kind%3DNode,reason%3DStarted").await.good();
     assert_eq!(common::names(&found), ["e"]);
     let bad: Value = api.get("/api/v1/events?fieldSelector=nope%3D1").await.json();

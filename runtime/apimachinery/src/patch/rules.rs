@@ -65,7 +65,5 @@ const ROWS: &[Row] = &[
 
 /// The rule of the list at `path` (field names only) in objects of `kind`.
 pub fn rule(kind: &str, path: &[&str]) -> ListRule {
-    ROWS.iter()
-        .find(|r| (r.kind.is_empty() || r.kind == kind) && path.ends_with(r.path))
-        .map_or(Atomic, |r| r.rule)
+    ROWS.iter().find(|r| (r.kind.is_empty() || r.kind == kind) && path.ends_with(r.path)).map_or(Atomic, |r| r.rule)
 }

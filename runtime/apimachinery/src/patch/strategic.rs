@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::rules::{ListRule, rule};
 use super::PatchError;
+use super::rules::{ListRule, rule};
 
 const PATCH: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
@@ -32,7 +32,12 @@ struct Merger<'k> {
 type Path = Vec<String>;
 
 impl Merger<'_> {
-    fn map(&self, mut original: Map<String, Value>, mut patch: Map<String, Value>, path: &mut Path) -> Result<Map<String, Value>, PatchError> {
+    fn map(
+        &self,
+        mut original: Map<String, Value>,
+        mut patch: Map<String, Value>,
+        path: &mut Path,
+    ) -> Result<Map<String, Value>, PatchError> {
         if let Some(directive) = patch.remove(PATCH) {
             match directive.as_str() {
                 Some("replace") => return Ok(patch),
@@ -85,7 +90,13 @@ impl Merger<'_> {
         rule(self.kind, &path.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn field(&self, old: Option<Value>, new: Value, order: Option<Value>, path: &mut Path) -> Result<Option<Value>, PatchError> {
+    fn field(
+        &self,
+        old: Option<Value>,
+        new: Value,
+        order: Option<Value>,
+        path: &mut Path,
+    ) -> Result<Option<Value>, PatchError> {
         match (old, new) {
             (_, Value::Null) => Ok(None),
             (Some(Value::Object(old)), Value::Object(new)) => self.map(old, new, path).map(|m| Some(Value::Object(m))),
@@ -121,7 +132,10 @@ impl Merger<'_> {
                 return Err(malformed(format!("{}: every element must be an object", path.join("."))));
             };
             let Some(id) = item.get(key).cloned() else {
-                return Err(malformed(format!("map: {} does not contain declared merge key: {key}", Value::Object(item))));
+                return Err(malformed(format!(
+                    "map: {} does not contain declared merge key: {key}",
+                    Value::Object(item)
+                )));
             };
             let at = out.iter().position(|v| v.get(key) == Some(&id));
             if item.get(PATCH).and_then(Value::as_str) == Some("delete") {
@@ -207,7 +221,10 @@ mod tests {
     #[test]
     fn taints_have_no_merge_key_and_are_replaced() {
         let o = json!({"spec": {"taints": [{"key": "a"}, {"key": "b"}]}});
-        assert_eq!(patched("Node", o, json!({"spec": {"taints": [{"key": "b"}]}}))["spec"]["taints"], json!([{"key": "b"}]));
+        assert_eq!(
+            patched("Node", o, json!({"spec": {"taints": [{"key": "b"}]}}))["spec"]["taints"],
+            json!([{"key": "b"}])
+        );
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl LabelSelector {
                 ("NotIn", false) => Operator::NotIn,
                 ("Exists", true) => Operator::Exists,
                 ("DoesNotExist", true) => Operator::DoesNotExist,
-                (op, _) => return Err(SelectorError::Label(format!("{op:?} is not a valid label selector operator here"))),
+                (op, _) => {
+                    return Err(SelectorError::Label(format!("{op:?} is not a valid label selector operator here")));
+                }
             };
             requirements.push(Requirement { key: meta::text(e, &["key"]).into(), operator, values });
         }
@@ -210,10 +212,20 @@ mod tests {
     #[test]
     fn every_operator_of_the_grammar_selects_as_documented() {
         let l = [("env", "prod"), ("tier", "3")];
-        for good in
-            ["", "env=prod", "env==prod", "env!=dev", "x!=y", "env in (dev, prod)", "x notin (a)", "env", "!x", "tier>2",
-             "tier<4,env=prod", " env = prod , tier "]
-        {
+        for good in [
+            "",
+            "env=prod",
+            "env==prod",
+            "env!=dev",
+            "x!=y",
+            "env in (dev, prod)",
+            "x notin (a)",
+            "env",
+            "!x",
+            "tier>2",
+            "tier<4,env=prod",
+            " env = prod , tier ",
+        ] {
             assert!(selects(good, &l), "{good}");
         }
         for bad in ["env=dev", "x=", "!env", "x", "env notin (prod)", "tier>3", "x>1"] {

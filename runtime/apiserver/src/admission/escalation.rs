@@ -39,7 +39,8 @@ pub(crate) async fn check(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> Resu
             }
             let rules = cx.server.rbac().current(cx.server).await?;
             let Some(wanted) = rules.role(role("kind"), namespace, role("name")).cloned() else {
-                let why = format!("the role {:?} does not exist, and only one who may bind it can refer to it", role("name"));
+                let why =
+                    format!("the role {:?} does not exist, and only one who may bind it can refer to it", role("name"));
                 return Err(Status::forbidden(&cx.resource.group_resource(), name, &why));
             };
             held(cx, namespace, name, &wanted).await

@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_apimachinery::status::Reason;
-use kiln_apimachinery::{Status, meta, random};
+use kiln_apimachinery::{Status, meta, names, random};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -60,7 +60,12 @@ pub(crate) async fn check(cx: &Cx<'_>, object: &mut Value) -> Result<Option<Clai
     if signer != NODE_CLIENT {
         return Ok(None);
     }
-    let Some(node) = subject.common_name.strip_prefix("system:node:").filter(|n| !n.is_empty()) else { return Ok(None) };
+    let Some(node) = subject.common_name.strip_prefix("system:node:").filter(|n| !n.is_empty()) else {
+        return Ok(None);
+    };
+    if let Some(why) = names::dns1123_subdomain(&secret_name(node)).into_iter().next() {
+        return Err(refuse(cx, &format!("{node:?} is no name for a node: {why}")));
+    }
     // A node that shows its certificate has proved more than the header would.
     if cx.user.node_name() == Some(node) {
         return Ok(None);
@@ -138,7 +143,10 @@ fn is_single_use(secret: &Value) -> bool {
 /// Checks that a token may be used for this name; true if that spends it.
 fn require_token(cx: &Cx<'_>, id: &str, secret: &Value, node: &str, proved: bool) -> Result<bool, Status> {
     if let Some(only) = field(secret, "kiln-node").filter(|n| !n.is_empty() && n != node) {
-        return Err(refuse(cx, &format!("bootstrap token {id:?} is for node {only:?} and may not be used for {node:?}")));
+        return Err(refuse(
+            cx,
+            &format!("bootstrap token {id:?} is for node {only:?} and may not be used for {node:?}"),
+        ));
     }
     if !is_single_use(secret) {
         return Ok(false);
@@ -147,11 +155,15 @@ fn require_token(cx: &Cx<'_>, id: &str, secret: &Value, node: &str, proved: bool
         None => Ok(true),
         Some(used) if used == node && proved => Ok(false),
         Some(used) if used == node => {
-            let why = format!("bootstrap token {id:?} was used by node {used:?} and serves only the same board; create a new token");
+            let why = format!(
+                "bootstrap token {id:?} was used by node {used:?} and serves only the same board; create a new token"
+            );
             Err(refuse(cx, &why))
         }
         Some(used) => {
-            let why = format!("bootstrap token {id:?} was used by node {used:?} and may not be used for {node:?}; create a new token");
+            let why = format!(
+                "bootstrap token {id:?} was used by node {used:?} and may not be used for {node:?}; create a new token"
+            );
             Err(refuse(cx, &why))
         }
     }

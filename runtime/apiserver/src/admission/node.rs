@@ -10,9 +10,17 @@ use crate::verbs::Cx;
 
 /// Labels under `kubernetes.io` and `k8s.io` that a node may set on itself.
 const LABELS: &[&str] = &[
-    "kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os", "beta.kubernetes.io/instance-type",
-    "node.kubernetes.io/instance-type", "failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone",
-    "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "beta.kubernetes.io/arch", "beta.kubernetes.io/os",
+    "kubernetes.io/hostname",
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "beta.kubernetes.io/instance-type",
+    "node.kubernetes.io/instance-type",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/os",
 ];
 /// Prefixes of labels that a node may set on itself.
 const LABEL_PREFIXES: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
@@ -62,7 +70,13 @@ pub(crate) fn delete(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
 }
 
 /// Refuses labels that workloads are placed by and that a node must not give itself.
-fn labels(cx: &Cx<'_>, node: &str, name: &str, new: &BTreeMap<&str, &str>, old: &BTreeMap<&str, &str>) -> Result<(), Status> {
+fn labels(
+    cx: &Cx<'_>,
+    node: &str,
+    name: &str,
+    new: &BTreeMap<&str, &str>,
+    old: &BTreeMap<&str, &str>,
+) -> Result<(), Status> {
     let changed = new.keys().chain(old.keys()).filter(|k| new.get(*k) != old.get(*k));
     let mut bad: Vec<&str> = changed.copied().filter(|k| !may_set(k)).collect();
     bad.sort_unstable();

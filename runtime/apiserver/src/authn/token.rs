@@ -57,7 +57,9 @@ pub(crate) async fn bootstrap(server: &ApiServer, token: &str) -> Result<Option<
     }
     let mut groups = vec![GROUP.to_owned()];
     match field(object, "auth-extra-groups").filter(|g| !g.is_empty()) {
-        Some(extra) => groups.extend(extra.split(',').filter(|g| g.starts_with("system:bootstrappers:")).map(Into::into)),
+        Some(extra) => {
+            groups.extend(extra.split(',').filter(|g| g.starts_with("system:bootstrappers:")).map(Into::into))
+        }
         None => groups.push(DEFAULT_GROUP.into()),
     }
     let groups: Vec<&str> = groups.iter().map(String::as_str).collect();

@@ -36,27 +36,32 @@ const fn role(name: &'static str, grants: &'static [Grant]) -> Role {
 }
 
 /// What view, edit and admin see in a namespace.
+#[rustfmt::skip]
 const VIEW_CORE: &[&str] = &[
     "configmaps", "endpoints", "persistentvolumeclaims", "persistentvolumeclaims/status", "pods", "replicationcontrollers",
     "replicationcontrollers/scale", "serviceaccounts", "services", "services/status", "bindings", "events", "limitranges",
     "namespaces/status", "pods/log", "pods/status", "replicationcontrollers/status", "resourcequotas", "resourcequotas/status",
     "namespaces",
 ];
+#[rustfmt::skip]
 const VIEW_APPS: &[&str] = &[
     "controllerrevisions", "daemonsets", "daemonsets/status", "deployments", "deployments/scale", "deployments/status",
     "replicasets", "replicasets/scale", "replicasets/status", "statefulsets", "statefulsets/scale", "statefulsets/status",
 ];
 const VIEW_BATCH: &[&str] = &["cronjobs", "cronjobs/status", "jobs", "jobs/status"];
 const VIEW_NET: &[&str] = &["ingresses", "ingresses/status", "networkpolicies"];
+#[rustfmt::skip]
 const EDIT_CORE: &[&str] = &[
     "pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "configmaps", "events", "persistentvolumeclaims",
     "replicationcontrollers", "replicationcontrollers/scale", "secrets", "serviceaccounts", "services", "services/proxy",
 ];
+#[rustfmt::skip]
 const EDIT_APPS: &[&str] = &[
     "daemonsets", "deployments", "deployments/rollback", "deployments/scale", "replicasets", "replicasets/scale", "statefulsets",
     "statefulsets/scale",
 ];
 
+#[rustfmt::skip]
 const ROLES: &[Role] = &[
     role("cluster-admin", &[On(ALL, &["*"], &["*"]), Url(ALL, &["*"])]),
     role("view", VIEW),
@@ -166,7 +171,11 @@ const EDIT: &[Grant] = &[
     On(WRITE, &["batch"], &["cronjobs", "jobs"]),
     On(WRITE, &["policy"], &["poddisruptionbudgets"]),
     On(WRITE, &["networking.k8s.io"], &["ingresses", "networkpolicies"]),
-    On(&["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], &["coordination.k8s.io"], &["leases"]),
+    On(
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        &["coordination.k8s.io"],
+        &["leases"],
+    ),
 ];
 const ADMIN: &[Grant] = &[
     On(READ, &[""], VIEW_CORE),
@@ -185,12 +194,21 @@ const ADMIN: &[Grant] = &[
     On(WRITE, &["batch"], &["cronjobs", "jobs"]),
     On(WRITE, &["policy"], &["poddisruptionbudgets"]),
     On(WRITE, &["networking.k8s.io"], &["ingresses", "networkpolicies"]),
-    On(&["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], &["coordination.k8s.io"], &["leases"]),
+    On(
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        &["coordination.k8s.io"],
+        &["leases"],
+    ),
     On(CREATE, &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
-    On(&["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], &[RBAC], &["rolebindings", "roles"]),
+    On(
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        &[RBAC],
+        &["rolebindings", "roles"],
+    ),
 ];
 
 /// Role and group.
+#[rustfmt::skip]
 const BINDINGS: &[(&str, &str, &str, &str)] = &[
     ("cluster-admin", "cluster-admin", "Group", "system:masters"),
     ("system:discovery", "system:discovery", "Group", "system:authenticated"),

@@ -54,7 +54,11 @@ impl Attributes {
 
     /// `pods` or `pods/log`.
     fn full_resource(&self) -> String {
-        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 
     /// The refusal, in the words clients know.
@@ -81,7 +85,11 @@ impl Attributes {
 }
 
 /// Whether the user may; the error is the reason, which may be empty.
-pub(crate) async fn allowed(server: &ApiServer, user: &UserInfo, what: &Attributes) -> Result<Result<(), String>, Status> {
+pub(crate) async fn allowed(
+    server: &ApiServer,
+    user: &UserInfo,
+    what: &Attributes,
+) -> Result<Result<(), String>, Status> {
     if user.in_group(MASTERS) {
         return Ok(Ok(()));
     }

@@ -20,8 +20,6 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("authorization.k8s.io", "localsubjectaccessreviews", &["create"]),
     ("", "services", &["get", "list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["get", "list", "watch"]),
-    ("networking.k8s.io", "networkpolicies", &["get", "list", "watch"]),
-    ("", "namespaces", &["get", "list", "watch"]),
     ("", "nodes", &["create", "get", "list", "watch"]),
     ("", "events", &["create", "patch", "update"]),
     ("events.k8s.io", "events", &["create", "patch", "update"]),
@@ -40,7 +38,11 @@ pub(crate) fn decide(node: &str, what: &Attributes) -> Decision {
     let own = what.name == node;
     match (what.group.as_str(), resource.as_str()) {
         ("", "nodes" | "nodes/status") if matches!(verb, "update" | "patch" | "delete") => {
-            if own { Decision::Allow } else { Decision::Deny(format!("node {node:?} is not allowed to modify node {:?}", what.name)) }
+            if own {
+                Decision::Allow
+            } else {
+                Decision::Deny(format!("node {node:?} is not allowed to modify node {:?}", what.name))
+            }
         }
         ("coordination.k8s.io", "leases") => {
             let verbs = ["get", "create", "update", "patch", "delete"];

@@ -49,15 +49,16 @@ impl Rule {
             return false;
         }
         if !what.is_resource {
-            return self.urls.iter().any(|u| {
-                u == "*" || *u == what.path || u.strip_suffix('*').is_some_and(|p| what.path.starts_with(p))
-            });
+            return self
+                .urls
+                .iter()
+                .any(|u| u == "*" || *u == what.path || u.strip_suffix('*').is_some_and(|p| what.path.starts_with(p)));
         }
         let full = what.full_resource();
         let any_sub = format!("*/{}", what.subresource);
         has(&self.groups, &what.group)
             && self.resources.iter().any(|r| r == "*" || *r == full || (!what.subresource.is_empty() && *r == any_sub))
-            && (self.names.is_empty() || self.names.iter().any(|n| *n == what.name))
+            && (self.names.is_empty() || self.names.contains(&what.name))
     }
 
     /// The single grants this rule is made of, each with one verb, group, resource and name (or one URL).
@@ -68,7 +69,8 @@ impl Rule {
             out.extend(self.urls.iter().map(|u| Self { verbs: one(verb), urls: one(u), ..Self::default() }));
             for group in &self.groups {
                 for resource in &self.resources {
-                    let atom = Self { verbs: one(verb), groups: one(group), resources: one(resource), ..Self::default() };
+                    let atom =
+                        Self { verbs: one(verb), groups: one(group), resources: one(resource), ..Self::default() };
                     if self.names.is_empty() {
                         out.push(atom.clone());
                     }
@@ -114,9 +116,10 @@ impl std::fmt::Display for Rule {
             ("NonResourceURLs", &self.urls),
             ("Verbs", &self.verbs),
         ];
-        let shown = parts.iter().filter(|(_, v)| !v.is_empty()).map(|(name, v)| {
-            format!("{name}:[{}]", v.iter().map(|x| format!("{x:?}")).collect::<Vec<_>>().join(" "))
-        });
+        let shown = parts
+            .iter()
+            .filter(|(_, v)| !v.is_empty())
+            .map(|(name, v)| format!("{name}:[{}]", v.iter().map(|x| format!("{x:?}")).collect::<Vec<_>>().join(" ")));
         write!(f, "{{{}}}", shown.collect::<Vec<_>>().join(", "))
     }
 }
@@ -135,7 +138,8 @@ impl Subject {
             "Group" => user.in_group(&self.name),
             "ServiceAccount" => {
                 let ns = if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
-                user.name.strip_prefix("system:serviceaccount:").and_then(|n| n.split_once(':')) == Some((ns, &self.name))
+                user.name.strip_prefix("system:serviceaccount:").and_then(|n| n.split_once(':'))
+                    == Some((ns, &self.name))
             }
             _ => false,
         }

@@ -16,7 +16,11 @@ pub(crate) fn document(registry: &Registry, core: bool) -> Value {
                     json!({"version": v, "freshness": "Current", "resources": resources})
                 })
                 .collect();
-            let metadata = if core { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+            let metadata = if core {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": group, "creationTimestamp": null})
+            };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
@@ -39,7 +43,8 @@ fn resource(r: &Resource) -> Value {
         out["categories"] = json!(r.categories);
     }
     if !r.subresources.is_empty() {
-        let sub = |s: &crate::registry::Subresource| json!({"subresource": s.name, "responseKind": kind, "verbs": s.verbs});
+        let sub =
+            |s: &crate::registry::Subresource| json!({"subresource": s.name, "responseKind": kind, "verbs": s.verbs});
         out["subresources"] = r.subresources.iter().map(sub).collect();
     }
     out

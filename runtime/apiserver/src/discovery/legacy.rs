@@ -46,7 +46,9 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
         return None;
     }
     let all: Vec<Value> = rows.iter().flat_map(|r| entries(r)).collect();
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": all}))
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": all}),
+    )
 }
 
 fn entries(r: &Resource) -> Vec<Value> {

@@ -90,9 +90,16 @@ fn protobuf(version: &str) -> Bytes {
 fn document(registry: &Registry, group: &str, version: &str, root: &str, server_version: &str) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     for r in registry.of(group, version) {
-        let base = if r.namespaced { format!("/{root}/namespaces/{{namespace}}/{}", r.plural) } else { format!("/{root}/{}", r.plural) };
+        let base = if r.namespaced {
+            format!("/{root}/namespaces/{{namespace}}/{}", r.plural)
+        } else {
+            format!("/{root}/{}", r.plural)
+        };
         let schema = schema_name(r);
-        paths.insert(base.clone(), operations(r, &schema, &["list", "create", "deletecollection"], r.verbs, r.namespaced, false));
+        paths.insert(
+            base.clone(),
+            operations(r, &schema, &["list", "create", "deletecollection"], r.verbs, r.namespaced, false),
+        );
         if r.review.is_none() {
             let item = operations(r, &schema, &["get", "update", "patch", "delete"], r.verbs, r.namespaced, true);
             paths.insert(format!("{base}/{{name}}"), item);
@@ -109,7 +116,10 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str, server_
         for field in &r.fields {
             properties.insert(field.clone(), json!({"x-kubernetes-preserve-unknown-fields": true}));
         }
-        schemas.insert(schema, json!({"type": "object", "properties": properties, "x-kubernetes-group-version-kind": [gvk(r)]}));
+        schemas.insert(
+            schema,
+            json!({"type": "object", "properties": properties, "x-kubernetes-group-version-kind": [gvk(r)]}),
+        );
     }
     json!({
         "openapi": "3.0.0",
@@ -130,10 +140,30 @@ fn schema_name(r: &Resource) -> String {
 
 /// HTTP method, action and own query parameters of a verb.
 const VERBS: &[(&str, &str, &str, &[&str])] = &[
-    ("list", "get", "list", &["allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion",
-        "resourceVersionMatch", "sendInitialEvents", "timeoutSeconds", "watch"]),
+    (
+        "list",
+        "get",
+        "list",
+        &[
+            "allowWatchBookmarks",
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "limit",
+            "resourceVersion",
+            "resourceVersionMatch",
+            "sendInitialEvents",
+            "timeoutSeconds",
+            "watch",
+        ],
+    ),
     ("create", "post", "post", &["dryRun", "fieldManager", "fieldValidation"]),
-    ("deletecollection", "delete", "deletecollection", &["dryRun", "fieldSelector", "labelSelector", "propagationPolicy"]),
+    (
+        "deletecollection",
+        "delete",
+        "deletecollection",
+        &["dryRun", "fieldSelector", "labelSelector", "propagationPolicy"],
+    ),
     ("get", "get", "get", &["resourceVersion"]),
     ("update", "put", "put", &["dryRun", "fieldManager", "fieldValidation"]),
     ("patch", "patch", "patch", &["dryRun", "fieldManager", "fieldValidation"]),
@@ -144,8 +174,10 @@ fn operations(r: &Resource, schema: &str, wanted: &[&str], has: &[&str], namespa
     let mut out = Map::new();
     let body = json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
     for (verb, method, action, query) in VERBS.iter().filter(|(v, ..)| wanted.contains(v) && has.contains(v)) {
-        let parameters: Vec<Value> =
-            query.iter().map(|q| json!({"name": q, "in": "query", "schema": {"type": "string", "uniqueItems": true}})).collect();
+        let parameters: Vec<Value> = query
+            .iter()
+            .map(|q| json!({"name": q, "in": "query", "schema": {"type": "string", "uniqueItems": true}}))
+            .collect();
         let mut operation = json!({
             "parameters": parameters,
             "responses": {"200": {"description": "OK", "content": body}},

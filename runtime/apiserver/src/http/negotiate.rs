@@ -91,7 +91,9 @@ fn clause(clause: &str) -> Option<Accepted> {
     let shape = match (shape, group, version) {
         (None, ..) => Shape::Full,
         (Some("Table"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Table,
-        (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Metadata,
+        (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), "meta.k8s.io", "v1" | "v1beta1") => {
+            Shape::Metadata
+        }
         (Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2") => Shape::Discovery,
         _ => return None,
     };

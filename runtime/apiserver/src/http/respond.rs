@@ -5,9 +5,9 @@ use std::io::Write as _;
 use ::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use http_body_util::BodyExt as _;
 use kiln_apimachinery::Status;
 use serde::Serialize;
 

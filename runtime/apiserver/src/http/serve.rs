@@ -46,7 +46,10 @@ pub enum ServeError {
 
 /// The server side of TLS: certificates out of `certificates`, which may change them at any time, and client certificates
 /// optional but checked against `client_ca`.
-pub fn tls_config(client_ca: RootCertStore, certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, ServeError> {
+pub fn tls_config(
+    client_ca: RootCertStore,
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, ServeError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(client_ca), provider.clone())
         .allow_unauthenticated()
@@ -60,7 +63,13 @@ pub fn tls_config(client_ca: RootCertStore, certificates: Arc<dyn ResolvesServer
 }
 
 /// Serves until `shutdown`, then lets requests end for `drain`.
-pub(crate) async fn run(server: ApiServer, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken, drain: Duration) {
+pub(crate) async fn run(
+    server: ApiServer,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    shutdown: CancellationToken,
+    drain: Duration,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -83,7 +92,8 @@ pub(crate) async fn run(server: ApiServer, listener: TcpListener, tls: Arc<Serve
                 }
             },
         };
-        let (acceptor, server, builder, watcher) = (acceptor.clone(), server.clone(), builder.clone(), graceful.watcher());
+        let (acceptor, server, builder, watcher) =
+            (acceptor.clone(), server.clone(), builder.clone(), graceful.watcher());
         tokio::spawn(async move {
             let Some(tls) = handshake(&acceptor, stream).await else { return };
             let peer = tls.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| certificate::user(c));
@@ -135,4 +145,3 @@ async fn answer(server: &ApiServer, peer: Option<&UserInfo>, request: Request<In
         Err(_) => respond::status(&Status::failure(Reason::Timeout, "the body did not arrive in time")),
     }
 }
-

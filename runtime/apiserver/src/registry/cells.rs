@@ -88,7 +88,11 @@ pub(crate) fn event_first_seen(event: &Value, now: Timestamp) -> Value {
 
 pub(crate) fn event_last_seen(event: &Value, now: Timestamp) -> Value {
     let paths: &[&[&str]] = &[
-        &["series", "lastObservedTime"], &["lastTimestamp"], &["deprecatedLastTimestamp"], &["firstTimestamp"], &["eventTime"],
+        &["series", "lastObservedTime"],
+        &["lastTimestamp"],
+        &["deprecatedLastTimestamp"],
+        &["firstTimestamp"],
+        &["eventTime"],
     ];
     time::age(Some(first_text(event, paths)), now).into()
 }
@@ -109,7 +113,12 @@ pub(crate) fn event_subobject(event: &Value, _: Timestamp) -> Value {
 pub(crate) fn event_source(event: &Value, _: Timestamp) -> Value {
     let component = first_text(
         event,
-        &[&["source", "component"], &["deprecatedSource", "component"], &["reportingComponent"], &["reportingController"]],
+        &[
+            &["source", "component"],
+            &["deprecatedSource", "component"],
+            &["reportingComponent"],
+            &["reportingController"],
+        ],
     );
     let host = first_text(event, &[&["source", "host"], &["deprecatedSource", "host"], &["reportingInstance"]]);
     if host.is_empty() { component.into() } else { format!("{component}, {host}").into() }
@@ -170,7 +179,9 @@ pub(crate) fn endpoints(object: &Value, _: Timestamp) -> Value {
             if ports.is_empty() {
                 all.push(ip.to_owned());
             }
-            all.extend(ports.iter().map(|p| format!("{ip}:{}", p.get("port").and_then(Value::as_i64).unwrap_or_default())));
+            all.extend(
+                ports.iter().map(|p| format!("{ip}:{}", p.get("port").and_then(Value::as_i64).unwrap_or_default())),
+            );
         }
     }
     let more = all.len().saturating_sub(3);
@@ -182,7 +193,8 @@ pub(crate) fn endpoints(object: &Value, _: Timestamp) -> Value {
 }
 
 pub(crate) fn pod_ready(pod: &Value, _: Timestamp) -> Value {
-    let ready = items(pod, &["status", "containerStatuses"]).iter().filter(|s| s.get("ready") == Some(&Value::Bool(true)));
+    let ready =
+        items(pod, &["status", "containerStatuses"]).iter().filter(|s| s.get("ready") == Some(&Value::Bool(true)));
     format!("{}/{}", ready.count(), items(pod, &["spec", "containers"]).len()).into()
 }
 

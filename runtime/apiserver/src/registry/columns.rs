@@ -40,10 +40,13 @@ impl Column {
             },
             Cell::Count(path) => {
                 let found = meta::at(object, path);
-                let n = found.and_then(|v| v.as_array().map(Vec::len).or_else(|| v.as_object().map(serde_json::Map::len)));
+                let n =
+                    found.and_then(|v| v.as_array().map(Vec::len).or_else(|| v.as_object().map(serde_json::Map::len)));
                 n.unwrap_or(0).into()
             }
-            Cell::Age => time::age(meta::at(object, &["metadata", "creationTimestamp"]).and_then(Value::as_str), now).into(),
+            Cell::Age => {
+                time::age(meta::at(object, &["metadata", "creationTimestamp"]).and_then(Value::as_str), now).into()
+            }
             Cell::With(f) => f(object, now),
         }
     }
@@ -63,7 +66,8 @@ const fn wide(name: &'static str, cell: Cell) -> Column {
 
 use Cell::{Age, Count, Path, With};
 
-const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0, cell: Path(&["metadata", "name"]) };
+const NAME: Column =
+    Column { name: "Name", kind: "string", format: "name", priority: 0, cell: Path(&["metadata", "name"]) };
 const AGE: Column = text("Age", Age);
 
 pub(crate) const DEFAULT: &[Column] = &[NAME, text("Created At", Path(&["metadata", "creationTimestamp"]))];

@@ -29,7 +29,8 @@ pub(crate) struct Conversion {
 }
 
 /// Verbs of a resource that is stored.
-pub(crate) const STORED_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub(crate) const STORED_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// A row of the table.
 pub(crate) struct Resource {

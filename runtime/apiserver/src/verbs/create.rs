@@ -98,7 +98,11 @@ pub(crate) fn place(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status> {
         found if found == namespace => {}
         // A cluster-scoped object that names a namespace is told so by validation.
         _ if !cx.resource.namespaced => {}
-        _ => return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request")),
+        _ => {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
     }
     Ok(())
 }

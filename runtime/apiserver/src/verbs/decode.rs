@@ -1,6 +1,6 @@
 //! Objects out of request bodies: kind and version checked, unknown and duplicate fields refused, warned of or dropped.
 
-use kiln_apimachinery::{Gvk, FieldError, Status, meta};
+use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 use serde_json::Value;
 
 use super::{Cx, encode};

@@ -27,7 +27,10 @@ fn options(cx: &Cx<'_>) -> Result<Options, Status> {
         let body = negotiate::read_body(cx.headers, &cx.body)?.value;
         let text = |path: &[&str]| meta::at(&body, path).and_then(Value::as_str).map(Into::into);
         if !matches!(meta::text(&body, &["kind"]), "" | "DeleteOptions") {
-            return Err(Status::bad_request(format!("the body of a delete must be DeleteOptions, not {}", body["kind"])));
+            return Err(Status::bad_request(format!(
+                "the body of a delete must be DeleteOptions, not {}",
+                body["kind"]
+            )));
         }
         options.uid = text(&["preconditions", "uid"]);
         options.revision = text(&["preconditions", "resourceVersion"]);
@@ -41,7 +44,9 @@ fn options(cx: &Cx<'_>) -> Result<Options, Status> {
 fn check_policy(policy: &str) -> Result<(), Status> {
     match policy {
         "" | "Background" | "Foreground" | "Orphan" => Ok(()),
-        other => Err(Status::bad_request(format!("propagationPolicy {other:?} is none of Background, Foreground, Orphan"))),
+        other => {
+            Err(Status::bad_request(format!("propagationPolicy {other:?} is none of Background, Foreground, Orphan")))
+        }
     }
 }
 

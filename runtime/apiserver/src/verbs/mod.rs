@@ -82,8 +82,14 @@ pub(crate) async fn serve(
     body: Bytes,
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
-    let resource = server.registry().get(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
-    if info.overlong || (!resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces") {
+    let resource =
+        server.registry().get(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+    // A slash in a name would be a step down in the store's keys.
+    if info.overlong
+        || info.name.contains('/')
+        || info.namespace.contains('/')
+        || (!resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces")
+    {
         return Err(Status::no_such_path());
     }
     let cx = Cx {

@@ -75,10 +75,14 @@ pub(crate) fn wanted(cx: &Cx<'_>, limit: usize, continues: bool) -> Result<Wante
     };
     let number = parse_revision(text)?;
     match rule {
-        Some("Exact") if number == 0 => forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
+        Some("Exact") if number == 0 => {
+            forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+        }
         Some("Exact") => Ok(Wanted::Exact(number)),
         Some("NotOlderThan") => Ok(Wanted::NotOlder(number)),
-        Some(other) => Err(invalid(FieldError::not_supported("resourceVersionMatch", &other.into(), &["Exact", "NotOlderThan"]))),
+        Some(other) => {
+            Err(invalid(FieldError::not_supported("resourceVersionMatch", &other.into(), &["Exact", "NotOlderThan"])))
+        }
         // Pages of a list with a revision show that revision.
         None if limit > 0 && number > 0 => Ok(Wanted::Exact(number)),
         None => Ok(Wanted::NotOlder(number)),
@@ -93,7 +97,11 @@ fn invalid(error: FieldError) -> Status {
 pub(crate) fn parse_revision(text: &str) -> Result<Revision, Status> {
     let number = text.parse::<u64>().ok().and_then(|n| Revision::try_from(n).ok());
     number.ok_or_else(|| {
-        let error = FieldError::invalid("resourceVersion", &text.into(), "strconv.ParseUint: parsing a resource version failed");
+        let error = FieldError::invalid(
+            "resourceVersion",
+            &text.into(),
+            "strconv.ParseUint: parsing a resource version failed",
+        );
         Status::bad_request(error.to_string())
     })
 }

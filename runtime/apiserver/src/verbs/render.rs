@@ -87,9 +87,7 @@ impl Renderer {
     }
 
     fn table(&self, rows: Vec<Value>, metadata: Value, definitions: bool) -> Value {
-        let column = |c: &crate::registry::columns::Column| {
-            json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.name, "priority": c.priority})
-        };
+        let column = |c: &crate::registry::columns::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.name, "priority": c.priority});
         let columns: Vec<Value> =
             if definitions { self.resource.columns.iter().map(column).collect() } else { Vec::new() };
         json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
@@ -152,7 +150,8 @@ pub(crate) fn list(
     }
     let now = cx.server.now();
     if renderer.shape == Shape::Table {
-        let rows = items.iter().map(|b| Ok(renderer.row(renderer.parse(b)?, now))).collect::<Result<Vec<_>, Status>>()?;
+        let rows =
+            items.iter().map(|b| Ok(renderer.row(renderer.parse(b)?, now))).collect::<Result<Vec<_>, Status>>()?;
         let json = renderer.table(rows, metadata, true).to_string();
         return Ok(respond::encoded(StatusCode::OK, cx.accepted.encoding, cx.headers, json.into()));
     }

@@ -38,7 +38,13 @@ impl Store<'_> {
     }
 
     /// One object.
-    pub(crate) async fn read(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Stored>, Status> {
+    pub(crate) async fn read(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Stored>, Status> {
         let key = self.resource(group, plural)?.key(namespace, name);
         let record = self.0.storage().get(&key).await.map_err(errors::storage)?;
         record.map(Stored::parse).transpose()
@@ -72,7 +78,14 @@ impl Store<'_> {
 /// Metadata of an object that comes into being; what only the server says is set or dropped.
 pub(crate) fn fresh_metadata(object: &mut Value, generations: bool, now: Timestamp) -> Result<(), Status> {
     let metadata = meta::metadata_mut(object);
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation", "resourceVersion"] {
+    for key in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+        "generation",
+        "resourceVersion",
+    ] {
         metadata.remove(key);
     }
     metadata.insert("uid".into(), random::uid().map_err(Status::internal)?.into());

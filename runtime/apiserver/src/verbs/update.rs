@@ -21,7 +21,9 @@ pub(crate) async fn put(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     match meta::name(&object) {
         "" => return Err(Status::bad_request("name must be provided")),
         found if found != name => {
-            return Err(Status::bad_request(format!("the name of the object ({found}) does not match the name on the URL ({name})")));
+            return Err(Status::bad_request(format!(
+                "the name of the object ({found}) does not match the name on the URL ({name})"
+            )));
         }
         _ => {}
     }
@@ -80,7 +82,8 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result
     let (group_resource, name) = (resource.group_resource(), cx.info.name.as_str());
     let uid = meta::uid(&new);
     if !uid.is_empty() && uid != meta::uid(&old.object) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(&old.object));
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(&old.object));
         return Err(Status::conflict(&group_resource, name, &why).into());
     }
     let revision = meta::resource_version(&new);
@@ -143,9 +146,16 @@ fn keep_system_metadata(new: &mut Value, old: &Value) {
     let metadata = meta::metadata_mut(new);
     metadata.remove("selfLink");
     metadata.remove("managedFields");
-    for key in
-        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"]
-    {
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+    ] {
         match meta::at(old, &["metadata", key]) {
             Some(value) => metadata.insert(key.into(), value.clone()),
             None => metadata.remove(key),
@@ -160,7 +170,12 @@ fn without_metadata_and_status(object: &Value) -> Vec<(&String, &Value)> {
 
 fn same_but_for_revision(a: &Value, b: &Value) -> bool {
     fn metadata(o: &Value) -> Vec<(&String, &Value)> {
-        o.get("metadata").and_then(Value::as_object).into_iter().flatten().filter(|(k, _)| *k != "resourceVersion").collect()
+        o.get("metadata")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .filter(|(k, _)| *k != "resourceVersion")
+            .collect()
     }
     fn rest(o: &Value) -> Vec<(&String, &Value)> {
         o.as_object().into_iter().flatten().filter(|(k, _)| *k != "metadata").collect()
@@ -173,7 +188,9 @@ fn new_finalizers(new: &Value, old: &Value) -> Option<FieldError> {
     let added: Vec<&str> = meta::finalizers(new).into_iter().filter(|f| !known.contains(f)).collect();
     (meta::is_terminating(old) && !added.is_empty()).then(|| {
         let list = added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ");
-        let why = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}");
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+        );
         FieldError::forbidden("metadata.finalizers", &why)
     })
 }

@@ -51,15 +51,7 @@ pub(crate) async fn watch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let renderer = Renderer::of(cx)?;
     match storage.watch(&prefix, after) {
         Ok(watch) => {
-            let stream = Stream {
-                server: cx.server.clone(),
-                watch,
-                filter,
-                renderer,
-                sender,
-                first: true,
-                bookmarks,
-            };
+            let stream = Stream { server: cx.server.clone(), watch, filter, renderer, sender, first: true, bookmarks };
             tokio::spawn(stream.run(initial, initial_end, timeout));
         }
         Err(StorageError::Compacted { oldest }) => {
@@ -97,10 +89,16 @@ fn start(cx: &Cx<'_>) -> Result<Start, Status> {
     };
     match (initial, rule) {
         (Some(_), None) => {
-            return invalid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            return invalid(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            );
         }
         (None, Some(_)) => {
-            return invalid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            return invalid(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
         _ => {}
     }
@@ -150,7 +148,12 @@ impl Stream {
         let _ended = self.serve(initial, initial_end, timeout).await;
     }
 
-    async fn serve(&mut self, initial: Vec<Record>, initial_end: Option<Revision>, timeout: Duration) -> Result<(), Ended> {
+    async fn serve(
+        &mut self,
+        initial: Vec<Record>,
+        initial_end: Option<Revision>,
+        timeout: Duration,
+    ) -> Result<(), Ended> {
         let end = Instant::now() + timeout;
         let period = self.server.config().bookmark_interval;
         let mut ticks = interval_at(Instant::now() + period, period);

@@ -67,7 +67,14 @@ impl Api {
         Self { server, storage }
     }
 
-    pub(crate) async fn raw(&self, user: UserInfo, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
+    pub(crate) async fn raw(
+        &self,
+        user: UserInfo,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response<Body> {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -75,7 +82,14 @@ impl Api {
         self.server.call(user, request.body(body.into()).unwrap()).await
     }
 
-    pub(crate) async fn send(&self, user: UserInfo, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        user: UserInfo,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         read(self.raw(user, method, path, headers, body).await).await
     }
@@ -107,8 +121,16 @@ impl Api {
     }
 
     /// A request with a bearer token, as from a connection.
-    pub(crate) async fn with_token(&self, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+    pub(crate) async fn with_token(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Answer {
+        let mut request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -60,7 +60,8 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
         }
     }
     let (group, v) = gvk::split_api_version(&version).unwrap_or(("", &version));
-    let message = message_of(group, v, &kind).ok_or_else(|| ProtobufError::UnknownKind(format!("{version}, Kind={kind}")))?;
+    let message =
+        message_of(group, v, &kind).ok_or_else(|| ProtobufError::UnknownKind(format!("{version}, Kind={kind}")))?;
     let mut object = Map::new();
     object.insert("apiVersion".into(), version.into());
     object.insert("kind".into(), kind.into());

@@ -110,5 +110,10 @@ pub(super) fn message_of(group: &str, version: &str, kind: &str) -> Option<&'sta
 #[cfg(test)]
 pub(super) fn unknown_names() -> Vec<&'static str> {
     let fields = table().values().flat_map(|m| m.0.iter());
-    fields.filter_map(|f| match f.kind { Kind::Message(name) if message(name).is_none() => Some(name), _ => None }).collect()
+    fields
+        .filter_map(|f| match f.kind {
+            Kind::Message(name) if message(name).is_none() => Some(name),
+            _ => None,
+        })
+        .collect()
 }

@@ -26,7 +26,11 @@ impl Strategy for ConfigMaps {
         for (key, value) in entries(object, "binaryData", &mut errors) {
             check_key("binaryData", key, &mut errors);
             if meta::at(object, &["data", key]).is_some() {
-                errors.push(FieldError::invalid(format!("binaryData[{key}]"), &key.into(), "duplicate of key present in data"));
+                errors.push(FieldError::invalid(
+                    format!("binaryData[{key}]"),
+                    &key.into(),
+                    "duplicate of key present in data",
+                ));
             }
             size += base64_len("binaryData", key, value, &mut errors);
         }
@@ -87,11 +91,15 @@ impl Strategy for Secrets {
                 errors.push(FieldError::required(format!("data[{key}]"), ""));
             }
         }
-        if kind == "kubernetes.io/basic-auth" && ["username", "password"].iter().all(|k| meta::at(object, &["data", k]).is_none()) {
+        if kind == "kubernetes.io/basic-auth"
+            && ["username", "password"].iter().all(|k| meta::at(object, &["data", k]).is_none())
+        {
             errors.push(FieldError::required("data[username]", ""));
             errors.push(FieldError::required("data[password]", ""));
         }
-        if kind == "kubernetes.io/service-account-token" && meta::annotation(object, "kubernetes.io/service-account.name").is_none() {
+        if kind == "kubernetes.io/service-account-token"
+            && meta::annotation(object, "kubernetes.io/service-account.name").is_none()
+        {
             errors.push(FieldError::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
         }
         errors

@@ -22,14 +22,15 @@ pub(crate) struct Subject {
     pub(crate) organizations: Vec<String>,
 }
 
-/// Reads the PKCS#10 request in `spec.request` and checks its signature; the error is a sentence.
+/// Reads the PKCS#10 request in `spec.request`; the error is a sentence. Its signature is the signer's to check.
 pub(crate) fn subject(object: &Value) -> Result<Subject, String> {
     let pem = STANDARD.decode(meta::text(object, &["spec", "request"])).map_err(|e| format!("not base64: {e}"))?;
     let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).map_err(|e| format!("not PEM: {e}"))?;
     if pem.label != "CERTIFICATE REQUEST" && pem.label != "NEW CERTIFICATE REQUEST" {
         return Err("PEM block type must be CERTIFICATE REQUEST".into());
     }
-    let (_, request) = X509CertificationRequest::from_der(&pem.contents).map_err(|e| format!("not a PKCS#10 request: {e}"))?;
+    let (_, request) =
+        X509CertificationRequest::from_der(&pem.contents).map_err(|e| format!("not a PKCS#10 request: {e}"))?;
     let subject = &request.certification_request_info.subject;
     let common_name = subject.iter_common_name().next().and_then(|c| c.as_str().ok()).unwrap_or_default().to_owned();
     let organizations = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(Into::into).collect();
@@ -90,22 +91,39 @@ impl Strategy for Requests {
         match spec("signerName") {
             "" => errors.push(FieldError::required("spec.signerName", "")),
             name if name.split_once('/').is_none_or(|(d, p)| d.is_empty() || p.is_empty()) => {
-                errors.push(FieldError::invalid("spec.signerName", &name.into(), "must be a fully qualified domain and path of the form 'example.com/signer-name'"));
+                errors.push(FieldError::invalid(
+                    "spec.signerName",
+                    &name.into(),
+                    "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+                ));
             }
             "kubernetes.io/legacy-unknown" => {
-                errors.push(FieldError::invalid("spec.signerName", &"kubernetes.io/legacy-unknown".into(), "the legacy signerName is not allowed via this API version"));
+                errors.push(FieldError::invalid(
+                    "spec.signerName",
+                    &"kubernetes.io/legacy-unknown".into(),
+                    "the legacy signerName is not allowed via this API version",
+                ));
             }
             _ => {}
         }
         if meta::strings(meta::at(object, &["spec", "usages"])).is_empty() {
             errors.push(FieldError::required("spec.usages", ""));
         }
-        if let Some(v) = meta::at(object, &["spec", "expirationSeconds"]).filter(|v| v.as_i64().is_none_or(|n| n < 600)) {
-            errors.push(FieldError::invalid("spec.expirationSeconds", v, "may not specify a duration less than 600 seconds (10 minutes)"));
+        if let Some(v) = meta::at(object, &["spec", "expirationSeconds"]).filter(|v| v.as_i64().is_none_or(|n| n < 600))
+        {
+            errors.push(FieldError::invalid(
+                "spec.expirationSeconds",
+                v,
+                "may not specify a duration less than 600 seconds (10 minutes)",
+            ));
         }
         let types: Vec<&str> = conditions(object).iter().map(|c| meta::text(c, &["type"])).collect();
         if DECISIONS.iter().all(|d| types.contains(d)) {
-            errors.push(FieldError::invalid("status.conditions", &json!(types), "Approved and Denied conditions are mutually exclusive"));
+            errors.push(FieldError::invalid(
+                "status.conditions",
+                &json!(types),
+                "Approved and Denied conditions are mutually exclusive",
+            ));
         }
         errors
     }
@@ -114,12 +132,18 @@ impl Strategy for Requests {
         let mut errors = Vec::new();
         let certificate = |o: &Value| meta::text(o, &["status", "certificate"]).to_owned();
         if !certificate(old).is_empty() && certificate(new) != certificate(old) {
-            errors.push(FieldError::forbidden("status.certificate", "updates may not set or unset an issued certificate"));
+            errors.push(FieldError::forbidden(
+                "status.certificate",
+                "updates may not set or unset an issued certificate",
+            ));
         }
         for old in conditions(old).iter().filter(|c| DECISIONS.contains(&meta::text(c, &["type"]))) {
             let kind = meta::text(old, &["type"]);
             if !conditions(new).iter().any(|c| meta::text(c, &["type"]) == kind) {
-                errors.push(FieldError::forbidden("status.conditions", &format!("updates may not remove a condition of type {kind:?}")));
+                errors.push(FieldError::forbidden(
+                    "status.conditions",
+                    &format!("updates may not remove a condition of type {kind:?}"),
+                ));
             }
         }
         errors

@@ -8,19 +8,55 @@ use crate::registry::strategy::{Strategy, Writer};
 
 /// Fields of a core event.
 pub(crate) const FIELDS: &[&str] = &[
-    "action", "count", "eventTime", "firstTimestamp", "involvedObject", "lastTimestamp", "message", "reason", "related",
-    "reportingComponent", "reportingInstance", "series", "source", "type",
+    "action",
+    "count",
+    "eventTime",
+    "firstTimestamp",
+    "involvedObject",
+    "lastTimestamp",
+    "message",
+    "reason",
+    "related",
+    "reportingComponent",
+    "reportingInstance",
+    "series",
+    "source",
+    "type",
 ];
 /// Fields of an `events.k8s.io` event.
 pub(crate) const NEW_FIELDS: &[&str] = &[
-    "action", "deprecatedCount", "deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedSource", "eventTime", "note",
-    "reason", "regarding", "related", "reportingController", "reportingInstance", "series", "type",
+    "action",
+    "deprecatedCount",
+    "deprecatedFirstTimestamp",
+    "deprecatedLastTimestamp",
+    "deprecatedSource",
+    "eventTime",
+    "note",
+    "reason",
+    "regarding",
+    "related",
+    "reportingController",
+    "reportingInstance",
+    "series",
+    "type",
 ];
 /// Paths that field selectors may name, in either shape.
 pub(crate) const SELECTABLE: &[&str] = &[
-    "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion",
-    "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
-    "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid",
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+    "regarding.kind",
+    "regarding.namespace",
+    "regarding.name",
+    "regarding.uid",
 ];
 
 /// Core name and new name of the fields that differ.
@@ -72,7 +108,11 @@ impl Strategy for Events {
         let home = meta::namespace(object);
         // Events about cluster-scoped objects are kept in `default`, or where their writer lives.
         if !about.is_empty() && about != home {
-            errors.push(FieldError::invalid(format!("{field}.namespace"), &about.into(), "does not match event.namespace"));
+            errors.push(FieldError::invalid(
+                format!("{field}.namespace"),
+                &about.into(),
+                "does not match event.namespace",
+            ));
         }
         errors
     }

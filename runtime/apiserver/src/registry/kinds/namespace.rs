@@ -60,7 +60,11 @@ impl Strategy for Namespaces {
                 errors.push(FieldError::invalid("spec.finalizers", &finalizer.into(), &why));
             }
             if finalizer != FINALIZER && !finalizer.contains('/') {
-                errors.push(FieldError::invalid("spec.finalizers", &finalizer.into(), "name is neither a standard finalizer name nor is it fully qualified"));
+                errors.push(FieldError::invalid(
+                    "spec.finalizers",
+                    &finalizer.into(),
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                ));
             }
         }
         errors

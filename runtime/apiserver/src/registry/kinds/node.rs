@@ -40,7 +40,9 @@ impl Strategy for Nodes {
             }
             match effect {
                 "" => errors.push(FieldError::required(format!("{path}.effect"), "")),
-                e if !EFFECTS.contains(&e) => errors.push(FieldError::not_supported(format!("{path}.effect"), &e.into(), EFFECTS)),
+                e if !EFFECTS.contains(&e) => {
+                    errors.push(FieldError::not_supported(format!("{path}.effect"), &e.into(), EFFECTS))
+                }
                 _ => {}
             }
             if seen.contains(&(key, effect)) {
@@ -49,9 +51,12 @@ impl Strategy for Nodes {
             seen.push((key, effect));
         }
         for field in ["capacity", "allocatable"] {
-            for (resource, value) in meta::at(object, &["status", field]).and_then(Value::as_object).into_iter().flatten() {
+            for (resource, value) in
+                meta::at(object, &["status", field]).and_then(Value::as_object).into_iter().flatten()
+            {
                 if !is_quantity(value) {
-                    let why = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+                    let why =
+                        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
                     errors.push(FieldError::invalid(format!("status.{field}.{resource}"), value, why));
                 }
             }
@@ -62,8 +67,13 @@ impl Strategy for Nodes {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         for path in [["spec", "podCIDR"], ["spec", "podCIDRs"]] {
-            if meta::at(old, &path).is_some_and(|v| *v != json!("") && *v != json!([])) && meta::at(new, &path) != meta::at(old, &path) {
-                errors.push(FieldError::forbidden(path.join("."), "node updates may not change podCIDR except from \"\" to valid"));
+            if meta::at(old, &path).is_some_and(|v| *v != json!("") && *v != json!([]))
+                && meta::at(new, &path) != meta::at(old, &path)
+            {
+                errors.push(FieldError::forbidden(
+                    path.join("."),
+                    "node updates may not change podCIDR except from \"\" to valid",
+                ));
             }
         }
         if !meta::text(old, &["spec", "providerID"]).is_empty() {

@@ -31,10 +31,16 @@ impl Strategy for Roles {
                 continue;
             }
             if list("apiGroups") == 0 {
-                errors.push(FieldError::required(format!("rules[{i}].apiGroups"), "resource rules must supply at least one api group"));
+                errors.push(FieldError::required(
+                    format!("rules[{i}].apiGroups"),
+                    "resource rules must supply at least one api group",
+                ));
             }
             if list("resources") == 0 {
-                errors.push(FieldError::required(format!("rules[{i}].resources"), "resource rules must supply at least one resource"));
+                errors.push(FieldError::required(
+                    format!("rules[{i}].resources"),
+                    "resource rules must supply at least one resource",
+                ));
             }
         }
         errors
@@ -79,7 +85,11 @@ impl Strategy for Bindings {
                 errors.push(FieldError::required(format!("subjects[{i}].name"), ""));
             }
             if !["ServiceAccount", "User", "Group"].contains(&kind) {
-                errors.push(FieldError::not_supported(format!("subjects[{i}].kind"), &kind.into(), &["ServiceAccount", "User", "Group"]));
+                errors.push(FieldError::not_supported(
+                    format!("subjects[{i}].kind"),
+                    &kind.into(),
+                    &["ServiceAccount", "User", "Group"],
+                ));
             }
             if kind == "ServiceAccount" && self.cluster && meta::text(subject, &["namespace"]).is_empty() {
                 errors.push(FieldError::required(format!("subjects[{i}].namespace"), ""));
