@@ -6,6 +6,7 @@
 //! `/run/resolv.conf`, [`status::NetworkStatus`]. The cluster service watches addresses by itself.
 
 pub(crate) mod dhcp;
+mod interface;
 mod manager;
 mod netlink;
 mod resolv;
