@@ -38,36 +38,22 @@ pub struct Config {
 /// Runs the controller until the shutdown.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let requests = Informer::new(client.clone(), PATH, ListParams::default());
-    let nodes = Informer::new(client.clone(), "/api/v1/nodes", ListParams::default());
-    let (queue, store) = (WorkQueue::default(), requests.store());
-    let controller = Controller { client, config, requests: store.clone(), nodes: nodes.store() };
+    let queue = WorkQueue::default();
+    let controller = Controller { client, config, requests: requests.store() };
     tokio::join!(
         requests.run(shutdown.clone(), |change| {
             if let Some(key) = change.key() {
                 queue.add(key.clone());
             }
         }),
-        // A request that waits for its node's address is looked at when a node changes.
-        nodes.run(shutdown.clone(), |change| {
-            if let Some(node) = change.key() {
-                let waiting = store.list().into_iter().filter(|request| is_pending_of(request, &node.name));
-                waiting.for_each(|request| queue.add(ObjectRef::of(&request)));
-            }
-        }),
         work("csr", &queue, &shutdown, |key| controller.reconcile(key)),
     );
-}
-
-fn is_pending_of(request: &Value, node: &str) -> bool {
-    let user = meta::text(request, &["spec", "username"]);
-    user.strip_prefix(kiln_pki::NODE_USER_PREFIX) == Some(node) && State::of(request) == State::Pending
 }
 
 struct Controller {
     client: Client,
     config: Config,
     requests: Store,
-    nodes: Store,
 }
 
 /// How far a request is.
@@ -95,7 +81,6 @@ impl State {
 
 impl Controller {
     async fn reconcile(&self, key: ObjectRef) -> Result<Next, Failure> {
-        self.nodes.synced().await;
         let Some(request) = self.requests.get(&key) else { return Ok(Next::Settled) };
         let state = State::of(&request);
         let now = self.config.clock.now();
@@ -120,7 +105,7 @@ impl Controller {
             groups: meta::strings(meta::at(request, &["spec", "groups"])),
         };
         let verdict = match parse(request) {
-            Ok(csr) => self.config.reserved.judge(signer, &csr, &usages(request), &requester, &self.nodes.list()),
+            Ok(csr) => self.config.reserved.judge(signer, &csr, &usages(request), &requester),
             Err(error) => Verdict::Denied(error.to_string()),
         };
         let name = meta::name(request);
@@ -129,10 +114,6 @@ impl Controller {
             Verdict::Denied(why) => {
                 tracing::warn!(request = name, user = requester.user, why, "a certificate request is denied");
                 condition("Denied", "AutoDenied", &why, now)
-            }
-            Verdict::Waiting(why) => {
-                tracing::info!(request = name, user = requester.user, why, "a certificate request waits");
-                return Ok(());
             }
             Verdict::Undecided => return Ok(()),
         };
@@ -148,6 +129,7 @@ impl Controller {
         let asked = meta::at(request, &["spec", "expirationSeconds"]).and_then(Value::as_u64);
         let lifetime = asked.map_or(LEAF_LIFETIME, Duration::from_secs).min(LEAF_LIFETIME);
         let signed = parse(request).and_then(|csr| {
+            let csr = if signer == Signer::KubeletServing { self.config.reserved.narrow(csr) } else { csr };
             self.config.authority.sign(&csr, signer, &usages(request), lifetime, SystemTime::from(now))
         });
         let mut answered = request.clone();
