@@ -51,11 +51,7 @@ pub struct Step {
 
 #[derive(Debug)]
 enum View {
-    Bar {
-        screen: MultiProgress,
-        bar: ProgressBar,
-        colour: bool,
-    },
+    Bar { screen: MultiProgress, bar: ProgressBar, colour: bool },
     Lines,
     Hidden,
 }
@@ -68,12 +64,7 @@ impl Progress {
             return Self { mode: Mode::Lines };
         }
         let colour = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self {
-            mode: Mode::Bars {
-                screen: MultiProgress::new(),
-                colour,
-            },
-        }
+        Self { mode: Mode::Bars { screen: MultiProgress::new(), colour } }
     }
 
     /// Shows nothing: for `--quiet` and for tests.
@@ -111,11 +102,7 @@ impl Progress {
                 bar.set_style(style(total.is_some(), unit, *colour));
                 bar.set_prefix(name.to_owned());
                 bar.enable_steady_tick(TICK);
-                View::Bar {
-                    screen: screen.clone(),
-                    bar,
-                    colour: *colour,
-                }
+                View::Bar { screen: screen.clone(), bar, colour: *colour }
             }
             Mode::Lines => {
                 print_line(&format!("{name} ..."));
@@ -123,12 +110,7 @@ impl Progress {
             }
             Mode::Hidden => View::Hidden,
         };
-        Step {
-            name: name.to_owned(),
-            started: Instant::now(),
-            finished: AtomicBool::new(false),
-            view,
-        }
+        Step { name: name.to_owned(), started: Instant::now(), finished: AtomicBool::new(false), view }
     }
 }
 
@@ -154,17 +136,9 @@ impl Step {
         }
         let line = summary(&self.name, outcome, self.started.elapsed());
         match &self.view {
-            View::Bar {
-                screen,
-                bar,
-                colour,
-            } => {
+            View::Bar { screen, bar, colour } => {
                 bar.finish_and_clear();
-                let mark = if *colour {
-                    "\u{1b}[32m✓\u{1b}[0m"
-                } else {
-                    "✓"
-                };
+                let mark = if *colour { "\u{1b}[32m✓\u{1b}[0m" } else { "✓" };
                 print_above(screen, &format!("{mark} {line}"));
             }
             View::Lines => print_line(&line),
@@ -191,16 +165,12 @@ fn summary(name: &str, outcome: &str, took: Duration) -> String {
 }
 
 fn template(bounded: bool, unit: Unit, colour: bool) -> String {
-    let bar = if colour {
-        "{bar:24.cyan/blue}"
-    } else {
-        "{bar:24}"
-    };
+    let bar = if colour { "{bar:24.cyan/blue}" } else { "{bar:24}" };
     match (bounded, unit) {
         (true, Unit::Items) => format!("  {{prefix:24}} {bar} {{pos}}/{{len}} {{wide_msg}}"),
-        (true, Unit::Bytes) => format!(
-            "  {{prefix:24}} {bar} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{wide_msg}}"
-        ),
+        (true, Unit::Bytes) => {
+            format!("  {{prefix:24}} {bar} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{wide_msg}}")
+        }
         (false, Unit::Items) => "{spinner} {prefix:24} {elapsed} {wide_msg}".to_owned(),
         (false, Unit::Bytes) => "{spinner} {prefix:24} {elapsed} {bytes} {wide_msg}".to_owned(),
     }
@@ -208,8 +178,7 @@ fn template(bounded: bool, unit: Unit, colour: bool) -> String {
 
 fn style(bounded: bool, unit: Unit, colour: bool) -> ProgressStyle {
     // The templates are constants of this file and a test parses each; a bar without one still counts.
-    ProgressStyle::with_template(&template(bounded, unit, colour))
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(&template(bounded, unit, colour)).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 // A stderr that is gone is no reason to stop the work, so failures to write to it are let go.
@@ -249,13 +218,7 @@ mod tests {
 
     #[test]
     fn a_short_step_has_no_duration() {
-        assert_eq!(
-            summary("fetch", "3 files", Duration::from_millis(5)),
-            "fetch: 3 files"
-        );
-        assert_eq!(
-            summary("fetch", "", Duration::from_millis(1500)),
-            "fetch: done (1.5 s)"
-        );
+        assert_eq!(summary("fetch", "3 files", Duration::from_millis(5)), "fetch: 3 files");
+        assert_eq!(summary("fetch", "", Duration::from_millis(1500)), "fetch: done (1.5 s)");
     }
 }

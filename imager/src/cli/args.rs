@@ -15,7 +15,7 @@ use super::{exit, output::Format};
 ///
 /// Needs no root, no container and no loop device. Results go to stdout, progress and errors to stderr.
 #[derive(Debug, Parser)]
-#[command(name = "imager", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "imager", version, propagate_version = true, max_term_width = 120)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) globals: Globals,
@@ -32,7 +32,7 @@ pub(super) struct Globals {
     /// Directory for all that can be made again [default: $XDG_CACHE_HOME/kiln or ~/.cache/kiln].
     #[arg(long, global = true, value_name = "DIR", env = "KILN_CACHE", hide_env = true, value_hint = ValueHint::DirPath)]
     pub(super) cache: Option<PathBuf>,
-    /// Base URL of a Debian mirror, ending in /debian [default: the host's apt sources].
+    /// Base URL of a Debian mirror, ending in /debian [default: the user's imager.toml, or the host's apt sources].
     #[arg(long, global = true, value_name = "URL", env = "KILN_MIRROR", value_hint = ValueHint::Url)]
     pub(super) mirror: Option<String>,
     /// The Kiln checkout [default: the nearest one above the current directory].
@@ -329,12 +329,14 @@ pub(super) struct ManArgs {
 
 /// The whole command, with the exit codes in the help of every verb.
 pub(super) fn command() -> clap::Command {
-    let command = Cli::command().after_help("\
+    let command = Cli::command().after_help(
+        "\
 Examples:
   imager boards
   imager cluster init home --server 192.168.1.10
   imager build --board rpi4 --cluster home --role agent --name pi-1
-  imager flash out/kiln-rpi4.img /dev/mmcblk0");
+  imager flash out/kiln-rpi4.img /dev/mmcblk0",
+    );
     with_exit_codes(command)
 }
 

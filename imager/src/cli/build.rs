@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use imager::{
     image::{self, BuildOptions, BuildOutput},
-    packages,
     profile::{Profile, Request},
     progress::Progress,
 };
@@ -40,13 +39,12 @@ pub(super) fn run(globals: &Globals, args: &BuildArgs, output: Output, progress:
 }
 
 fn options(globals: &Globals, args: &BuildArgs, workspace: PathBuf) -> anyhow::Result<BuildOptions> {
-    let cache = workspace::cache(globals.cache.as_deref())?;
-    let mut packages = packages::Settings::new(globals.mirror.clone(), cache.clone())?;
+    let mut packages = workspace::packages(globals)?;
     packages.offline = args.offline;
     Ok(BuildOptions {
         lock: lock_file(&args.lock, &workspace),
         workspace,
-        cache,
+        cache: packages.cache.clone(),
         out: args.out.clone(),
         name: args.image_name.clone(),
         locked: args.locked,
@@ -66,15 +64,13 @@ pub(super) fn lock_file(args: &LockArgs, workspace: &Path) -> PathBuf {
 /// The resolved profile for a person. `-o json` has all of it.
 fn describe(profile: &Profile) -> String {
     let plan = profile.partitions;
-    let sources: Vec<String> = profile
-        .sources
-        .iter()
-        .map(|source| format!("{} ({})", source.suite, source.components.join(" ")))
-        .collect();
+    let sources: Vec<String> =
+        profile.sources.iter().map(|source| format!("{} ({})", source.suite, source.components.join(" "))).collect();
     let overlays: Vec<String> = profile.overlays.iter().map(|overlay| overlay.name.clone()).collect();
     let config: Vec<String> =
         profile.config.iter().map(|file| format!("{} ({} bytes)", file.path, file.content.len())).collect();
-    let mut out = format!("Profile: {} ({}), {}, Kiln {}\n", profile.board, profile.title, profile.arch, profile.version);
+    let mut out =
+        format!("Profile: {} ({}), {}, Kiln {}\n", profile.board, profile.title, profile.arch, profile.version);
     let mut row = |name: &str, words: &[String]| out.push_str(&wrapped(name, words));
     row("sources", &sources);
     row("overlays", &overlays);

@@ -15,7 +15,11 @@ pub(super) fn init(args: ClusterInitArgs, output: Output) -> anyhow::Result<Exit
         Some(name) => name,
         None => match std::path::absolute(&args.directory)?.file_name() {
             Some(name) => name.to_string_lossy().into_owned(),
-            None => return Err(Complaint::new(Exit::Usage, "the directory has no name; give the cluster one with --name").into()),
+            None => {
+                return Err(
+                    Complaint::new(Exit::Usage, "the directory has no name; give the cluster one with --name").into()
+                );
+            }
         },
     };
     let options = InitOptions { name, server: server_url(&args.server)? };

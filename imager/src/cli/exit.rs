@@ -91,11 +91,23 @@ impl Complaint {
 /// Writes an error to stderr, with a hint where there is one, and gives its code.
 pub(super) fn report(error: &anyhow::Error) -> Exit {
     let (exit, help) = classify(error.as_ref());
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", message(error));
     if let Some(help) = help {
         eprintln!("help: {help}");
     }
     exit
+}
+
+/// An error and its causes in one line. Most of the library's errors say their cause themselves; it is not repeated.
+fn message(error: &anyhow::Error) -> String {
+    let mut out = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !out.contains(&cause) {
+            out.push_str(": ");
+            out.push_str(&cause);
+        }
+    }
+    out
 }
 
 /// The code of an error and what to do about it: of the first error in its chain that is known here.
@@ -253,6 +265,16 @@ mod tests {
         ] {
             assert!(TABLE.contains(&format!("\n  {}  ", exit.code())), "{exit:?}");
         }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        let text = missing.to_string();
+        let own = anyhow::Error::new(CardError::Open { path: "a.img".into(), source: missing });
+        assert_eq!(message(&own), format!("cannot open a.img: {text}"));
+        let wrapped = anyhow::Error::new(io::Error::from(io::ErrorKind::NotFound)).context("cannot read node.toml");
+        assert_eq!(message(&wrapped), format!("cannot read node.toml: {text}"));
     }
 
     #[test]

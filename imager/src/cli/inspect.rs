@@ -41,7 +41,13 @@ fn text(report: &ImageReport) -> String {
         .iter()
         .map(|partition| {
             let used = partition.used.map_or("-".to_owned(), size);
-            vec![partition.number.to_string(), partition.name.to_owned(), partition.start.to_string(), size(partition.size), used]
+            vec![
+                partition.number.to_string(),
+                partition.name.to_owned(),
+                partition.start.to_string(),
+                size(partition.size),
+                used,
+            ]
         })
         .collect();
     out.push_str(&table(&["#", "PARTITION", "START", "SIZE", "USED"], &rows));
@@ -51,7 +57,11 @@ fn text(report: &ImageReport) -> String {
             out.push_str(&format!("\nslot {}{active}: empty\n", slot.name));
             continue;
         }
-        out.push_str(&format!("\nslot {}{active}: root hash {}\n", slot.name, slot.root_hash.as_deref().unwrap_or("unknown")));
+        out.push_str(&format!(
+            "\nslot {}{active}: root hash {}\n",
+            slot.name,
+            slot.root_hash.as_deref().unwrap_or("unknown")
+        ));
         for file in &slot.files {
             out.push_str(&format!("  {:>10}  {}\n", size(file.size), file.path));
         }
@@ -63,10 +73,24 @@ fn text(report: &ImageReport) -> String {
         SettingsReport::Valid { config } => {
             out.push_str("settings:\n");
             // A checked configuration is plain data, which TOML holds.
-            for line in toml::to_string(config).unwrap_or_default().lines() {
+            let mut table = toml::Table::try_from(config).unwrap_or_default();
+            leave_out_empty(&mut table);
+            for line in toml::to_string(&table).unwrap_or_default().lines() {
                 out.push_str(&format!("  {line}\n"));
             }
         }
     }
     out
+}
+
+/// Takes away tables and lists that say nothing.
+fn leave_out_empty(table: &mut toml::Table) {
+    table.retain(|_, value| match value {
+        toml::Value::Table(inner) => {
+            leave_out_empty(inner);
+            !inner.is_empty()
+        }
+        toml::Value::Array(list) => !list.is_empty(),
+        _ => true,
+    });
 }

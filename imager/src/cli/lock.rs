@@ -27,10 +27,15 @@ struct Moved {
     changes: Vec<String>,
 }
 
-pub(super) fn run(globals: &Globals, args: UpdateLockArgs, output: Output, progress: &Progress) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    globals: &Globals,
+    args: UpdateLockArgs,
+    output: Output,
+    progress: &Progress,
+) -> anyhow::Result<Exit> {
     let workspace = workspace::find(globals.workspace.as_deref())?;
     let path = lock_file(&args.lock, &workspace);
-    let settings = packages::Settings::new(globals.mirror.clone(), workspace::cache(globals.cache.as_deref())?)?;
+    let settings = workspace::packages(globals)?;
     let mut lock = Lock::load(&path)?.unwrap_or_default();
     let names = if args.board.is_empty() {
         boards(&workspace.join("boards"))?.into_iter().map(|board| board.name).collect()
@@ -62,7 +67,12 @@ pub(super) fn run(globals: &Globals, args: UpdateLockArgs, output: Output, progr
     output.print(&moved, |moved| {
         let mut out = String::new();
         for section in moved {
-            out.push_str(&format!("{}: {} packages, {} changes\n", section.section, section.packages, section.changes.len()));
+            out.push_str(&format!(
+                "{}: {} packages, {} changes\n",
+                section.section,
+                section.packages,
+                section.changes.len()
+            ));
             for change in &section.changes {
                 out.push_str(&format!("  {change}\n"));
             }

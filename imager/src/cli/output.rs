@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_have_no_trailing_blanks() {
-        let text = table(&["NAME", "ARCH"], &[vec!["rpi4".into(), "aarch64".into()], vec!["virt-armv7".into(), "".into()]]);
+        let text =
+            table(&["NAME", "ARCH"], &[vec!["rpi4".into(), "aarch64".into()], vec!["virt-armv7".into(), "".into()]]);
         assert_eq!(text, "NAME        ARCH\nrpi4        aarch64\nvirt-armv7\n");
     }
 

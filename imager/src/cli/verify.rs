@@ -17,7 +17,8 @@ pub(super) fn run(args: &ImageArgs, output: Output, progress: &Progress) -> anyh
     let failed = checks.iter().filter(|check| !check.ok).count();
     if failed > 0 {
         let message = format!("{}: {failed} of {} checks failed", args.image.display(), checks.len());
-        let help = "an image that was run or whose settings were changed differs from its .sha256; the root hash must hold";
+        let help =
+            "an image that was run or whose settings were changed differs from its .sha256; the root hash must hold";
         return Err(Complaint::new(Exit::Verification, message).help(help).into());
     }
     if checks.is_empty() {

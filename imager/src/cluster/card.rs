@@ -63,8 +63,7 @@ impl Cluster {
         self.check_token(&token)?;
         let file = |path: &str, content: String| ConfigFile { path: path.to_owned(), content: content.into_bytes() };
         let on_card = |name: &str, content: String| file(&format!("/cluster/{name}"), content);
-        let mut files =
-            vec![file("/node.toml", node_toml(spec, Some(&token))?), on_card(names::CA, self.ca.clone())];
+        let mut files = vec![file("/node.toml", node_toml(spec, Some(&token))?), on_card(names::CA, self.ca.clone())];
         if spec.role == Role::Server {
             let key = read(&self.directory, names::KEY)?;
             // A key of another CA would be found out at the first join, when the card is in the board.
@@ -92,7 +91,10 @@ impl Cluster {
 /// # Errors
 /// [`ClusterError::Server`] for a server's address that is none, [`ClusterError::Setting`] for the rest.
 pub fn node_toml(spec: &CardSpec, token: Option<&Token>) -> Result<String, ClusterError> {
-    let mut text = format!("# Settings of this node; `imager config set` edits them.\nversion = 1\n\n[node]\nrole = \"{}\"\n", spec.role);
+    let mut text = format!(
+        "# Settings of this node; `imager config set` edits them.\nversion = 1\n\n[node]\nrole = \"{}\"\n",
+        spec.role
+    );
     if spec.role == Role::Agent {
         let server = match spec.server.as_deref() {
             None | Some(DISCOVER) => DISCOVER.to_owned(),

@@ -75,10 +75,8 @@ pub fn init(directory: &Path, options: &InitOptions, now: SystemTime) -> Result<
 
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(ClusterError::io("make", parent))?;
-    let scratch = tempfile::Builder::new()
-        .prefix(".kiln-cluster-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(parent);
+    let scratch =
+        tempfile::Builder::new().prefix(".kiln-cluster-").permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
     let scratch = scratch.map_err(ClusterError::io("write in", parent))?;
     let at = |name: &str| scratch.path().join(name);
     files::write_public(&at(names::CA), authority.certificate_pem())?;
@@ -130,8 +128,7 @@ pub(super) mod tests {
     pub(in crate::cluster) fn made() -> (tempfile::TempDir, PathBuf, Created) {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("home");
-        let options =
-            InitOptions { name: "home".to_owned(), server: "https://10.0.2.2:6443".parse().expect("a URL") };
+        let options = InitOptions { name: "home".to_owned(), server: "https://10.0.2.2:6443".parse().expect("a URL") };
         let created = init(&path, &options, SystemTime::UNIX_EPOCH + Duration::from_secs(1_760_000_000));
         (directory, path, created.expect("made"))
     }

@@ -157,7 +157,9 @@ impl Target {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             // Below /dev a name that is not there is a slip, and a file of that name would fill the memory.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.starts_with("/dev") => return Ok(plain(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.starts_with("/dev") => {
+                return Ok(plain(path));
+            }
             Err(error) => return Err(FlashError::io("open", path)(error)),
         };
         if metadata.is_file() {

@@ -86,9 +86,7 @@ impl FlashError {
     /// What the reader can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Refused { .. } => {
-                Some("check the device's name; --force writes to it all the same".to_owned())
-            }
+            Self::Refused { .. } => Some("check the device's name; --force writes to it all the same".to_owned()),
             Self::TooSmall { .. } => Some("use a larger card".to_owned()),
             Self::BlockMap { .. } | Self::ImageDiffers { .. } | Self::ImageShort { .. } => {
                 Some("build the image again, or write it whole with --no-bmap if it was changed on purpose".to_owned())

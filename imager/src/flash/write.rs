@@ -289,7 +289,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (image, map) = image(directory.path());
         fs::write(&image, vec![1; SIZE]).expect("written");
-        let error = flash(&image, Some(map.clone()), &target(&directory.path().join("card")), true, &Progress::hidden());
+        let error =
+            flash(&image, Some(map.clone()), &target(&directory.path().join("card")), true, &Progress::hidden());
         assert!(matches!(error, Err(FlashError::ImageDiffers { start: 4096, end: 8192, .. })), "{error:?}");
         fs::write(&image, vec![1; 4096]).expect("written");
         let error = flash(&image, Some(map), &target(&directory.path().join("card")), true, &Progress::hidden());

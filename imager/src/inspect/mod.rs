@@ -10,8 +10,8 @@ mod cpio;
 pub mod report;
 pub mod settings;
 pub mod slots;
-mod verity;
 pub mod verify;
+mod verity;
 
 pub use about::About;
 pub use card::{Card, CardError};

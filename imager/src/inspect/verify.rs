@@ -98,7 +98,8 @@ pub fn verify(path: &Path, progress: &Progress) -> Result<Vec<Check>, CardError>
         if let Some(manifest) = &manifest {
             let size = manifest.image.size;
             let outcome = same(&manifest.image.sha256);
-            let outcome = if card.size() == size { outcome } else { Err(format!("has {} bytes, not {size}", card.size())) };
+            let outcome =
+                if card.size() == size { outcome } else { Err(format!("has {} bytes, not {size}", card.size())) };
             checks.push(Check::new("image, by its manifest", outcome));
         }
     }
@@ -170,7 +171,8 @@ fn check_file(card: &Card, part: Part, file: &Entry) -> Result<Result<String, St
 
 /// Computes a slot's root hash from its root and compares it and the stored tree.
 fn root_hash(card: &Card, part: Part, cmdline: &str) -> Result<Result<String, String>, CardError> {
-    let (Some(expected), Some(offset)) = (argument(cmdline, "kiln.roothash"), argument(cmdline, "kiln.hashoffset")) else {
+    let (Some(expected), Some(offset)) = (argument(cmdline, "kiln.roothash"), argument(cmdline, "kiln.hashoffset"))
+    else {
         return Ok(Err("the command line has no kiln.roothash and kiln.hashoffset".to_owned()));
     };
     let Ok(offset) = offset.parse::<u64>() else {

@@ -23,7 +23,7 @@ use super::{
     console,
     error::RunError,
     machine::{Boot, Disk, Machine},
-    options::Options,
+    options::{Options, parse_size},
     qcow2, qmp,
 };
 use crate::{inspect::card::Card, progress::Progress};
@@ -148,7 +148,7 @@ impl Watch<'_> {
 
 fn check_memory(machine: &Machine, options: &Options) -> Result<(), RunError> {
     match &options.memory {
-        Some(memory) if machine.fixed_memory && !memory.eq_ignore_ascii_case(&machine.memory) => {
+        Some(memory) if machine.fixed_memory && parse_size(memory) != parse_size(&machine.memory) => {
             Err(RunError::FixedMemory { machine: machine.machine.clone(), fixed: machine.memory.clone() })
         }
         _ => Ok(()),

@@ -5,7 +5,8 @@ use crate::support::{Place, SECRET, node_toml};
 #[test]
 fn boards_are_listed_with_architecture_and_kernel() {
     let boards = Place::new().imager(&["boards", "-o", "json"]).code(0).json();
-    let names: Vec<&str> = boards.as_array().expect("a list").iter().filter_map(|board| board["name"].as_str()).collect();
+    let names: Vec<&str> =
+        boards.as_array().expect("a list").iter().filter_map(|board| board["name"].as_str()).collect();
     for name in ["rpi2", "rpi3", "rpi4", "virt-aarch64", "virt-armv7", "x86_64"] {
         assert!(names.contains(&name), "{names:?}");
     }
@@ -45,11 +46,7 @@ fn a_wrong_key_in_a_settings_file_is_told_with_its_place() {
     let place = Place::new();
     std::fs::write(place.path("node.toml"), node_toml().replace("name =", "nmae =")).expect("written");
     let outcome = place.imager(&["build", "--board", "rpi4", "--config", "node.toml", "--dry-run"]).code(3);
-    assert!(
-        outcome.stderr.contains("node.toml:4:1: unknown key `nmae`; did you mean `name`?"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("node.toml:4:1: unknown key `nmae`; did you mean `name`?"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -58,4 +55,22 @@ fn settings_without_a_role_make_no_sense() {
     place.imager(&["build", "--board", "rpi4", "--name", "pi-1", "--dry-run"]).code(2);
     let outcome = place.imager(&["build", "--board", "rpi4", "--role", "server", "--server", "10.0.0.1", "--dry-run"]);
     assert!(outcome.code(2).stderr.contains("a server makes its own"));
+}
+
+#[test]
+fn a_wrong_key_in_the_users_own_file_is_told() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("config/kiln")).expect("a directory");
+    std::fs::write(place.path("config/kiln/imager.toml"), "miror = \"x\"\n").expect("written");
+    let outcome = place.imager(&["build", "--board", "rpi4"]).code(3);
+    assert!(outcome.stderr.contains("help: its keys are `mirror` and `cache`"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_mirror_that_is_not_there_is_a_matter_of_the_network_and_leaves_nothing() {
+    let place = Place::new();
+    let args = ["build", "--board", "rpi4", "--mirror", "http://127.0.0.1:9/debian", "--lock", "test.lock", "-q"];
+    let outcome = place.imager(&args).code(4);
+    assert!(outcome.stderr.starts_with("error: ") && outcome.stderr.contains("127.0.0.1:9"), "{}", outcome.stderr);
+    assert!(!place.path("out").exists() && !place.path("test.lock").exists());
 }

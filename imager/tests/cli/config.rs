@@ -44,11 +44,7 @@ fn a_wrong_file_is_told_line_column_and_nearest_key() {
     let text = node_toml().replace("role =", "rol =");
     place.image("a.img", &[("/node.toml", text.as_bytes())], &[]);
     let outcome = place.imager(&["config", "show", "a.img"]).code(3);
-    assert!(
-        outcome.stderr.contains("node.toml:5:1: unknown key `rol`; did you mean `role`?"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("node.toml:5:1: unknown key `rol`; did you mean `role`?"), "{}", outcome.stderr);
     assert!(!outcome.stdout.contains(SECRET));
 }
 

@@ -13,7 +13,11 @@ fn a_missing_emulator_is_told_with_its_package() {
     let place = place();
     let outcome = place.imager_with(&["run", "a.img", "--board", "rpi4"], &[("PATH", "/nowhere")]).code(1);
     assert!(outcome.stderr.contains("error: qemu-system-aarch64 is not installed"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("help: install Debian's package qemu-system-arm, version 9.0"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("help: install Debian's package qemu-system-arm, version 9.0"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

@@ -67,6 +67,7 @@ impl Place {
             .args(args)
             .args(["--workspace", concat!(env!("CARGO_MANIFEST_DIR"), "/..")])
             .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
             .envs(environment.iter().copied())
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
