@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kiln_client::Client;
+use kiln_client::{Backoff, Client};
 use kiln_node_config::{ServerAddress, ServerUrl, Token};
 use kiln_pki::{Certificate, secret};
 
 use crate::connection::{Connection, Handle, as_node, with_token};
-use crate::{Backoff, Clock, Credentials, Endpoint, JoinError, Progress, Step, Store};
+use crate::{Clock, Credentials, Endpoint, JoinError, Progress, Step, Store};
 use crate::{bootstrap, discovery, fetch_ca, server_time};
 
 /// How long one search by mDNS listens.
@@ -34,8 +34,6 @@ pub struct Settings {
     pub board_id: String,
     /// Folder for the credentials.
     pub folder: PathBuf,
-    /// Host names and addresses for the serving certificate, as they are now.
-    pub serving_names: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The clock.
     pub clock: Box<dyn Clock>,
 }
@@ -65,10 +63,11 @@ pub async fn join(settings: &Settings, progress: &impl Progress) -> Joined {
         match attempt(settings, progress).await {
             Ok(joined) => return joined,
             Err(error) => {
+                // What only a person can put right is not tried in a hurry.
                 let delay = if error.needs_a_person() {
-                    backoff.longest()
+                    RETRY.1
                 } else {
-                    backoff.delay()
+                    backoff.next_wait()
                 };
                 progress.failed(error);
                 tokio::time::sleep(delay).await;
@@ -93,7 +92,7 @@ async fn attempt(settings: &Settings, progress: &impl Progress) -> Result<Joined
 
     let url = server.endpoint.to_string();
     let earlier = earlier.filter(|c| c.client.certificate.is_valid_at(settings.clock.now()));
-    let mut credentials = match earlier {
+    let credentials = match earlier {
         Some(mut credentials) => {
             store.save_server(&url)?;
             credentials.server = url;
@@ -112,22 +111,6 @@ async fn attempt(settings: &Settings, progress: &impl Progress) -> Result<Joined
 
     let connection = Connection::new(as_node(&credentials)?);
     let client = Client::new(Handle(Arc::clone(&connection)));
-    let now = settings.clock.now();
-    if !credentials
-        .serving
-        .as_ref()
-        .is_some_and(|s| s.certificate.is_valid_at(now))
-    {
-        progress.step(Step::Csr, "asking for a serving certificate");
-        let pair = bootstrap::serving_certificate(
-            &client,
-            &settings.node_name,
-            &(settings.serving_names)(),
-        )
-        .await?;
-        store.save_serving(&pair)?;
-        credentials.serving = Some(pair);
-    }
     progress.credentials(&credentials);
     Ok(Joined {
         client,

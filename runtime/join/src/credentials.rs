@@ -43,7 +43,7 @@ pub struct Credentials {
     pub ca_pem: String,
     /// Client certificate of `system:node:<name>`.
     pub client: Pair,
-    /// Serving certificate; absent until the second request of the first join was answered.
+    /// Serving certificate; absent until the node is registered, since the server looks for its names there.
     pub serving: Option<Pair>,
     /// `https://host:port` of the API that was joined.
     pub server: String,

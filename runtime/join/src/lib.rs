@@ -7,7 +7,6 @@
 
 mod agent;
 mod anonymous;
-mod backoff;
 pub mod bootstrap;
 mod clock;
 mod connection;
@@ -21,7 +20,6 @@ pub mod tls;
 
 pub use agent::{Joined, Settings, join};
 pub use anonymous::{fetch_ca, server_time};
-pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock};
 pub use credentials::{Credentials, Pair, Store};
 pub use endpoint::Endpoint;

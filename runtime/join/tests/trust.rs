@@ -32,7 +32,6 @@ fn settings(
         node_name: "pi".to_owned(),
         board_id: "board".to_owned(),
         folder: folder.to_owned(),
-        serving_names: Box::new(Vec::new),
         clock: Box::new(At(now)),
     }
 }
