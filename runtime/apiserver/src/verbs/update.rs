@@ -10,7 +10,6 @@ use super::store::Stored;
 use super::{Cx, decode, encode, errors, render};
 use crate::admission;
 use crate::http::body::Body;
-use crate::registry::kinds::namespace;
 
 /// How often a write is tried again that others' writes overtook.
 pub(crate) const ATTEMPTS: usize = 5;
@@ -138,7 +137,7 @@ pub(crate) fn is_released(cx: &Cx<'_>, object: &Value) -> bool {
 /// True if finalizers keep the object.
 pub(crate) fn is_held(cx: &Cx<'_>, object: &Value) -> bool {
     let namespace = cx.resource.group.is_empty() && cx.resource.plural == "namespaces";
-    let contents = || meta::strings(meta::at(object, &["spec", "finalizers"])).contains(&namespace::FINALIZER);
+    let contents = || !meta::strings(meta::at(object, &["spec", "finalizers"])).is_empty();
     !meta::finalizers(object).is_empty() || (namespace && contents())
 }
 

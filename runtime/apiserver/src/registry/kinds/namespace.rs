@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::registry::strategy::{Strategy, Writer, keep, put, split_status};
 
 /// The finalizer in `spec.finalizers`.
-pub(crate) const FINALIZER: &str = "kubernetes";
+const FINALIZER: &str = "kubernetes";
 /// The label with the namespace's name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
