@@ -42,8 +42,31 @@ pub(crate) fn start() -> Result<Sender<Task>> {
     Ok(sender)
 }
 
+/// A secret that is to leave the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chore {
+    Token,
+    Ca,
+}
+
+impl Chore {
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Token => {
+                if scrub::token(&clock::text())? {
+                    say!("the single-use token was removed from CONFIG");
+                }
+                Ok(())
+            }
+            Self::Ca => scrub::imported_ca(),
+        }
+    }
+}
+
 struct Writer {
     pending: Option<Status>,
+    /// Chores with the uptime at which they are due.
+    owed: Vec<(Chore, Duration)>,
     written: Option<Status>,
     last: Option<Duration>,
     backoff: Backoff,
@@ -56,6 +79,7 @@ impl Writer {
     fn new() -> Self {
         Self {
             pending: None,
+            owed: Vec::new(),
             written: None,
             last: None,
             backoff: Backoff::new(PAUSE, LONG_PAUSE),
@@ -66,7 +90,7 @@ impl Writer {
 
     fn run(&mut self, inbox: &Receiver<Task>) {
         loop {
-            let task = match self.patience(uptime::now()) {
+            let task = match self.due(uptime::now()) {
                 Some(patience) => inbox.recv_timeout(patience),
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -75,6 +99,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.do_chores();
             if self.patience(uptime::now()) == Some(Duration::ZERO) {
                 self.write_status();
             }
@@ -86,12 +111,8 @@ impl Writer {
             Task::Status(status) => {
                 self.pending = Some(status).filter(|s| self.written.as_ref() != Some(s))
             }
-            Task::ScrubToken => self.report(scrub::token(&clock::text()).map(|had| {
-                if had {
-                    say!("the single-use token was removed from CONFIG");
-                }
-            })),
-            Task::RemoveCa => self.report(scrub::imported_ca()),
+            Task::ScrubToken => self.owe(Chore::Token),
+            Task::RemoveCa => self.owe(Chore::Ca),
             Task::Mounted => self.last = None,
             Task::Flush(done) => {
                 if self.pending.is_some() && is_mounted(MOUNT) {
@@ -101,6 +122,34 @@ impl Writer {
                 let _ = done.send(());
             }
         }
+    }
+
+    fn owe(&mut self, chore: Chore) {
+        self.owed.retain(|(owed, _)| *owed != chore);
+        self.owed.push((chore, Duration::ZERO));
+    }
+
+    /// Does the chores that are due. A secret must not stay on the card because the card was full once: what fails is
+    /// tried again later.
+    fn do_chores(&mut self) {
+        let now = uptime::now();
+        for (chore, due) in std::mem::take(&mut self.owed) {
+            let outcome = if due > now { None } else { Some(chore.run()) };
+            match outcome {
+                None => self.owed.push((chore, due)),
+                Some(Ok(())) => {}
+                Some(failed) => {
+                    self.report(failed);
+                    self.owed.push((chore, now + LONG_PAUSE));
+                }
+            }
+        }
+    }
+
+    /// How long until something is to be written; `None`: nothing is.
+    fn due(&self, now: Duration) -> Option<Duration> {
+        let chores = self.owed.iter().map(|(_, due)| due.saturating_sub(now));
+        chores.chain(self.patience(now)).min()
     }
 
     /// How long to wait for more tasks before the pending status is written; `None` when nothing is pending.
@@ -179,6 +228,19 @@ mod tests {
         assert_eq!(writer.patience(Duration::ZERO), None);
         writer.take(Task::Status(status("csr", None)));
         assert_eq!(writer.patience(Duration::ZERO), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_secret_that_could_not_be_removed_is_tried_again() {
+        // There is no /config here, so the chore fails.
+        let mut writer = Writer::new();
+        writer.take(Task::ScrubToken);
+        writer.take(Task::ScrubToken);
+        assert_eq!(writer.due(uptime::now()), Some(Duration::ZERO));
+        writer.do_chores();
+        let due = writer.due(uptime::now()).expect("still owed");
+        assert!(due > LONG_PAUSE / 2);
+        assert_eq!(writer.owed.len(), 1);
     }
 
     #[test]
