@@ -1,4 +1,5 @@
 //! Bootstrap tokens and the identity of boards.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap, in their helpers too")]
 
 mod common;
 

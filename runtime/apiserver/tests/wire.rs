@@ -1,4 +1,5 @@
 //! Over real sockets: TLS, client certificates, limits, and the end of it all.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap, in their helpers too")]
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! An API server in this process, in memory, with a clock that stands still.
-#![allow(dead_code, reason = "each test program uses its own part of these")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses its own part of these, and may unwrap")]
 
 use std::sync::Arc;
 
