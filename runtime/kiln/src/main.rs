@@ -1,1 +1,27 @@
-fn main() {}
+//! `kiln`: one binary for the whole node.
+//!
+//! As PID 1 it is the system's init ([`kiln_init`]); else its first word says what it is: the server, an agent, or one of the
+//! verbs for people. This crate only composes: what the parts do is in their crates, what they are told is read here from
+//! `node.toml` and the command line, and what they report goes to PID 1 and to the status file from here.
+
+mod agent;
+mod cli;
+mod exit;
+mod node;
+mod server;
+mod service;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    if kiln_init::is_init() {
+        kiln_init::main()
+    }
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -1,0 +1,61 @@
+//! The join tokens that came with the card: `bootstrap-tokens.json`, made by `imager cluster init`.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use kiln_client::Client;
+use kiln_pki::files;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::TokenSecret;
+use crate::exit::Failure;
+
+/// One entry of the file.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Entry {
+    id: String,
+    secret_sha256: String,
+    #[serde(default)]
+    description: String,
+    expires: Option<String>,
+    #[serde(default)]
+    single_use: bool,
+    node: Option<String>,
+}
+
+/// Creates a Secret for each token of the file, if there is one; those that exist stay as they are.
+///
+/// # Errors
+/// When the file is wrong, or the API doesn't take them.
+pub(super) async fn import(client: &Client, cluster_dir: &Path) -> anyhow::Result<()> {
+    let path = cluster_dir.join("bootstrap-tokens.json");
+    let Some(text) = files::read(&path)? else {
+        return Ok(());
+    };
+    let entries: Vec<Entry> = serde_json::from_str(&text)
+        .map_err(|e| Failure::Input(format!("{}: {e}", path.display())))?;
+    for entry in &entries {
+        let secret = TokenSecret {
+            id: &entry.id,
+            secret_sha256: &entry.secret_sha256,
+            description: &entry.description,
+            expires: entry.expires.clone(),
+            single_use: entry.single_use,
+            node: entry.node.as_deref(),
+        };
+        match client
+            .create::<Value>(TokenSecret::PATH, &secret.to_object())
+            .await
+        {
+            Ok(_) => tracing::info!(id = entry.id, "join token imported"),
+            Err(error) if error.is_already_exists() => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("importing the join token {}", entry.id));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What server and agent have in common as services: logging, the runtime, signals, PID 1, the status file.
+
+pub(crate) mod notify;
+mod report;
+pub(crate) mod status;
+
+use std::future::Future;
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+pub(crate) use report::Report;
+
+/// Runs a short task of a CLI verb to its end.
+pub(crate) fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(task)
+}
+
+/// Runs a service until it ends by itself or by SIGTERM or SIGINT; the token it gets is cancelled then.
+///
+/// # Errors
+/// The service's own. They are told PID 1 too, which shows them where a person looks.
+pub(crate) fn run<F>(service: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    start_logging();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("kiln")
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let on_signal = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+                _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+            }
+            on_signal.cancel();
+        });
+        service(shutdown).await
+    });
+    if let Err(error) = &result {
+        notify::send(&[("X_KILN_ERROR", &format!("{error:#}"))]);
+    }
+    // Blocking work that is still under way (a name look-up, say) must not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+/// Logs to standard error, at `info` unless `KILN_LOG` says otherwise.
+fn start_logging() {
+    let filter =
+        EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new("info,mdns_sd=off"));
+    let terminal = std::io::stderr().is_terminal();
+    // Fails only if a logger is set already, and then there is one.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .try_init();
+}
