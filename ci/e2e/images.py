@@ -7,13 +7,14 @@ import pathlib
 import pwd
 import re
 import shutil
-import subprocess
 import sys
 
 from harness import CACHE, IMAGER, TOOLS, TOP, imager, main, run, say, scratch
 
 FOLDER = scratch("images")
-BOARD = os.environ.get("KILN_CI_BOARD", "rpi4")
+BOARD = "rpi4"
+UEFI = "x86_64"
+OUTPUTS = ("img", "img.zst", "bmap", "sha256", "manifest.json", "spdx.json")
 
 
 def digest(path):
@@ -22,41 +23,131 @@ def digest(path):
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def build(out, *arguments, **kwargs):
-    """Builds the board's image into a folder."""
-    imager("build", "--board", BOARD, "--locked", "--out", out, *arguments, **kwargs)
-    return pathlib.Path(out) / f"kiln-{BOARD}.img"
+def output(out, suffix, board=BOARD):
+    """One of a build's files."""
+    return pathlib.Path(out) / f"kiln-{board}.{suffix}"
+
+
+def build(out, board=BOARD):
+    """Builds a board's image into a folder."""
+    imager("build", "--board", board, "--locked", "--out", out)
 
 
 def the_readme_command_builds_an_image():
-    image = build(FOLDER / "first")
-    for suffix in (".img", ".img.zst", ".bmap", ".img.sha256", ".manifest.json", ".spdx.json"):
-        assert (FOLDER / "first" / f"kiln-{BOARD}{suffix}").is_file(), suffix
-    say(f"     {image.name}: {os.stat(image).st_blocks * 512 / 2**20:.1f} MiB on disk, "
-        f"{image.with_suffix('.img.zst').stat().st_size / 2**20:.1f} MiB zst")
+    build(FOLDER / "first")
+    for suffix in OUTPUTS:
+        assert output(FOLDER / "first", suffix).is_file(), suffix
+    say(f"     {BOARD}: {os.stat(output(FOLDER / 'first', 'img')).st_blocks * 512 / 2**20:.1f} MiB on disk, "
+        f"{output(FOLDER / 'first', 'img.zst').stat().st_size / 2**20:.1f} MiB zst")
 
 
 def a_second_user_in_another_folder_gets_the_same_bytes():
-    """Another account, another checkout, a cache of its own for all that is made; only what was downloaded is shared."""
+    """Another account, another checkout, and a cache of its own for all that is made; only downloads are shared."""
     home = FOLDER / "other"
-    checkout = home / "checkout"
     home.mkdir()
-    run("git", "clone", "-q", "--no-local", TOP, checkout)
-    user = pwd.getpwnam("nobody")
+    run("git", "clone", "-q", "--no-local", TOP, home / "checkout")
     cache = home / "cache"
     cache.mkdir()
-    for shared in ("debs", "indices"):
-        if (CACHE / "kiln" / shared).is_dir():
-            run("cp", "-r", CACHE / "kiln" / shared, cache / shared)
-    run("chown", "-R", f"{user.pw_uid}:{user.pw_gid}", home)
-    for parent in [home, *home.parents]:
-        if not os.stat(parent).st_mode & 0o001:
-            os.chmod(parent, os.stat(parent).st_mode | 0o001)
-    tool = home / "imager"
-    shutil.copy(IMAGER, tool)
-    cargo = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
-    raise NotImplementedError(cargo)
+    for downloads in ("debs", "indices"):
+        run("cp", "-r", CACHE / "kiln" / downloads, cache / downloads)
+    shutil.copy(IMAGER, home / "imager")
+    # The account needs a cargo and the crates' archives that it can reach; it unpacks and compiles for itself.
+    rustup = pathlib.Path(run("rustc", "--print", "sysroot").stdout.strip())
+    if run("cp", "-al", rustup, home / "rust", ok=False).returncode:
+        run("cp", "-r", rustup, home / "rust")
+    ours = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo")) / "registry"
+    for part in ("cache", "index"):
+        (home / "cargo" / "registry").mkdir(parents=True, exist_ok=True)
+        run("cp", "-r", ours / part, home / "cargo" / "registry" / part)
+    user = pwd.getpwnam("nobody")
+    for mine in (home, home / "checkout", cache, home / "cargo"):
+        run("chown", *([] if mine == home else ["-R"]), f"{user.pw_uid}:{user.pw_gid}", mine)
+    run("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "env", "-i", f"HOME={home}",
+        f"CARGO_HOME={home / 'cargo'}", f"PATH={home / 'rust' / 'bin'}:/usr/local/bin:/usr/bin:/bin", home / "imager",
+        "--cache", cache, "build", "--board", BOARD, "--locked", "--out", home / "out", cwd=home / "checkout")
+    for suffix in OUTPUTS:
+        ours, theirs = (digest(output(folder, suffix)) for folder in (FOLDER / "first", home / "out"))
+        assert ours == theirs, f"{suffix}: {ours} and {theirs}"
+    say(f"     {BOARD}: sha256 {digest(output(home / 'out', 'img'))} twice")
+    shutil.rmtree(home)
+
+
+def a_lock_that_no_longer_holds_is_refused():
+    lock = FOLDER / "imager.lock"
+    text = (TOP / "imager.lock").read_text()
+    changed = re.sub(r'(name = "libc6"\nversion = ")[^"]*', r"\g<1>0.0.1", text)
+    assert changed != text, "no libc6 in imager.lock"
+    lock.write_text(changed)
+    refused = imager("build", "--board", BOARD, "--locked", "--lock", lock, "--out", FOLDER / "drift", ok=False)
+    assert refused.returncode == 5, (refused.returncode, refused.stderr)
+    assert "libc6" in refused.stderr, refused.stderr
+    assert not (FOLDER / "drift").exists() or not list((FOLDER / "drift").iterdir()), "a refused build left files"
+
+
+def partition(image, number):
+    """Cuts a partition out of an image, sparse."""
+    table = json.loads(run("sfdisk", "--json", image).stdout)["partitiontable"]
+    part = table["partitions"][number - 1]
+    cut = image.with_suffix(f".p{number}")
+    run("dd", f"if={image}", f"of={cut}", "bs=512", f"skip={part['start']}", f"count={part['size']}", "conv=sparse")
+    return cut
+
+
+def foreign_tools_agree():
+    build(FOLDER / "uefi", UEFI)
+    for board, folder in ((BOARD, "first"), (UEFI, "uefi")):
+        image = output(FOLDER / folder, "img", board)
+        told = run("sfdisk", "--verify", image)
+        assert "No errors detected" in told.stdout + told.stderr, told.stdout + told.stderr
+        for number in (1, 2, 3):
+            run("fsck.fat", "-n", partition(image, number))
+        slot = partition(image, 2)
+        root = slot.with_suffix(".squashfs")
+        root.unlink(missing_ok=True)
+        run("mcopy", "-n", "-i", slot, "::root.squashfs", root)
+        listing = run("unsquashfs", "-lls", "-no-progress", root).stdout
+        assert re.search(r"-rwxr-xr-x root/root .* squashfs-root/usr/bin/kiln$", listing, re.M), listing[:2000]
+        cmdline = run("mtype", "-i", slot, "::cmdline.txt").stdout
+        words = dict(w.split("=", 1) for w in cmdline.split() if w.startswith("kiln."))
+        run("veritysetup", "verify", root, root, words["kiln.roothash"], f"--hash-offset={words['kiln.hashoffset']}")
+        wrong = words["kiln.roothash"].translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
+        refused = run("veritysetup", "verify", root, root, wrong, f"--hash-offset={words['kiln.hashoffset']}", ok=False)
+        assert refused.returncode, "verity accepted a wrong root hash"
+        copied = FOLDER / f"{board}.bmaptool.img"
+        run("bmaptool", "copy", "--bmap", output(FOLDER / folder, "bmap", board), image, copied)
+        assert digest(copied) == digest(image), "bmaptool's copy differs"
+        run("zstd", "-t", output(FOLDER / folder, "img.zst", board))
+        run("sha256sum", "-c", output(FOLDER / folder, "sha256", board).name, cwd=FOLDER / folder)
+        run(TOOLS / "spdx" / "bin" / "pyspdxtools", "-i", output(FOLDER / folder, "spdx.json", board))
+        say(f"     {board}: sfdisk, fsck.fat, unsquashfs, veritysetup, bmaptool, zstd, sha256sum and the SPDX validator agree")
+
+
+def a_full_disk_leaves_no_half_image():
+    small = FOLDER / "small"
+    small.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", small)
+    try:
+        refused = imager("build", "--board", BOARD, "--locked", "--out", small / "out", ok=False)
+        assert refused.returncode == 6, (refused.returncode, refused.stderr)
+        assert "space" in refused.stderr, refused.stderr
+        left = [p for p in small.rglob("*") if p.is_file()]
+        assert not left, left
+    finally:
+        run("umount", small)
+
+
+def an_unknown_board_is_refused_with_the_nearest_name():
+    refused = imager("build", "--board", "rpi44", "--out", FOLDER / "nope", ok=False)
+    assert refused.returncode in (2, 3) and "rpi4" in refused.stderr, (refused.returncode, refused.stderr)
+    assert not (FOLDER / "nope").exists()
 
 
 if __name__ == "__main__":
-    sys.exit(main([the_readme_command_builds_an_image]))
+    sys.exit(main([
+        the_readme_command_builds_an_image,
+        a_lock_that_no_longer_holds_is_refused,
+        an_unknown_board_is_refused_with_the_nearest_name,
+        a_full_disk_leaves_no_half_image,
+        foreign_tools_agree,
+        a_second_user_in_another_folder_gets_the_same_bytes,
+    ]))
