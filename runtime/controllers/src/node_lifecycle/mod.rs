@@ -97,6 +97,8 @@ impl Controller {
             return Ok(Next::Settled);
         }
         if let Some(taints) = taints::corrected(&node, &time::rfc3339(self.clock.now())) {
+            // Null takes the field away.
+            let taints = if taints.is_empty() { Value::Null } else { Value::Array(taints) };
             let patch = json!({
                 "metadata": {"resourceVersion": meta::resource_version(&node)},
                 "spec": {"taints": taints},
