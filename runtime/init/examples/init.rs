@@ -10,10 +10,11 @@ fn main() {
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     eprintln!("service started: {}", arguments.join(" "));
-    eprintln!(
-        "board id {}",
-        std::env::var("KILN_BOARD_ID").unwrap_or_default()
-    );
+    eprintln!("board id {}", std::env::var("KILN_BOARD_ID").unwrap_or_default());
+    let memory = std::fs::read_to_string("/proc/1/status").unwrap_or_default();
+    for line in memory.lines().filter(|l| l.starts_with("VmRSS") || l.starts_with("RssAnon")) {
+        eprintln!("PID 1 {line}");
+    }
     let Ok(path) = std::env::var("NOTIFY_SOCKET") else {
         return;
     };

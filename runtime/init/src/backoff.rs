@@ -13,11 +13,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// Delays from `first` to `longest`.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            first,
-            longest,
-            next: first,
-        }
+        Self { first, longest, next: first }
     }
 
     /// The delay before the next attempt.

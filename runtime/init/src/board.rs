@@ -30,11 +30,7 @@ fn id_under(root: &Path, kept: &Path) -> Result<String> {
     if let Some((source, serial)) = firmware_serial(root) {
         return Ok(hash(source, &serial));
     }
-    if let Some(id) = fs::read_to_string(kept)
-        .ok()
-        .map(|t| t.trim().to_owned())
-        .filter(|t| t.len() == 64)
-    {
+    if let Some(id) = fs::read_to_string(kept).ok().map(|t| t.trim().to_owned()).filter(|t| t.len() == 64) {
         return Ok(id);
     }
     let mac = permanent_mac(root).ok_or_else(|| Error::Missing {
@@ -43,7 +39,7 @@ fn id_under(root: &Path, kept: &Path) -> Result<String> {
     })?;
     let id = hash("mac", &mac);
     // STATE may not be mounted yet; the card's address gives the same id again.
-    let _ = fs::write(kept, format!("{id}\n"));
+    let _ = crate::files::replace(kept, format!("{id}\n").as_bytes());
     Ok(id)
 }
 
@@ -56,39 +52,26 @@ fn firmware_serial(root: &Path) -> Option<(&'static str, String)> {
     .into_iter()
     .find_map(|(source, path)| {
         let text = fs::read_to_string(root.join(path)).ok()?;
-        let serial = text
-            .trim_matches(|c: char| c == '\0' || c.is_whitespace())
-            .to_ascii_lowercase();
+        let serial = text.trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_ascii_lowercase();
         is_serial(&serial).then_some((source, serial))
     })
 }
 
 fn is_serial(text: &str) -> bool {
     let digits: Vec<char> = text.chars().filter(|c| *c != '-').collect();
-    let uniform = digits
-        .first()
-        .is_some_and(|first| matches!(first, '0' | 'f') && digits.iter().all(|c| c == first));
+    let uniform = digits.first().is_some_and(|first| matches!(first, '0' | 'f') && digits.iter().all(|c| c == first));
     !uniform && !PLACEHOLDERS.contains(&text)
 }
 
 /// The burnt-in address of the first network card by name.
 fn permanent_mac(root: &Path) -> Option<String> {
     let directory = root.join("sys/class/net");
-    let mut names: Vec<_> = fs::read_dir(&directory)
-        .ok()?
-        .flatten()
-        .map(|e| e.file_name())
-        .collect();
+    let mut names: Vec<_> = fs::read_dir(&directory).ok()?.flatten().map(|e| e.file_name()).collect();
     names.sort();
     names.into_iter().find_map(|name| {
-        let read = |file: &str| {
-            fs::read_to_string(directory.join(&name).join(file))
-                .ok()
-                .map(|t| t.trim().to_owned())
-        };
-        let real = read("addr_assign_type")? == "0"
-            && read("type")? == "1"
-            && directory.join(&name).join("device").exists();
+        let read = |file: &str| fs::read_to_string(directory.join(&name).join(file)).ok().map(|t| t.trim().to_owned());
+        let real =
+            read("addr_assign_type")? == "0" && read("type")? == "1" && directory.join(&name).join("device").exists();
         read("address").filter(|mac| real && is_serial(&mac.replace(':', "")))
     })
 }
@@ -99,11 +82,7 @@ fn hash(source: &str, serial: &str) -> String {
     hasher.update(source.as_bytes());
     hasher.update(b"\0");
     hasher.update(serial.as_bytes());
-    hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -119,44 +98,21 @@ mod tests {
     #[test]
     fn the_device_trees_serial_comes_first() {
         let root = tempfile::tempdir().expect("a directory");
-        write(
-            root.path(),
-            "proc/device-tree/serial-number",
-            "10000000abcdef01\0",
-        );
-        write(
-            root.path(),
-            "sys/class/dmi/id/product_uuid",
-            "11111111-2222-3333-4444-555555555555\n",
-        );
+        write(root.path(), "proc/device-tree/serial-number", "10000000abcdef01\0");
+        write(root.path(), "sys/class/dmi/id/product_uuid", "11111111-2222-3333-4444-555555555555\n");
         let kept = root.path().join("kept");
-        assert_eq!(
-            id_under(root.path(), &kept).expect("an id"),
-            hash("device-tree", "10000000abcdef01")
-        );
+        assert_eq!(id_under(root.path(), &kept).expect("an id"), hash("device-tree", "10000000abcdef01"));
         assert!(!kept.exists(), "a serial needs no memory");
     }
 
     #[test]
     fn placeholders_are_no_serial_and_the_card_counts() {
         let root = tempfile::tempdir().expect("a directory");
-        write(
-            root.path(),
-            "sys/class/dmi/id/product_uuid",
-            "00000000-0000-0000-0000-000000000000\n",
-        );
-        write(
-            root.path(),
-            "sys/class/dmi/id/product_serial",
-            "To Be Filled By O.E.M.\n",
-        );
+        write(root.path(), "sys/class/dmi/id/product_uuid", "00000000-0000-0000-0000-000000000000\n");
+        write(root.path(), "sys/class/dmi/id/product_serial", "To Be Filled By O.E.M.\n");
         write(root.path(), "sys/class/net/eth0/addr_assign_type", "0\n");
         write(root.path(), "sys/class/net/eth0/type", "1\n");
-        write(
-            root.path(),
-            "sys/class/net/eth0/address",
-            "52:54:00:12:34:56\n",
-        );
+        write(root.path(), "sys/class/net/eth0/address", "52:54:00:12:34:56\n");
         write(root.path(), "sys/class/net/eth0/device/uevent", "");
         let kept = root.path().join("kept");
         let id = id_under(root.path(), &kept).expect("an id");

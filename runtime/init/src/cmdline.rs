@@ -55,8 +55,7 @@ pub(crate) struct BootParams {
 impl BootParams {
     /// Reads `/proc/cmdline`.
     pub(crate) fn read() -> Result<Self> {
-        let text = std::fs::read_to_string("/proc/cmdline")
-            .map_err(|e| Error::io("read", "/proc/cmdline", e))?;
+        let text = std::fs::read_to_string("/proc/cmdline").map_err(|e| Error::io("read", "/proc/cmdline", e))?;
         Self::parse(&text)
     }
 
@@ -73,15 +72,8 @@ impl BootParams {
             return Err(wrong("kiln.roothash", root_hash, "must be 64 hex digits"));
         }
         let offset = value(text, "kiln.hashoffset")?;
-        let hash_offset = offset
-            .parse()
-            .map_err(|_| wrong("kiln.hashoffset", offset, "must be a number of bytes"))?;
-        Ok(Self {
-            disk: disk_id(disk)?,
-            slot,
-            root_hash: root_hash.to_ascii_lowercase(),
-            hash_offset,
-        })
+        let hash_offset = offset.parse().map_err(|_| wrong("kiln.hashoffset", offset, "must be a number of bytes"))?;
+        Ok(Self { disk: disk_id(disk)?, slot, root_hash: root_hash.to_ascii_lowercase(), hash_offset })
     }
 }
 
@@ -94,18 +86,16 @@ fn disk_id(text: &str) -> Result<DiskId> {
     if text.len() == 36 && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) {
         return Ok(DiskId::Gpt(text.to_ascii_lowercase()));
     }
-    Err(wrong(
-        "kiln.disk",
-        text,
-        "must be an MBR signature (8 hex digits) or a GPT disk GUID",
-    ))
+    Err(wrong("kiln.disk", text, "must be an MBR signature (8 hex digits) or a GPT disk GUID"))
 }
 
 /// The value of `key=`; the last one wins, as in the kernel.
 fn value<'a>(text: &'a str, key: &str) -> Result<&'a str> {
-    text.split_whitespace().rev().find_map(|word| word.strip_prefix(key)?.strip_prefix('=')).ok_or_else(|| Error::Missing {
-        what: format!("the kernel command line has no {key}="),
-        help: "cmdline.txt in the slot (or the boot loader's entry) was changed. Flash the card anew.",
+    text.split_whitespace().rev().find_map(|word| word.strip_prefix(key)?.strip_prefix('=')).ok_or_else(|| {
+        Error::Missing {
+            what: format!("the kernel command line has no {key}="),
+            help: "cmdline.txt in the slot (or the boot loader's entry) was changed. Flash the card anew.",
+        }
     })
 }
 
@@ -136,10 +126,7 @@ mod tests {
         let text = format!(
             "kiln.disk=ABCDEF00-1111-2222-3333-444455556666 kiln.slot=a kiln.roothash={HASH} kiln.hashoffset=1"
         );
-        assert_eq!(
-            BootParams::parse(&text).expect("valid").disk.to_string(),
-            "abcdef00-1111-2222-3333-444455556666"
-        );
+        assert_eq!(BootParams::parse(&text).expect("valid").disk.to_string(), "abcdef00-1111-2222-3333-444455556666");
     }
 
     #[test]
@@ -147,11 +134,6 @@ mod tests {
         let missing = BootParams::parse("kiln.slot=a").expect_err("no disk");
         assert!(missing.to_string().contains("kiln.disk"));
         let text = format!("kiln.disk=00000001 kiln.slot=c kiln.roothash={HASH} kiln.hashoffset=1");
-        assert!(
-            BootParams::parse(&text)
-                .expect_err("slot")
-                .to_string()
-                .contains("must be a or b")
-        );
+        assert!(BootParams::parse(&text).expect_err("slot").to_string().contains("must be a or b"));
     }
 }

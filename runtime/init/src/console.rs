@@ -24,11 +24,7 @@ pub(crate) fn raw(text: &str) {
 /// Makes `/dev/console` the process's standard streams; needed after `/dev` was mounted or moved, since the
 /// streams that the kernel opened belong to the initramfs's own device node.
 pub(crate) fn reopen() {
-    let options = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOCTTY)
-        .open("/dev/console");
+    let options = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/console");
     if let Ok(console) = options {
         for target in 0..=2 {
             duplicate(console.as_raw_fd(), target);

@@ -41,11 +41,7 @@ impl Disk {
 
     /// Logical sector size in bytes.
     pub(crate) fn sector_size(&self) -> u64 {
-        number_in(Path::new(&format!(
-            "/sys/block/{}/queue/logical_block_size",
-            self.name
-        )))
-        .unwrap_or(512)
+        number_in(Path::new(&format!("/sys/block/{}/queue/logical_block_size", self.name))).unwrap_or(512)
     }
 }
 
@@ -56,13 +52,9 @@ pub(crate) fn find(wanted: &DiskId) -> (Option<Disk>, String) {
     for name in names() {
         let identity = head(&name).as_deref().and_then(identity);
         seen.push(match &identity {
-            Some(DiskId::Mbr(_)) => format!(
-                "{name} (MBR {})",
-                identity
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default()
-            ),
+            Some(DiskId::Mbr(_)) => {
+                format!("{name} (MBR {})", identity.as_ref().map(ToString::to_string).unwrap_or_default())
+            }
             Some(DiskId::Gpt(guid)) => format!("{name} (GPT {guid})"),
             None => format!("{name} (no partition table)"),
         });
@@ -70,11 +62,7 @@ pub(crate) fn find(wanted: &DiskId) -> (Option<Disk>, String) {
             found = Some(Disk { name });
         }
     }
-    let seen = if seen.is_empty() {
-        "no disks".to_owned()
-    } else {
-        seen.join(", ")
-    };
+    let seen = if seen.is_empty() { "no disks".to_owned() } else { seen.join(", ") };
     (found, seen)
 }
 
@@ -93,10 +81,7 @@ fn names() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/sys/block") else {
         return Vec::new();
     };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|e| e.file_name().into_string().ok())
-        .collect();
+    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
     names.retain(|name| !is_virtual(name) && size(name) > 0);
     names.sort();
     names
@@ -165,10 +150,7 @@ mod tests {
         head[512..520].copy_from_slice(b"EFI PART");
         let bytes: Vec<u8> = (0..16).collect();
         head[568..584].copy_from_slice(&bytes);
-        assert_eq!(
-            identity(&head),
-            Some(DiskId::Gpt("03020100-0504-0706-0809-0a0b0c0d0e0f".into()))
-        );
+        assert_eq!(identity(&head), Some(DiskId::Gpt("03020100-0504-0706-0809-0a0b0c0d0e0f".into())));
     }
 
     #[test]

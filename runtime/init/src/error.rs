@@ -53,11 +53,7 @@ pub(crate) enum Error {
 impl Error {
     /// An [`Error::Io`] for a `std::io` operation.
     pub(crate) fn io(what: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
-        Self::Io {
-            what,
-            path: path.as_ref().to_path_buf(),
-            source,
-        }
+        Self::Io { what, path: path.as_ref().to_path_buf(), source }
     }
 
     /// An [`Error::Io`] for a system call through nix.
@@ -67,10 +63,7 @@ impl Error {
 
     /// An [`Error::Malformed`].
     pub(crate) fn malformed(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Malformed {
-            what: what.into(),
-            why: why.into(),
-        }
+        Self::Malformed { what: what.into(), why: why.into() }
     }
 
     /// What a person can do; one or two sentences for `join-status.txt`.
@@ -80,9 +73,7 @@ impl Error {
                 Some(libc::EIO) => {
                     "The medium gives read or write errors, or its content was changed. Flash the card anew; if that does not help, replace it."
                 }
-                Some(libc::ENOSPC) => {
-                    "The medium is full. Remove files from it, or use a larger one."
-                }
+                Some(libc::ENOSPC) => "The medium is full. Remove files from it, or use a larger one.",
                 Some(libc::EROFS) => "The medium is write-protected. Check the card's lock switch.",
                 Some(libc::ENODEV) => {
                     "The kernel lacks a driver or file system for this. Rebuild the image for this board."

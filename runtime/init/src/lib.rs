@@ -14,6 +14,7 @@ mod config;
 mod console;
 mod disk;
 mod error;
+mod files;
 mod image;
 mod initramfs;
 mod modules;
@@ -38,9 +39,5 @@ pub fn is_init() -> bool {
 /// Runs PID 1. It never returns: a failed phase is told on the console and retried.
 pub fn main() -> ! {
     console::show_panics();
-    if Path::new(initramfs::MODULES).exists() {
-        initramfs::run()
-    } else {
-        system::run()
-    }
+    if Path::new(initramfs::MODULES).exists() { initramfs::run() } else { system::run() }
 }

@@ -46,10 +46,7 @@ fn parse(text: &str, part: Part) -> impl Iterator<Item = Entry<'_>> {
         .filter(|l| !l.is_empty() && !l.starts_with('#'))
         .map(|line| {
             let (path, parameters) = line.split_once(' ').unwrap_or((line, ""));
-            Entry {
-                path,
-                parameters: parameters.trim(),
-            }
+            Entry { path, parameters: parameters.trim() }
         })
 }
 
@@ -65,7 +62,7 @@ pub(crate) fn load_list(list: &str, part: Part) -> Result<(usize, Vec<String>)> 
             Ok(()) => loaded += 1,
             Err(Errno::EEXIST | Errno::ENODEV) => {}
             Err(errno) => {
-                let failure = format!("module {}: {}", entry.path, errno.desc());
+                let failure = format!("module {}: {}", entry.path, reason(errno, entry.path));
                 say!("{failure}");
                 failures.push(failure);
             }
@@ -74,16 +71,21 @@ pub(crate) fn load_list(list: &str, part: Part) -> Result<(usize, Vec<String>)> 
     Ok((loaded, failures))
 }
 
+/// The kernel's answer in words. For a file that is there, ENOENT is about what the module refers to.
+fn reason(errno: Errno, path: &str) -> &'static str {
+    match errno {
+        Errno::ENOENT if Path::new(path).exists() => {
+            "needs a symbol or algorithm of a module that is not loaded before it"
+        }
+        other => other.desc(),
+    }
+}
+
 fn load(entry: &Entry<'_>) -> std::result::Result<(), Errno> {
-    let file = File::open(entry.path)
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let file = File::open(entry.path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
     let parameters = CString::new(entry.parameters).map_err(|_| Errno::EINVAL)?;
     let compressed = Path::new(entry.path).extension().is_some_and(|e| e != "ko");
-    let flags = if compressed {
-        ModuleInitFlags::from_bits_retain(COMPRESSED as _)
-    } else {
-        ModuleInitFlags::empty()
-    };
+    let flags = if compressed { ModuleInitFlags::from_bits_retain(COMPRESSED as _) } else { ModuleInitFlags::empty() };
     finit_module(file, &parameters, flags)
 }
 
@@ -98,14 +100,8 @@ mod tests {
         assert_eq!(
             entries,
             [
-                Entry {
-                    path: "/lib/modules/6/a.ko.xz",
-                    parameters: ""
-                },
-                Entry {
-                    path: "/lib/modules/6/b.ko.xz",
-                    parameters: "nowayout=1 x=2"
-                }
+                Entry { path: "/lib/modules/6/a.ko.xz", parameters: "" },
+                Entry { path: "/lib/modules/6/b.ko.xz", parameters: "nowayout=1 x=2" }
             ]
         );
     }

@@ -60,9 +60,7 @@ impl Sequence {
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             report: None,
         };
-        Self {
-            phases: phases.iter().map(progress).collect(),
-        }
+        Self { phases: phases.iter().map(progress).collect() }
     }
 
     /// The first phase in the list's order that can run now.
@@ -95,12 +93,7 @@ impl Sequence {
         if !phase.done {
             phase.due = now + phase.backoff.delay();
         }
-        phase.report = Some(PhaseReport {
-            name: phase.name.into(),
-            ms: took.as_millis() as u64,
-            attempts,
-            error,
-        });
+        phase.report = Some(PhaseReport { name: phase.name.into(), ms: took.as_millis() as u64, attempts, error });
         phase.report.clone()
     }
 
@@ -113,17 +106,12 @@ impl Sequence {
 
     /// Whether every phase was tried or waits for one that failed: what there is to report is known.
     pub(crate) fn is_settled(&self) -> bool {
-        self.phases
-            .iter()
-            .all(|p| p.report.is_some() || !p.needs.iter().all(|need| self.is_done(need)))
+        self.phases.iter().all(|p| p.report.is_some() || !p.needs.iter().all(|need| self.is_done(need)))
     }
 
     /// Reports of the phases that ran, in the list's order.
     pub(crate) fn reports(&self) -> Vec<PhaseReport> {
-        self.phases
-            .iter()
-            .filter_map(|p| p.report.clone())
-            .collect()
+        self.phases.iter().filter_map(|p| p.report.clone()).collect()
     }
 
     fn is_done(&self, name: &str) -> bool {
@@ -136,11 +124,7 @@ mod tests {
     use super::*;
 
     fn phase(name: &'static str, needs: &'static [&'static str]) -> Phase<()> {
-        Phase {
-            name,
-            needs,
-            run: |()| Ok(()),
-        }
+        Phase { name, needs, run: |()| Ok(()) }
     }
 
     fn failure() -> Result<(), Error> {
@@ -151,20 +135,13 @@ mod tests {
 
     #[test]
     fn a_failed_phase_holds_up_only_what_needs_it() {
-        let mut sequence = Sequence::new(&[
-            phase("state", &[]),
-            phase("config", &[]),
-            phase("services", &["state", "config"]),
-        ]);
+        let mut sequence =
+            Sequence::new(&[phase("state", &[]), phase("config", &[]), phase("services", &["state", "config"])]);
         assert_eq!(sequence.next(S), Next::Run(0));
         sequence.finish(0, &failure(), S, S);
         assert_eq!(sequence.next(S), Next::Run(1));
         sequence.finish(1, &Ok(()), S, S);
-        assert_eq!(
-            sequence.next(S),
-            Next::WaitUntil(2 * S),
-            "services waits for state"
-        );
+        assert_eq!(sequence.next(S), Next::WaitUntil(2 * S), "services waits for state");
         assert!(sequence.is_settled());
         assert_eq!(sequence.next(2 * S), Next::Run(0));
         sequence.finish(0, &Ok(()), S, 2 * S);

@@ -29,12 +29,7 @@ pub(crate) struct PhaseReport {
 impl PhaseReport {
     /// A phase that was done at the first attempt.
     pub(crate) fn ok(name: &str, took: Duration) -> Self {
-        Self {
-            name: name.into(),
-            ms: took.as_millis() as u64,
-            attempts: 1,
-            error: None,
-        }
+        Self { name: name.into(), ms: took.as_millis() as u64, attempts: 1, error: None }
     }
 }
 
@@ -91,8 +86,7 @@ pub(crate) struct BootReport<'a> {
 impl BootReport<'_> {
     /// Writes the report to STATE.
     pub(crate) fn write(&self) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self)
-            .map_err(|e| Error::malformed(BOOT_REPORT, e.to_string()))?;
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::malformed(BOOT_REPORT, e.to_string()))?;
         fs::write(BOOT_REPORT, text).map_err(|e| Error::io("write", BOOT_REPORT, e))
     }
 }

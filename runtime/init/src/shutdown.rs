@@ -40,19 +40,8 @@ pub(crate) fn finish(ending: Ending) -> ! {
         }
     }
     sync();
-    say!(
-        "{}",
-        if ending == Ending::PowerOff {
-            "power off"
-        } else {
-            "restart"
-        }
-    );
-    go(if ending == Ending::PowerOff {
-        RebootMode::RB_POWER_OFF
-    } else {
-        RebootMode::RB_AUTOBOOT
-    })
+    say!("{}", if ending == Ending::PowerOff { "power off" } else { "restart" });
+    go(if ending == Ending::PowerOff { RebootMode::RB_POWER_OFF } else { RebootMode::RB_AUTOBOOT })
 }
 
 /// Restarts without ceremony, where nothing was started yet.

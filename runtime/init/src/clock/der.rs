@@ -5,11 +5,7 @@ use jiff::tz::TimeZone;
 
 /// notBefore of the first certificate in a PEM text, seconds since 1970.
 pub(super) fn not_before(pem: &str) -> Option<i64> {
-    let body = pem
-        .split_once("-----BEGIN CERTIFICATE-----")?
-        .1
-        .split_once("-----END CERTIFICATE-----")?
-        .0;
+    let body = pem.split_once("-----BEGIN CERTIFICATE-----")?.1.split_once("-----END CERTIFICATE-----")?.0;
     let der = base64(body)?;
     let (_, certificate, _) = element(&der)?;
     let (_, to_be_signed, _) = element(certificate)?;
@@ -37,10 +33,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         if count == 0 || count > 4 {
             return None;
         }
-        length = rest
-            .get(..count)?
-            .iter()
-            .fold(0, |n, b| n << 8 | usize::from(*b));
+        length = rest.get(..count)?.iter().fold(0, |n, b| n << 8 | usize::from(*b));
         rest = rest.get(count..)?;
     }
     Some((tag, rest.get(..length)?, rest.get(length..)?))
@@ -60,10 +53,7 @@ fn time(tag: u8, text: &str) -> Option<i64> {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut bits, mut count) = (0u32, 0);
-    for character in text
-        .bytes()
-        .filter(|b| !b.is_ascii_whitespace() && *b != b'=')
-    {
+    for character in text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b'=') {
         let value = match character {
             b'A'..=b'Z' => character - b'A',
             b'a'..=b'z' => character - b'a' + 26,
@@ -98,23 +88,12 @@ mod tests {
     fn the_date_of_a_real_certificate_is_read() {
         // A self-signed P-256 certificate as openssl makes it; its date is in the file beside it.
         let pem = include_str!("testdata/ca.crt");
-        assert_eq!(
-            not_before(pem),
-            Some(
-                include_str!("testdata/ca.not-before")
-                    .trim()
-                    .parse()
-                    .expect("a number")
-            )
-        );
+        assert_eq!(not_before(pem), Some(include_str!("testdata/ca.not-before").trim().parse().expect("a number")));
     }
 
     #[test]
     fn a_cut_certificate_is_no_certificate() {
-        assert_eq!(
-            not_before("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"),
-            None
-        );
+        assert_eq!(not_before("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"), None);
         assert_eq!(not_before(""), None);
     }
 }

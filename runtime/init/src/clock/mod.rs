@@ -60,9 +60,7 @@ pub(crate) fn now() -> i64 {
 
 /// The present time as `2026-11-24 17:00:00 UTC`.
 pub(crate) fn text() -> String {
-    Timestamp::from_second(now())
-        .map(|t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
-        .unwrap_or_default()
+    Timestamp::from_second(now()).map(|t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default()
 }
 
 /// The present time as text, with a word on how far to trust it; `None` while the clock was not set at all.
@@ -111,12 +109,8 @@ pub(crate) fn set_lower_bound(build: i64, ca_certificate: &Path) -> Result<()> {
     let bounds = Bounds {
         kernel: now(),
         build,
-        saved: fs::read_to_string(SAVED)
-            .ok()
-            .and_then(|t| t.trim().parse().ok()),
-        ca: fs::read_to_string(ca_certificate)
-            .ok()
-            .and_then(|pem| der::not_before(&pem)),
+        saved: fs::read_to_string(SAVED).ok().and_then(|t| t.trim().parse().ok()),
+        ca: fs::read_to_string(ca_certificate).ok().and_then(|pem| der::not_before(&pem)),
     };
     let (time, source) = bounds.latest();
     if time != bounds.kernel {
@@ -152,12 +146,9 @@ pub(crate) fn offer_server_time(time: i64) {
 fn synchronise(offset: f64, server: &str) -> Result<()> {
     let first = quality() < Quality::Synchronised;
     if offset.abs() > 0.1 {
-        let present = clock_gettime(ClockId::CLOCK_REALTIME)
-            .map_err(|e| Error::sys("read", "the clock", e))?;
+        let present = clock_gettime(ClockId::CLOCK_REALTIME).map_err(|e| Error::sys("read", "the clock", e))?;
         let target = Duration::from(present).as_secs_f64() + offset;
-        set(TimeSpec::from_duration(
-            Duration::try_from_secs_f64(target).unwrap_or_default(),
-        ))?;
+        set(TimeSpec::from_duration(Duration::try_from_secs_f64(target).unwrap_or_default()))?;
         say!("clock: {} by {server} ({offset:+.1} s)", text());
     } else if first {
         say!("clock: {} by {server}", text());
@@ -175,9 +166,7 @@ pub(crate) fn save() -> Result<()> {
     if quality() == Quality::Unset || !crate::sys::mount::is_mounted("/state") {
         return Ok(());
     }
-    let temporary = format!("{SAVED}.new");
-    fs::write(&temporary, format!("{}\n", now())).map_err(|e| Error::io("write", &temporary, e))?;
-    fs::rename(&temporary, SAVED).map_err(|e| Error::io("write", SAVED, e))
+    crate::files::replace(Path::new(SAVED), format!("{}\n", now()).as_bytes())
 }
 
 #[cfg(test)]
@@ -186,48 +175,16 @@ mod tests {
 
     #[test]
     fn the_latest_sane_source_sets_the_first_time() {
-        let bounds = Bounds {
-            kernel: 100,
-            build: 1_000_000,
-            saved: Some(1_000_500),
-            ca: Some(1_000_200),
-        };
+        let bounds = Bounds { kernel: 100, build: 1_000_000, saved: Some(1_000_500), ca: Some(1_000_200) };
         assert_eq!(bounds.latest(), (1_000_500, "saved time"));
-        assert_eq!(
-            Bounds {
-                saved: None,
-                ..bounds
-            }
-            .latest(),
-            (1_000_200, "CA certificate")
-        );
-        assert_eq!(
-            Bounds {
-                saved: None,
-                ca: None,
-                ..bounds
-            }
-            .latest(),
-            (1_000_000, "image build")
-        );
-        assert_eq!(
-            Bounds {
-                kernel: 2_000_000,
-                ..bounds
-            }
-            .latest(),
-            (2_000_000, "RTC")
-        );
+        assert_eq!(Bounds { saved: None, ..bounds }.latest(), (1_000_200, "CA certificate"));
+        assert_eq!(Bounds { saved: None, ca: None, ..bounds }.latest(), (1_000_000, "image build"));
+        assert_eq!(Bounds { kernel: 2_000_000, ..bounds }.latest(), (2_000_000, "RTC"));
     }
 
     #[test]
     fn a_broken_rtc_far_in_the_future_is_not_believed() {
-        let bounds = Bounds {
-            kernel: i64::from(u32::MAX),
-            build: 1_000_000,
-            saved: None,
-            ca: None,
-        };
+        let bounds = Bounds { kernel: i64::from(u32::MAX), build: 1_000_000, saved: None, ca: None };
         assert_eq!(bounds.latest(), (1_000_000, "image build"));
     }
 }

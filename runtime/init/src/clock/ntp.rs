@@ -58,11 +58,7 @@ fn ask(server: &str) -> Result<()> {
         .map_err(|e| Error::io("resolve", server, e))?
         .next()
         .ok_or_else(|| Error::malformed(server, "has no address"))?;
-    let local = if address.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
+    let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let failed = |e| Error::io("ask", server, e);
     let socket = UdpSocket::bind(local).map_err(failed)?;
     socket.connect(address).map_err(failed)?;

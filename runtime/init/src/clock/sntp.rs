@@ -46,20 +46,9 @@ pub(super) fn offset(packet: &[u8], nonce: u64, sent: f64, received: f64) -> Res
 }
 
 fn timestamp(packet: &[u8], at: usize) -> f64 {
-    let word = |at: usize| {
-        f64::from(u32::from_be_bytes([
-            packet[at],
-            packet[at + 1],
-            packet[at + 2],
-            packet[at + 3],
-        ]))
-    };
+    let word = |at: usize| f64::from(u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]));
     let seconds = word(at);
-    let seconds = if seconds < 0x8000_0000u32 as f64 {
-        seconds + ERA
-    } else {
-        seconds
-    };
+    let seconds = if seconds < 0x8000_0000u32 as f64 { seconds + ERA } else { seconds };
     seconds - EPOCH + word(at + 4) / ERA
 }
 

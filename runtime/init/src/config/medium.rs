@@ -8,6 +8,7 @@ use nix::mount::MsFlags;
 
 use super::{FLAGS, MOUNT};
 use crate::error::{Error, Result};
+use crate::files::replace;
 use crate::sys::mount::remount;
 
 /// Runs `work` with CONFIG writable; it is read-only and synced again afterwards, whatever `work` says.
@@ -21,35 +22,10 @@ pub(crate) fn with_writable<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     outcome
 }
 
-/// Replaces a file's content: written beside it, synced, then renamed over it. The old file stays if anything fails.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("new");
-    let written = write_synced(&temporary, content)
-        .and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::io("rename to", path, e)));
-    if written.is_err() {
-        // On a full partition half a file would take the room of the next try.
-        let _ = fs::remove_file(&temporary);
-    }
-    if let Some(directory) = path.parent().and_then(|p| File::open(p).ok()) {
-        let _ = directory.sync_all();
-    }
-    written
-}
-
-fn write_synced(path: &Path, content: &[u8]) -> Result<()> {
-    let mut file = File::create(path).map_err(|e| Error::io("create", path, e))?;
-    file.write_all(content)
-        .map_err(|e| Error::io("write", path, e))?;
-    file.sync_all().map_err(|e| Error::io("write", path, e))
-}
-
 /// Replaces a file and overwrites the old content, which held a secret. (A card may keep an old copy of a block where no
 /// program can reach it; that is beyond a file system.)
 pub(crate) fn replace_secret(path: &Path, content: &[u8]) -> Result<()> {
-    let old = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(|e| Error::io("open", path, e))?;
+    let old = OpenOptions::new().write(true).open(path).map_err(|e| Error::io("open", path, e))?;
     replace(path, content)?;
     // The old file's blocks stay its own while it is open, although it has no name any more.
     overwrite(old, path)

@@ -24,10 +24,8 @@ pub(crate) const NODE_TOML: &str = "/config/node.toml";
 /// The cluster's files that the imager put there.
 pub(crate) const CLUSTER: &str = "/config/cluster";
 /// What mounts of CONFIG always have.
-pub(crate) const FLAGS: MsFlags = MsFlags::MS_NOSUID
-    .union(MsFlags::MS_NODEV)
-    .union(MsFlags::MS_NOEXEC)
-    .union(MsFlags::MS_NOATIME);
+pub(crate) const FLAGS: MsFlags =
+    MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC).union(MsFlags::MS_NOATIME);
 
 /// Mounts CONFIG (anew, if an earlier attempt did not like what it saw).
 pub(crate) fn mount(disk: &Disk) -> Result<()> {
@@ -38,13 +36,7 @@ pub(crate) fn mount(disk: &Disk) -> Result<()> {
     if is_mounted(MOUNT) {
         detach(MOUNT, false)?;
     }
-    attach(
-        &partition.to_string_lossy(),
-        MOUNT,
-        "vfat",
-        FLAGS | MsFlags::MS_RDONLY,
-        "umask=0077,tz=UTC",
-    )
+    attach(&partition.to_string_lossy(), MOUNT, "vfat", FLAGS | MsFlags::MS_RDONLY, "umask=0077,tz=UTC")
 }
 
 /// Reads and checks node.toml.

@@ -21,22 +21,16 @@ pub(crate) fn token(time: &str) -> Result<bool> {
 
 /// The text without its token and with a comment that says when it was used; `None` if it has no token.
 fn without_token(text: &str, time: &str) -> Result<Option<String>> {
-    let failed = |e: kiln_node_config::edit::EditError| {
-        Error::Config(format!("cannot remove {KEY} from node.toml: {e}"))
-    };
-    if kiln_node_config::edit::get(text, KEY)
-        .map_err(failed)?
-        .is_none()
-    {
+    let failed =
+        |e: kiln_node_config::edit::EditError| Error::Config(format!("cannot remove {KEY} from node.toml: {e}"));
+    if kiln_node_config::edit::get(text, KEY).map_err(failed)?.is_none() {
         return Ok(None);
     }
     let mut clean = kiln_node_config::edit::remove(text, KEY).map_err(failed)?;
     if !clean.is_empty() && !clean.ends_with('\n') {
         clean.push('\n');
     }
-    clean.push_str(&format!(
-        "# The single-use token was used and removed by this node on {time}.\n"
-    ));
+    clean.push_str(&format!("# The single-use token was used and removed by this node on {time}.\n"));
     Ok(Some(clean))
 }
 
@@ -59,9 +53,7 @@ mod tests {
         let text = format!(
             "version = 1\n# my node\n[node]\nname = \"pi-1\"\nrole = \"agent\"\n[cluster]\nserver = \"https://10.0.2.2:6443\"\ntoken = \"{token}\"\n"
         );
-        let clean = without_token(&text, "2026-11-24")
-            .expect("valid")
-            .expect("had a token");
+        let clean = without_token(&text, "2026-11-24").expect("valid").expect("had a token");
         assert!(!clean.contains("0123456789abcdef"));
         assert!(clean.contains("# my node\n"));
         assert!(clean.ends_with("on 2026-11-24.\n"));

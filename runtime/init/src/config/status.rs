@@ -46,11 +46,7 @@ impl Status {
             field(&mut lines, "What to do", help);
         }
         lines.push(String::new());
-        field(
-            &mut lines,
-            "Node",
-            self.node.as_deref().unwrap_or("(no name yet)"),
-        );
+        field(&mut lines, "Node", self.node.as_deref().unwrap_or("(no name yet)"));
         if let Some(role) = &self.role {
             field(&mut lines, "Role", role);
         }
@@ -60,11 +56,7 @@ impl Status {
         for interface in &self.network {
             field(&mut lines, "Network", interface);
         }
-        field(
-            &mut lines,
-            "Written at",
-            time.unwrap_or("(the clock is not set)"),
-        );
+        field(&mut lines, "Written at", time.unwrap_or("(the clock is not set)"));
         lines.push(String::new());
         lines.push("The board writes this file itself, whenever something changes.".into());
         lines.iter().fold(String::new(), |mut text, line| {

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::medium::{replace, with_writable};
+use super::medium::with_writable;
 use super::status::Status;
 use super::{MOUNT, scrub};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::console::say;
 use crate::error::Result;
+use crate::files::replace;
 use crate::sys::mount::is_mounted;
 use crate::sys::uptime;
 
@@ -108,9 +109,7 @@ impl Writer {
 
     fn take(&mut self, task: Task) {
         match task {
-            Task::Status(status) => {
-                self.pending = Some(status).filter(|s| self.written.as_ref() != Some(s))
-            }
+            Task::Status(status) => self.pending = Some(status).filter(|s| self.written.as_ref() != Some(s)),
             Task::ScrubToken => self.owe(Chore::Token),
             Task::RemoveCa => self.owe(Chore::Ca),
             Task::Mounted => self.last = None,
@@ -155,18 +154,12 @@ impl Writer {
     /// How long to wait for more tasks before the pending status is written; `None` when nothing is pending.
     fn patience(&self, now: Duration) -> Option<Duration> {
         let pending = self.pending.as_ref()?;
-        let turn = self.written.as_ref().is_none_or(|old| {
-            old.joined != pending.joined || old.error.is_some() != pending.error.is_some()
-        });
-        let pause = if turn {
-            PAUSE.min(self.pause)
-        } else {
-            self.pause
-        };
-        Some(
-            self.last
-                .map_or(Duration::ZERO, |last| (last + pause).saturating_sub(now)),
-        )
+        let turn = self
+            .written
+            .as_ref()
+            .is_none_or(|old| old.joined != pending.joined || old.error.is_some() != pending.error.is_some());
+        let pause = if turn { PAUSE.min(self.pause) } else { self.pause };
+        Some(self.last.map_or(Duration::ZERO, |last| (last + pause).saturating_sub(now)))
     }
 
     fn write_status(&mut self) {
@@ -176,10 +169,7 @@ impl Writer {
             (self.last, self.pause) = (Some(now), PAUSE);
             return;
         }
-        if self
-            .last
-            .is_none_or(|last| now.saturating_sub(last) > LONG_PAUSE)
-        {
+        if self.last.is_none_or(|last| now.saturating_sub(last) > LONG_PAUSE) {
             self.backoff.reset();
         }
         (self.last, self.pause) = (Some(now), self.backoff.delay());
@@ -187,8 +177,7 @@ impl Writer {
             return;
         };
         let text = status.render(clock::known_text().as_deref());
-        let outcome =
-            with_writable(|| replace(&Path::new(MOUNT).join("join-status.txt"), text.as_bytes()));
+        let outcome = with_writable(|| replace(&Path::new(MOUNT).join("join-status.txt"), text.as_bytes()));
         if outcome.is_ok() {
             self.written = Some(status);
             self.told = None;
@@ -213,11 +202,7 @@ mod tests {
     use super::*;
 
     fn status(step: &str, error: Option<&str>) -> Status {
-        Status {
-            step: step.into(),
-            error: error.map(str::to_owned),
-            ..Status::default()
-        }
+        Status { step: step.into(), error: error.map(str::to_owned), ..Status::default() }
     }
 
     #[test]

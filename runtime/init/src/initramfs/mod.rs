@@ -71,19 +71,14 @@ impl Stage {
             self.events = Some(UeventSocket::open()?);
         }
         if !self.modules {
-            self.timed("early-modules", |_| {
-                modules::load_list(MODULES, modules::Part::First).map(|_| ())
-            })?;
+            self.timed("early-modules", |_| modules::load_list(MODULES, modules::Part::First).map(|_| ()))?;
             self.modules = true;
         }
         let params = BootParams::read()?;
         let disk = self.timed("disk", |stage| stage.find_disk(&params))?;
         self.disk = Some(disk.clone());
         self.timed("root", |_| root::mount(&params, &disk))?;
-        let report = Stage1Report {
-            disk: disk.name,
-            phases: self.phases.clone(),
-        };
+        let report = Stage1Report { disk: disk.name, phases: self.phases.clone() };
         report.write()?;
         switch::to_root()
     }
@@ -123,10 +118,7 @@ impl Stage {
                 });
             }
             if waited >= QUIET && !told {
-                say!(
-                    "waiting for the disk with id {}; found: {seen}",
-                    params.disk
-                );
+                say!("waiting for the disk with id {}; found: {seen}", params.disk);
                 told = true;
             }
             let until = if told { RETRY } else { QUIET };
@@ -185,35 +177,13 @@ pub(crate) fn early_mounts() -> Result<()> {
     let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
     attach_once("proc", "/proc", "proc", hardened, "")?;
     attach_once("sysfs", "/sys", "sysfs", hardened, "")?;
-    attach_once(
-        "devtmpfs",
-        "/dev",
-        "devtmpfs",
-        MsFlags::MS_NOSUID,
-        "mode=0755",
-    )?;
-    attach_once(
-        "tmpfs",
-        "/run",
-        "tmpfs",
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        "mode=0755,size=20%",
-    )?;
+    attach_once("devtmpfs", "/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755")?;
+    attach_once("tmpfs", "/run", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=0755,size=20%")?;
     console::reopen();
     Ok(())
 }
 
 /// Mounts unless it is mounted already; `/proc` itself tells, so the first call always mounts.
-pub(crate) fn attach_once(
-    source: &str,
-    target: &str,
-    kind: &str,
-    flags: MsFlags,
-    data: &str,
-) -> Result<()> {
-    if is_mounted(target) {
-        Ok(())
-    } else {
-        attach(source, target, kind, flags, data)
-    }
+pub(crate) fn attach_once(source: &str, target: &str, kind: &str, flags: MsFlags, data: &str) -> Result<()> {
+    if is_mounted(target) { Ok(()) } else { attach(source, target, kind, flags, data) }
 }

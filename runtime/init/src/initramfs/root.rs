@@ -30,8 +30,7 @@ pub(super) fn mount(params: &BootParams, disk: &Disk) -> Result<()> {
         help: "Flash the card anew.",
     })?;
     if !is_mounted(SLOT) {
-        let flags =
-            MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         attach(&partition.to_string_lossy(), SLOT, "vfat", flags, "")?;
     }
     let image = Path::new(SLOT).join("root.squashfs");
@@ -39,41 +38,26 @@ pub(super) fn mount(params: &BootParams, disk: &Disk) -> Result<()> {
     // A failed earlier attempt may have left it behind.
     dm::remove(MAPPED);
     let device = loopdev::attach(&image)?;
-    let table = superblock.table(
-        &device.path.to_string_lossy(),
-        params.hash_offset,
-        &params.root_hash,
-    )?;
+    let table = superblock.table(&device.path.to_string_lossy(), params.hash_offset, &params.root_hash)?;
     let mapped = dm::create_read_only(MAPPED, "verity", superblock.data_sectors(), &table)?;
-    attach(
-        &mapped.to_string_lossy(),
-        SYSROOT,
-        "squashfs",
-        MsFlags::MS_RDONLY | MsFlags::MS_NODEV,
-        "",
+    attach(&mapped.to_string_lossy(), SYSROOT, "squashfs", MsFlags::MS_RDONLY | MsFlags::MS_NODEV, "").map_err(
+        |error| match error {
+            // Both are what a block that does not match its hash looks like from above.
+            Error::Io { source, .. } if matches!(source.raw_os_error(), Some(libc::EIO | libc::EINVAL)) => {
+                Error::malformed(
+                    format!("{} on {}", image.display(), partition.display()),
+                    format!("the root does not match its hash {} ({source})", params.root_hash),
+                )
+            }
+            other => other,
+        },
     )
-    .map_err(|error| match error {
-        // Both are what a block that does not match its hash looks like from above.
-        Error::Io { source, .. }
-            if matches!(source.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
-        {
-            Error::malformed(
-                format!("{} on {}", image.display(), partition.display()),
-                format!(
-                    "the root does not match its hash {} ({source})",
-                    params.root_hash
-                ),
-            )
-        }
-        other => other,
-    })
 }
 
 fn read_superblock(image: &Path, offset: u64) -> Result<Superblock> {
     let file = File::open(image).map_err(|e| Error::io("open", image, e))?;
     let mut bytes = [0u8; SUPERBLOCK];
-    file.read_exact_at(&mut bytes, offset)
-        .map_err(|e| Error::io("read the verity superblock of", image, e))?;
+    file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io("read the verity superblock of", image, e))?;
     Superblock::parse(&bytes)
 }
 
@@ -87,10 +71,7 @@ pub(super) fn write_status(partition: &Path, status: &Status) -> Result<()> {
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
         "",
     )?;
-    let written = crate::config::medium::replace(
-        &Path::new(TARGET).join("join-status.txt"),
-        status.render(None).as_bytes(),
-    );
+    let written = crate::files::replace(&Path::new(TARGET).join("join-status.txt"), status.render(None).as_bytes());
     detach(TARGET, false)?;
     written
 }

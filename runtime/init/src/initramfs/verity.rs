@@ -21,9 +21,7 @@ impl Superblock {
     pub(crate) fn parse(bytes: &[u8; SUPERBLOCK]) -> Result<Self> {
         let wrong = |why: &str| Error::malformed("verity superblock", why);
         if &bytes[..8] != b"verity\0\0" {
-            return Err(wrong(
-                "not there; kiln.hashoffset or root.squashfs was changed",
-            ));
+            return Err(wrong("not there; kiln.hashoffset or root.squashfs was changed"));
         }
         if word(bytes, 8) != 1 {
             return Err(wrong("of a version other than 1"));
@@ -35,9 +33,7 @@ impl Superblock {
             return Err(wrong("its hash is not sha256"));
         }
         let (data_block_size, hash_block_size) = (word(bytes, 64), word(bytes, 68));
-        if ![data_block_size, hash_block_size]
-            .iter()
-            .all(|size| size.is_power_of_two() && (512..=65536).contains(size))
+        if ![data_block_size, hash_block_size].iter().all(|size| size.is_power_of_two() && (512..=65536).contains(size))
         {
             return Err(wrong("its block sizes are impossible"));
         }
@@ -59,8 +55,7 @@ impl Superblock {
 
     /// Length of the verified data in sectors of 512 bytes.
     pub(crate) fn data_sectors(&self) -> u64 {
-        self.data_blocks
-            .saturating_mul(u64::from(self.data_block_size / 512))
+        self.data_blocks.saturating_mul(u64::from(self.data_block_size / 512))
     }
 
     /// The target's parameters, with data and hashes on one device.
@@ -71,26 +66,15 @@ impl Superblock {
     pub(crate) fn table(&self, device: &str, hash_offset: u64, root_hash: &str) -> Result<String> {
         let hash_block = u64::from(self.hash_block_size);
         if !hash_offset.is_multiple_of(hash_block) {
-            return Err(Error::malformed(
-                "kiln.hashoffset",
-                "is not a multiple of the hash block size",
-            ));
+            return Err(Error::malformed("kiln.hashoffset", "is not a multiple of the hash block size"));
         }
         // The superblock fills the first hash block.
         let start = hash_offset / hash_block + 1;
         let salt: String = self.salt.iter().map(|b| format!("{b:02x}")).collect();
-        let salt = if salt.is_empty() {
-            "-".to_owned()
-        } else {
-            salt
-        };
+        let salt = if salt.is_empty() { "-".to_owned() } else { salt };
         Ok(format!(
             "{} {device} {device} {} {} {} {start} {} {root_hash} {salt}",
-            self.hash_type,
-            self.data_block_size,
-            self.hash_block_size,
-            self.data_blocks,
-            self.algorithm
+            self.hash_type, self.data_block_size, self.hash_block_size, self.data_blocks, self.algorithm
         ))
     }
 }
@@ -121,25 +105,15 @@ mod tests {
     fn the_table_names_device_sizes_hash_start_and_salt() {
         let superblock = Superblock::parse(&sample()).expect("valid");
         assert_eq!(superblock.data_sectors(), 128);
-        let table = superblock
-            .table("/dev/loop0", 16 * 4096, "00ff")
-            .expect("aligned");
-        assert_eq!(
-            table,
-            "1 /dev/loop0 /dev/loop0 4096 4096 16 17 sha256 00ff ab01"
-        );
+        let table = superblock.table("/dev/loop0", 16 * 4096, "00ff").expect("aligned");
+        assert_eq!(table, "1 /dev/loop0 /dev/loop0 4096 4096 16 17 sha256 00ff ab01");
     }
 
     #[test]
     fn a_damaged_superblock_is_refused() {
         let mut bytes = sample();
         bytes[0] = b'x';
-        assert!(
-            Superblock::parse(&bytes)
-                .expect_err("magic")
-                .to_string()
-                .contains("not there")
-        );
+        assert!(Superblock::parse(&bytes).expect_err("magic").to_string().contains("not there"));
         let mut bytes = sample();
         bytes[80..82].copy_from_slice(&300u16.to_le_bytes());
         assert!(Superblock::parse(&bytes).is_err());

@@ -5,9 +5,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use kiln_node_config::{Interface, Method, Network};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
 
 use super::dhcp::client::{Action, Client, Lease};
 use super::dhcp::packet::Incoming;
@@ -26,15 +24,8 @@ const METRIC: u32 = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Plan {
     Loopback,
-    Dhcp {
-        dns: Vec<IpAddr>,
-    },
-    Static {
-        address: IpAddr,
-        prefix: u8,
-        gateway: Option<IpAddr>,
-        dns: Vec<IpAddr>,
-    },
+    Dhcp { dns: Vec<IpAddr> },
+    Static { address: IpAddr, prefix: u8, gateway: Option<IpAddr>, dns: Vec<IpAddr> },
 }
 
 /// An interface in our care.
@@ -52,13 +43,7 @@ impl Managed {
     /// Takes a link into care; `None` if node.toml does not mean it.
     pub(super) fn new(config: &Network, link: Link) -> Option<Self> {
         let plan = plan(config, &link)?;
-        Some(Self {
-            link,
-            plan,
-            dhcp: None,
-            address: None,
-            failure: None,
-        })
+        Some(Self { link, plan, dhcp: None, address: None, failure: None })
     }
 
     /// The interface's name.
@@ -127,17 +112,11 @@ impl Managed {
             Plan::Loopback => {}
             Plan::Dhcp { .. } => {
                 if let (None, Some(mac)) = (&self.dhcp, self.link.mac) {
-                    let client =
-                        Client::new(mac, host_name, crate::random::u64() as u32, uptime::now());
+                    let client = Client::new(mac, host_name, crate::random::u64() as u32, uptime::now());
                     self.dhcp = Some((client, dhcp_socket(&name)?));
                 }
             }
-            Plan::Static {
-                address,
-                prefix,
-                gateway,
-                ..
-            } => {
+            Plan::Static { address, prefix, gateway, .. } => {
                 if self.address.is_none() {
                     requests.add_address(index, *address, *prefix)?;
                     if let Some(gateway) = gateway {
@@ -172,10 +151,7 @@ impl Managed {
             return Ok(());
         };
         let to = SocketAddrV4::new(server.unwrap_or(Ipv4Addr::BROADCAST), SERVER_PORT);
-        socket
-            .send_to(packet, to)
-            .map(|_| ())
-            .map_err(|e| Error::io("send DHCP packets on", &self.link.name, e))
+        socket.send_to(packet, to).map(|_| ()).map_err(|e| Error::io("send DHCP packets on", &self.link.name, e))
     }
 
     fn configure(&mut self, requests: &mut Netlink, lease: &Lease) -> Result<()> {
@@ -189,23 +165,12 @@ impl Managed {
         }
         requests.add_address(index, new.0, new.1)?;
         self.address = Some(new);
-        say!(
-            "network: {name} has {}/{} from {}",
-            lease.address,
-            lease.prefix,
-            lease.server
-        );
+        say!("network: {name} has {}/{} from {}", lease.address, lease.prefix, lease.server);
         // Routes on the link come first, since others may go through them.
         let mut routes = lease.routes.clone();
         routes.sort_by_key(|(_, _, gateway)| !gateway.is_unspecified());
         for (destination, prefix, gateway) in routes {
-            requests.add_route(
-                index,
-                IpAddr::V4(destination),
-                prefix,
-                IpAddr::V4(gateway),
-                METRIC + index,
-            )?;
+            requests.add_route(index, IpAddr::V4(destination), prefix, IpAddr::V4(gateway), METRIC + index)?;
         }
         Ok(())
     }
@@ -222,10 +187,7 @@ impl Managed {
     /// Keeps a failure with its interface and prints it once.
     fn note(&mut self, outcome: Result<()>) {
         let failure = outcome.err().map(|e| e.to_string());
-        if let Some(text) = failure
-            .as_ref()
-            .filter(|text| self.failure.as_ref() != Some(*text))
-        {
+        if let Some(text) = failure.as_ref().filter(|text| self.failure.as_ref() != Some(*text)) {
             say!("network: {text}");
         }
         self.failure = failure;
@@ -251,9 +213,7 @@ impl Managed {
         Some(match (&self.address, &self.failure) {
             (_, Some(failure)) => LinkStatus::Failed(failure.clone()),
             (_, None) if !self.link.carrier => LinkStatus::NoCarrier,
-            (Some((address, prefix)), None) => {
-                LinkStatus::Configured(format!("{address}/{prefix}"))
-            }
+            (Some((address, prefix)), None) => LinkStatus::Configured(format!("{address}/{prefix}")),
             (None, None) => LinkStatus::Asking,
         })
     }
@@ -266,11 +226,7 @@ fn plan(config: &Network, link: &Link) -> Option<Plan> {
     }
     if config.interface.is_empty() {
         // Bridges, veths and tunnels are Ethernet by type too, but have no device behind them.
-        let real = link.ethernet
-            && std::path::Path::new("/sys/class/net")
-                .join(&link.name)
-                .join("device")
-                .exists();
+        let real = link.ethernet && std::path::Path::new("/sys/class/net").join(&link.name).join("device").exists();
         return real.then(|| Plan::Dhcp { dns: Vec::new() });
     }
     from_row(config.for_interface(&link.name, link.mac)?)
@@ -278,9 +234,7 @@ fn plan(config: &Network, link: &Link) -> Option<Plan> {
 
 fn from_row(row: &Interface) -> Option<Plan> {
     match (row.method, row.address) {
-        (Method::Dhcp, _) => Some(Plan::Dhcp {
-            dns: row.dns.clone(),
-        }),
+        (Method::Dhcp, _) => Some(Plan::Dhcp { dns: row.dns.clone() }),
         (Method::Static, Some(cidr)) => Some(Plan::Static {
             address: cidr.address,
             prefix: cidr.prefix,
@@ -328,9 +282,7 @@ mod tests {
 
     fn config(rows: &str) -> Network {
         let text = format!("version = 1\n[node]\nname = \"n\"\nrole = \"server\"\n{rows}");
-        kiln_node_config::NodeConfig::parse(&text, "node.toml")
-            .expect("valid")
-            .network
+        kiln_node_config::NodeConfig::parse(&text, "node.toml").expect("valid").network
     }
 
     #[test]
@@ -338,13 +290,7 @@ mod tests {
         let network = config(
             "[[network.interface]]\nmatch = \"eth0\"\nmethod = \"static\"\naddress = \"192.168.7.3/24\"\ngateway = \"192.168.7.1\"\n",
         );
-        let Some(Plan::Static {
-            address,
-            prefix,
-            gateway,
-            ..
-        }) = plan(&network, &link("eth0"))
-        else {
+        let Some(Plan::Static { address, prefix, gateway, .. }) = plan(&network, &link("eth0")) else {
             panic!("static")
         };
         assert_eq!(
@@ -357,15 +303,6 @@ mod tests {
     #[test]
     fn without_rows_only_real_devices_are_ours() {
         assert_eq!(plan(&Network::default(), &link("no-such-device0")), None);
-        assert_eq!(
-            plan(
-                &Network::default(),
-                &Link {
-                    loopback: true,
-                    ..link("lo")
-                }
-            ),
-            Some(Plan::Loopback)
-        );
+        assert_eq!(plan(&Network::default(), &Link { loopback: true, ..link("lo") }), Some(Plan::Loopback));
     }
 }

@@ -22,8 +22,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Runs for ever; comes back only when the thread must start over.
 pub(super) fn run(config: &Network, host_name: &str, status: &NetworkStatus) {
     loop {
-        let outcome =
-            Manager::open(config, host_name, status).and_then(|mut manager| manager.follow());
+        let outcome = Manager::open(config, host_name, status).and_then(|mut manager| manager.follow());
         if let Err(error) = outcome {
             say!("network: {error}");
         }
@@ -75,36 +74,21 @@ impl<'a> Manager<'a> {
     /// Waits for the next event, packet or timer.
     fn wait(&self) -> (bool, Vec<u32>) {
         let now = uptime::now();
-        let clients = || {
-            self.links
-                .iter()
-                .filter_map(|(index, link)| Some((*index, link.dhcp()?)))
-        };
+        let clients = || self.links.iter().filter_map(|(index, link)| Some((*index, link.dhcp()?)));
         let due = clients().map(|(_, (client, _))| client.due()).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Rounded up: a poll that wakes a fraction of a millisecond early would turn round in vain.
             let patience = due.saturating_sub(now) + Duration::from_millis(1);
             PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX)
         });
-        let sockets: Vec<(u32, &UdpSocket)> = clients()
-            .map(|(index, (_, socket))| (index, socket))
-            .collect();
+        let sockets: Vec<(u32, &UdpSocket)> = clients().map(|(index, (_, socket))| (index, socket)).collect();
         let mut fds = vec![PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
-        fds.extend(
-            sockets
-                .iter()
-                .map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLIN)),
-        );
+        fds.extend(sockets.iter().map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
         if poll(&mut fds, timeout).is_err() {
             return (false, Vec::new());
         }
         let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        let packets = sockets
-            .iter()
-            .zip(&fds[1..])
-            .filter(|(_, fd)| ready(fd))
-            .map(|((index, _), _)| *index)
-            .collect();
+        let packets = sockets.iter().zip(&fds[1..]).filter(|(_, fd)| ready(fd)).map(|((index, _), _)| *index).collect();
         (ready(&fds[0]), packets)
     }
 
@@ -154,11 +138,7 @@ impl<'a> Manager<'a> {
         let leases = || self.links.values().filter_map(|l| l.dhcp()?.0.lease());
         let time_servers = leases().flat_map(|l| l.ntp.iter().copied()).collect();
         let resolvers: Vec<IpAddr> = self.links.values().flat_map(Managed::resolvers).collect();
-        let links = self
-            .links
-            .values()
-            .filter_map(|l| Some((l.name().to_owned(), l.status()?)))
-            .collect();
+        let links = self.links.values().filter_map(|l| Some((l.name().to_owned(), l.status()?))).collect();
         if self.resolvers.as_ref() != Some(&resolvers) {
             match resolv::write(&resolvers) {
                 Ok(()) => self.resolvers = Some(resolvers),

@@ -21,7 +21,5 @@ use status::NetworkStatus;
 
 /// Starts the network thread.
 pub(crate) fn start(config: Network, host_name: String, status: Arc<NetworkStatus>) -> Result<()> {
-    crate::thread::spawn("network", move || {
-        manager::run(&config, &host_name, &status)
-    })
+    crate::thread::spawn("network", move || manager::run(&config, &host_name, &status))
 }

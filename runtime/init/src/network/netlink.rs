@@ -5,8 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
 };
 
 use crate::error::{Error, Result};
@@ -101,30 +100,17 @@ impl Netlink {
     /// Opens a socket that hears `groups`; with groups it does not block.
     pub(super) fn open(groups: u32) -> Result<Self> {
         let path = "the kernel's route socket";
-        let flags = if groups == 0 {
-            SockFlag::SOCK_CLOEXEC
-        } else {
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK
-        };
-        let fd = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            flags,
-            SockProtocol::NetlinkRoute,
-        )
-        .map_err(|e| Error::sys("open", path, e))?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))
-            .map_err(|e| Error::sys("bind", path, e))?;
+        let flags = if groups == 0 { SockFlag::SOCK_CLOEXEC } else { SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK };
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
+            .map_err(|e| Error::sys("open", path, e))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(|e| Error::sys("bind", path, e))?;
         Ok(Self { fd, sequence: 0 })
     }
 
     /// Throws away waiting events: their receipt is the news, and a dump then tells all.
     pub(super) fn discard_events(&self) {
         let mut buffer = [0u8; 8192];
-        while !matches!(
-            recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()),
-            Ok(0) | Err(Errno::EAGAIN)
-        ) {}
+        while !matches!(recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()), Ok(0) | Err(Errno::EAGAIN)) {}
     }
 
     /// All links.
@@ -154,29 +140,18 @@ impl Netlink {
 
     /// Gives a link an address, or renews it.
     pub(super) fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<()> {
-        let mut message =
-            address_message(RTM_NEWADDR, ACK | CREATE | REPLACE, index, address, prefix);
+        let mut message = address_message(RTM_NEWADDR, ACK | CREATE | REPLACE, index, address, prefix);
         if let (IpAddr::V4(v4), 1..=30) = (address, prefix) {
             let broadcast = Ipv4Addr::from(u32::from(v4) | u32::MAX >> prefix);
             message = message.attribute(IFA_BROADCAST, &broadcast.octets());
         }
-        self.exchange(
-            "set the address",
-            &format!("{address}/{prefix}"),
-            message,
-            |_, _| {},
-        )
+        self.exchange("set the address", &format!("{address}/{prefix}"), message, |_, _| {})
     }
 
     /// Takes an address off a link.
     pub(super) fn remove_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<()> {
         let message = address_message(RTM_DELADDR, ACK, index, address, prefix);
-        self.exchange(
-            "remove the address",
-            &format!("{address}/{prefix}"),
-            message,
-            |_, _| {},
-        )
+        self.exchange("remove the address", &format!("{address}/{prefix}"), message, |_, _| {})
     }
 
     /// Adds a route; an unspecified gateway means that the destination is on the link.
@@ -192,25 +167,8 @@ impl Netlink {
         const PROTOCOL_STATIC: u8 = 4;
         const SCOPE_LINK: u8 = 253;
         const UNICAST: u8 = 1;
-        let scope = if gateway.is_unspecified() {
-            SCOPE_LINK
-        } else {
-            0
-        };
-        let body = [
-            family(destination),
-            prefix,
-            0,
-            0,
-            TABLE_MAIN,
-            PROTOCOL_STATIC,
-            scope,
-            UNICAST,
-            0,
-            0,
-            0,
-            0,
-        ];
+        let scope = if gateway.is_unspecified() { SCOPE_LINK } else { 0 };
+        let body = [family(destination), prefix, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, scope, UNICAST, 0, 0, 0, 0];
         let mut message = Message::new(RTM_NEWROUTE, ACK | CREATE | REPLACE, &body)
             .attribute(RTA_OIF, &index.to_ne_bytes())
             .attribute(RTA_PRIORITY, &metric.to_ne_bytes());
@@ -220,12 +178,7 @@ impl Netlink {
         if !gateway.is_unspecified() {
             message = message.address(RTA_GATEWAY, gateway);
         }
-        self.exchange(
-            "set the route",
-            &format!("{destination}/{prefix} by {gateway}"),
-            message,
-            |_, _| {},
-        )
+        self.exchange("set the route", &format!("{destination}/{prefix} by {gateway}"), message, |_, _| {})
     }
 
     /// Sends a request and hands each answer to `take`, up to the acknowledgement or the dump's end.
@@ -238,12 +191,7 @@ impl Netlink {
     ) -> Result<()> {
         self.sequence += 1;
         let failed = |e| Error::sys(what, about, e);
-        send(
-            self.fd.as_raw_fd(),
-            &message.finish(self.sequence),
-            MsgFlags::empty(),
-        )
-        .map_err(failed)?;
+        send(self.fd.as_raw_fd(), &message.finish(self.sequence), MsgFlags::empty()).map_err(failed)?;
         let mut buffer = vec![0u8; 32 * 1024];
         loop {
             let length = match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -257,10 +205,7 @@ impl Netlink {
                 match kind {
                     NLMSG_DONE => return Ok(()),
                     NLMSG_ERROR => {
-                        return match body
-                            .get(..4)
-                            .map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
-                        {
+                        return match body.get(..4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]])) {
                             0 => Ok(()),
                             code => Err(failed(Errno::from_raw(-code))),
                         };
@@ -288,9 +233,7 @@ fn family(address: IpAddr) -> u8 {
 fn address_message(kind: u16, flags: u16, index: u32, address: IpAddr, prefix: u8) -> Message {
     let mut body = [family(address), prefix, 0, 0, 0, 0, 0, 0];
     body[4..8].copy_from_slice(&index.to_ne_bytes());
-    Message::new(kind, flags, &body)
-        .address(IFA_LOCAL, address)
-        .address(IFA_ADDRESS, address)
+    Message::new(kind, flags, &body).address(IFA_LOCAL, address).address(IFA_ADDRESS, address)
 }
 
 /// The messages in a datagram: type, sequence, body.
@@ -328,11 +271,7 @@ fn parse_link(body: &[u8]) -> Option<Link> {
             break;
         };
         match u16::from_ne_bytes([head[2], head[3]]) {
-            IFLA_IFNAME => {
-                link.name = String::from_utf8_lossy(value)
-                    .trim_end_matches('\0')
-                    .to_owned()
-            }
+            IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
             IFLA_ADDRESS => link.mac = value.try_into().ok(),
             _ => {}
         }

@@ -23,11 +23,7 @@ fn render(servers: &[IpAddr]) -> String {
             unique.push(server);
         }
     }
-    unique
-        .iter()
-        .take(MOST)
-        .map(|server| format!("nameserver {server}\n"))
-        .collect()
+    unique.iter().take(MOST).map(|server| format!("nameserver {server}\n")).collect()
 }
 
 #[cfg(test)]
@@ -40,9 +36,6 @@ mod tests {
             .iter()
             .map(|t| t.parse().expect("an address"))
             .collect();
-        assert_eq!(
-            render(&servers),
-            "nameserver 1.1.1.1\nnameserver 8.8.8.8\nnameserver ::1\n"
-        );
+        assert_eq!(render(&servers), "nameserver 1.1.1.1\nnameserver 8.8.8.8\nnameserver ::1\n");
     }
 }

@@ -34,11 +34,7 @@ pub(crate) struct NetworkStatus {
 impl NetworkStatus {
     /// `tell` is called after each change, on the network thread.
     pub(crate) fn new(tell: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self {
-            inner: Mutex::default(),
-            changed: Condvar::new(),
-            tell,
-        }
+        Self { inner: Mutex::default(), changed: Condvar::new(), tell }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -51,10 +47,7 @@ impl NetworkStatus {
         if inner.links == links && inner.time_servers == time_servers {
             return;
         }
-        *inner = Inner {
-            links,
-            time_servers,
-        };
+        *inner = Inner { links, time_servers };
         drop(inner);
         self.changed.notify_all();
         (self.tell)();
@@ -62,26 +55,16 @@ impl NetworkStatus {
 
     /// Waits until an interface has an address, at most this long; tells whether one has.
     pub(crate) fn wait_configured(&self, limit: Option<Duration>) -> bool {
-        let waiting = |inner: &mut Inner| {
-            !inner
-                .links
-                .values()
-                .any(|l| matches!(l, LinkStatus::Configured(_)))
-        };
+        let waiting = |inner: &mut Inner| !inner.links.values().any(|l| matches!(l, LinkStatus::Configured(_)));
         let inner = self.lock();
         match limit {
             Some(limit) => {
-                let (mut inner, _) = self
-                    .changed
-                    .wait_timeout_while(inner, limit, waiting)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let (mut inner, _) =
+                    self.changed.wait_timeout_while(inner, limit, waiting).unwrap_or_else(PoisonError::into_inner);
                 !waiting(&mut inner)
             }
             None => {
-                let _inner = self
-                    .changed
-                    .wait_while(inner, waiting)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let _inner = self.changed.wait_while(inner, waiting).unwrap_or_else(PoisonError::into_inner);
                 true
             }
         }
@@ -89,11 +72,7 @@ impl NetworkStatus {
 
     /// Time servers that DHCP named.
     pub(crate) fn time_servers(&self) -> Vec<String> {
-        self.lock()
-            .time_servers
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        self.lock().time_servers.iter().map(ToString::to_string).collect()
     }
 
     /// A line per interface for people.
@@ -127,10 +106,7 @@ mod tests {
         }));
         assert!(!status.wait_configured(Some(Duration::ZERO)));
         let links = BTreeMap::from([
-            (
-                "eth0".to_owned(),
-                LinkStatus::Configured("10.0.0.1/24".into()),
-            ),
+            ("eth0".to_owned(), LinkStatus::Configured("10.0.0.1/24".into())),
             ("eth1".to_owned(), LinkStatus::NoCarrier),
         ]);
         status.set(links.clone(), vec![]);

@@ -13,15 +13,9 @@ pub(crate) fn delegate() -> Vec<&'static str> {
     let available = fs::read_to_string(format!("{ROOT}/cgroup.controllers")).unwrap_or_default();
     for controller in available.split_whitespace() {
         // One by one: a single refusal must not take the others with it.
-        let _ = fs::write(
-            format!("{ROOT}/cgroup.subtree_control"),
-            format!("+{controller}"),
-        );
+        let _ = fs::write(format!("{ROOT}/cgroup.subtree_control"), format!("+{controller}"));
     }
-    ["cpu", "memory", "pids"]
-        .into_iter()
-        .filter(|needed| !available.split_whitespace().any(|c| c == *needed))
-        .collect()
+    ["cpu", "memory", "pids"].into_iter().filter(|needed| !available.split_whitespace().any(|c| c == *needed)).collect()
 }
 
 /// Moves a process into its service's group.

@@ -30,14 +30,8 @@ pub(crate) struct Output {
 impl Output {
     /// Takes over the pipe of a service that is about to start.
     pub(crate) fn new(name: &'static str, pipe: PipeReader) -> Result<Self> {
-        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|e| Error::sys("prepare the output of", name, e))?;
-        Ok(Self {
-            name,
-            pipe,
-            lines: Lines::default(),
-            file: None,
-        })
+        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| Error::sys("prepare the output of", name, e))?;
+        Ok(Self { name, pipe, lines: Lines::default(), file: None })
     }
 
     /// Moves what is waiting, one chunk at most; `false` at its end.
@@ -54,10 +48,7 @@ impl Output {
                 self.emit(lines);
                 true
             }
-            Err(e) => matches!(
-                e.kind(),
-                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
-            ),
+            Err(e) => matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted),
         }
     }
 
@@ -65,10 +56,7 @@ impl Output {
         if lines.is_empty() {
             return;
         }
-        let text: String = lines
-            .iter()
-            .map(|line| format!("[{}] {line}\n", self.name))
-            .collect();
+        let text: String = lines.iter().map(|line| format!("[{}] {line}\n", self.name)).collect();
         console::raw(&text);
         // Without its file the log is on the console alone.
         let _ = self.append(&lines);
@@ -124,20 +112,13 @@ impl Lines {
 
     fn rest(&mut self) -> Vec<String> {
         let rest = std::mem::take(&mut self.0);
-        if rest.is_empty() {
-            Vec::new()
-        } else {
-            vec![text(&rest)]
-        }
+        if rest.is_empty() { Vec::new() } else { vec![text(&rest)] }
     }
 }
 
 /// A line without what could play tricks on a terminal; colours are dropped with the escape that starts them.
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .filter(|c| *c == '\t' || !c.is_control())
-        .collect()
+    String::from_utf8_lossy(bytes).chars().filter(|c| *c == '\t' || !c.is_control()).collect()
 }
 
 #[cfg(test)]

@@ -49,9 +49,7 @@ struct Restarts {
 
 impl Restarts {
     fn new() -> Self {
-        Self {
-            backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
-        }
+        Self { backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY) }
     }
 
     /// The delay after a run of this length.
@@ -84,14 +82,7 @@ pub(crate) struct Service {
 impl Service {
     /// A service that is due at once.
     pub(crate) fn new(spec: Spec) -> Self {
-        Self {
-            spec,
-            state: State::Waiting {
-                until: Duration::ZERO,
-            },
-            restarts: Restarts::new(),
-            output: None,
-        }
+        Self { spec, state: State::Waiting { until: Duration::ZERO }, restarts: Restarts::new(), output: None }
     }
 
     /// When [`Service::tick`] has something to do next.
@@ -107,28 +98,15 @@ impl Service {
     pub(crate) fn tick(&mut self, now: Duration) {
         match &mut self.state {
             State::Waiting { until } if *until <= now => match self.start() {
-                Ok(process) => {
-                    self.state = State::Running {
-                        process,
-                        since: now,
-                    }
-                }
+                Ok(process) => self.state = State::Running { process, since: now },
                 Err(error) => {
                     let delay = self.restarts.delay(Duration::ZERO);
-                    say!(
-                        "service {}: {error}; trying again in {} s",
-                        self.spec.name,
-                        delay.as_secs()
-                    );
+                    say!("service {}: {error}; trying again in {} s", self.spec.name, delay.as_secs());
                     self.state = State::Waiting { until: now + delay };
                 }
             },
             State::Stopping { process, kill_at } if *kill_at <= now => {
-                say!(
-                    "service {} did not stop in {} s; killing it",
-                    self.spec.name,
-                    PATIENCE.as_secs()
-                );
+                say!("service {} did not stop in {} s; killing it", self.spec.name, PATIENCE.as_secs());
                 let _ = kill(process.pid, Signal::SIGKILL);
                 cgroup::kill(self.spec.name);
                 *kill_at = now + PATIENCE;
@@ -156,11 +134,7 @@ impl Service {
             return None;
         };
         let delay = self.restarts.delay(now.saturating_sub(since));
-        say!(
-            "service {} ended ({exit}); starting it again in {} s",
-            self.spec.name,
-            delay.as_secs()
-        );
+        say!("service {} ended ({exit}); starting it again in {} s", self.spec.name, delay.as_secs());
         self.state = State::Waiting { until: now + delay };
         Some(exit)
     }
@@ -170,10 +144,7 @@ impl Service {
         self.state = match std::mem::replace(&mut self.state, State::Stopped) {
             State::Running { process, .. } => {
                 let _ = kill(process.pid, Signal::SIGTERM);
-                State::Stopping {
-                    process,
-                    kill_at: now + PATIENCE,
-                }
+                State::Stopping { process, kill_at: now + PATIENCE }
             }
             stopping @ State::Stopping { .. } => stopping,
             State::Waiting { .. } | State::Stopped => State::Stopped,
@@ -199,11 +170,7 @@ impl Service {
 
     fn start(&mut self) -> Result<Process> {
         let mut command = Command::new(&self.spec.program);
-        command
-            .args(&self.spec.arguments)
-            .env_clear()
-            .envs(self.spec.environment.iter().cloned())
-            .current_dir("/");
+        command.args(&self.spec.arguments).env_clear().envs(self.spec.environment.iter().cloned()).current_dir("/");
         if self.spec.on_console {
             let open = || {
                 OpenOptions::new()
@@ -214,11 +181,8 @@ impl Service {
             };
             command.stdin(open()?).stdout(open()?).stderr(open()?);
         } else {
-            let (reader, writer) =
-                std::io::pipe().map_err(|e| Error::io("make a pipe for", self.spec.name, e))?;
-            let errors = writer
-                .try_clone()
-                .map_err(|e| Error::io("make a pipe for", self.spec.name, e))?;
+            let (reader, writer) = std::io::pipe().map_err(|e| Error::io("make a pipe for", self.spec.name, e))?;
+            let errors = writer.try_clone().map_err(|e| Error::io("make a pipe for", self.spec.name, e))?;
             command.stdin(Stdio::null()).stdout(writer).stderr(errors);
             self.output = Some(Output::new(self.spec.name, reader)?);
         }
@@ -238,9 +202,7 @@ mod tests {
     #[test]
     fn quick_failures_back_off_and_a_healthy_run_resets() {
         let mut restarts = Restarts::new();
-        let quick: Vec<u64> = (0..8)
-            .map(|_| restarts.delay(Duration::from_secs(2)).as_secs())
-            .collect();
+        let quick: Vec<u64> = (0..8).map(|_| restarts.delay(Duration::from_secs(2)).as_secs()).collect();
         assert_eq!(quick, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(restarts.delay(HEALTHY).as_secs(), 1);
     }

@@ -111,9 +111,6 @@ mod tests {
 
     #[test]
     fn other_keys_and_odd_values_are_passed_over() {
-        assert_eq!(
-            parse("WATCHDOG=1\nREADY=0\nX_KILN_TIME=soon\nnonsense\n=\nSTATUS="),
-            []
-        );
+        assert_eq!(parse("WATCHDOG=1\nREADY=0\nX_KILN_TIME=soon\nnonsense\n=\nSTATUS="), []);
     }
 }

@@ -21,8 +21,7 @@ const WORTHWHILE: u64 = 16 << 20;
 /// from which e2fsck restores it. Only what has none of them was never formatted.
 pub(super) fn is_there(partition: &Path) -> Result<bool> {
     let file = File::open(partition).map_err(|e| Error::io("open", partition, e))?;
-    any_superblock(|at, buffer| file.read_exact_at(buffer, at))
-        .map_err(|e| Error::io("read", partition, e))
+    any_superblock(|at, buffer| file.read_exact_at(buffer, at)).map_err(|e| Error::io("read", partition, e))
 }
 
 fn any_superblock(read: impl Fn(u64, &mut [u8]) -> std::io::Result<()>) -> std::io::Result<bool> {
@@ -43,25 +42,16 @@ fn any_superblock(read: impl Fn(u64, &mut [u8]) -> std::io::Result<()>) -> std::
 /// Whether the file system leaves a worthwhile part of its partition unused.
 pub(super) fn is_smaller_than(partition: &Path) -> Result<bool> {
     let mut file = File::open(partition).map_err(|e| Error::io("open", partition, e))?;
-    let size = file
-        .seek(SeekFrom::End(0))
-        .map_err(|e| Error::io("measure", partition, e))?;
+    let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::io("measure", partition, e))?;
     let mut head = [0u8; 512];
-    file.read_exact_at(&mut head, SUPERBLOCK)
-        .map_err(|e| Error::io("read", partition, e))?;
+    file.read_exact_at(&mut head, SUPERBLOCK).map_err(|e| Error::io("read", partition, e))?;
     Ok(extent(&head).saturating_add(WORTHWHILE) < size)
 }
 
 /// Size of the file system in bytes.
 fn extent(superblock: &[u8; 512]) -> u64 {
-    let word = |at: usize| {
-        u32::from_le_bytes([
-            superblock[at],
-            superblock[at + 1],
-            superblock[at + 2],
-            superblock[at + 3],
-        ])
-    };
+    let word =
+        |at: usize| u32::from_le_bytes([superblock[at], superblock[at + 1], superblock[at + 2], superblock[at + 3]]);
     // The upper half counts only with the 64bit feature; otherwise it is zero.
     let blocks = u64::from(word(4)) | u64::from(word(0x150)) << 32;
     let block_size = 1024u64.checked_shl(word(24)).unwrap_or(0);
@@ -93,10 +83,7 @@ mod tests {
     fn a_damaged_first_superblock_does_not_mean_new() {
         assert!(any_superblock(disk(&[(SUPERBLOCK, 0)])).expect("read"));
         assert!(any_superblock(disk(&[(3 * GROUP, 3)])).expect("read"));
-        assert!(
-            !any_superblock(disk(&[(3 * GROUP, 1)])).expect("read"),
-            "a stray magic number is no copy"
-        );
+        assert!(!any_superblock(disk(&[(3 * GROUP, 1)])).expect("read"), "a stray magic number is no copy");
     }
 
     #[test]

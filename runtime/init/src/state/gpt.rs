@@ -24,22 +24,15 @@ pub(super) fn plan(geometry: Geometry, read: Read<'_>, number: u32) -> Result<Op
     let sector = geometry.sector as usize;
     let load = |lba: u64, length: usize| -> Result<Vec<u8>> {
         let mut buffer = vec![0; length];
-        read(lba * geometry.sector, &mut buffer)
-            .map_err(|e| Error::io("read", "the partition table", e))?;
+        read(lba * geometry.sector, &mut buffer).map_err(|e| Error::io("read", "the partition table", e))?;
         Ok(buffer)
     };
     let mut header = load(1, sector)?;
     if !is_header_valid(&header) {
         return Err(wrong("its header's checksum is wrong"));
     }
-    let (count, size) = (
-        word(&header, ENTRY_COUNT) as usize,
-        word(&header, ENTRY_SIZE) as usize,
-    );
-    if long(&header, ENTRIES_LBA) != 2
-        || !(4..=1024).contains(&count)
-        || !(128..=4096).contains(&size)
-    {
+    let (count, size) = (word(&header, ENTRY_COUNT) as usize, word(&header, ENTRY_SIZE) as usize);
+    if long(&header, ENTRIES_LBA) != 2 || !(4..=1024).contains(&count) || !(128..=4096).contains(&size) {
         return Err(wrong("is laid out in an unusual way"));
     }
     let table_sectors = (count * size).div_ceil(sector);
@@ -52,13 +45,9 @@ pub(super) fn plan(geometry: Geometry, read: Read<'_>, number: u32) -> Result<Op
     if number == 0 || index >= count || entries[entry..entry + 16] == [0; 16] {
         return Err(wrong("its last partition is empty"));
     }
-    let (first, old_last) = (
-        long(&entries, entry + FIRST_LBA),
-        long(&entries, entry + LAST_LBA),
-    );
-    let behind = (0..count).any(|i| {
-        entries[i * size..i * size + 16] != [0; 16] && long(&entries, i * size + FIRST_LBA) > first
-    });
+    let (first, old_last) = (long(&entries, entry + FIRST_LBA), long(&entries, entry + LAST_LBA));
+    let behind =
+        (0..count).any(|i| entries[i * size..i * size + 16] != [0; 16] && long(&entries, i * size + FIRST_LBA) > first);
     if behind {
         return Err(wrong("another partition lies behind STATE"));
     }
@@ -72,11 +61,7 @@ pub(super) fn plan(geometry: Geometry, read: Read<'_>, number: u32) -> Result<Op
     put_long(&mut entries, entry + LAST_LBA, last);
     put_long(&mut header, LAST_USABLE, usable);
     put_long(&mut header, ALTERNATE_LBA, backup);
-    put_word(
-        &mut header,
-        ENTRIES_CRC,
-        crc32fast::hash(&entries[..count * size]),
-    );
+    put_word(&mut header, ENTRIES_CRC, crc32fast::hash(&entries[..count * size]));
     seal(&mut header);
     let mut copy = header.clone();
     put_long(&mut copy, MY_LBA, backup);
@@ -87,15 +72,8 @@ pub(super) fn plan(geometry: Geometry, read: Read<'_>, number: u32) -> Result<Op
     protect(&mut start, geometry.sectors);
     start.extend_from_slice(&header);
     start.extend_from_slice(&entries);
-    let writes = vec![
-        (backup_entries * geometry.sector, [entries, copy].concat()),
-        (0, start),
-    ];
-    Ok(Some(Plan {
-        writes,
-        start: first * geometry.sector,
-        length: (last + 1 - first) * geometry.sector,
-    }))
+    let writes = vec![(backup_entries * geometry.sector, [entries, copy].concat()), (0, start)];
+    Ok(Some(Plan { writes, start: first * geometry.sector, length: (last + 1 - first) * geometry.sector }))
 }
 
 /// Lets the protective MBR's entry cover the whole disk.
@@ -152,19 +130,13 @@ mod tests {
         if let Some(dump) = grow_and_list("gpt") {
             assert!(dump.contains("last-lba: 524254"), "{dump}");
             // 25 MiB to 255 MiB: the last whole mebibyte before the backup.
-            assert!(
-                dump.contains("4 : start=       51200, size=      471040"),
-                "{dump}"
-            );
+            assert!(dump.contains("4 : start=       51200, size=      471040"), "{dump}");
         }
     }
 
     #[test]
     fn a_header_with_a_wrong_checksum_is_left_alone() {
-        let geometry = Geometry {
-            sector: 512,
-            sectors: 1 << 20,
-        };
+        let geometry = Geometry { sector: 512, sectors: 1 << 20 };
         let mut disk = vec![0u8; 64 * 512];
         disk[512..520].copy_from_slice(b"EFI PART");
         let read = |at: u64, buffer: &mut [u8]| {
@@ -172,11 +144,6 @@ mod tests {
             buffer.copy_from_slice(&disk[at..at + buffer.len()]);
             Ok(())
         };
-        assert!(
-            plan(geometry, &read, 4)
-                .expect_err("refused")
-                .to_string()
-                .contains("checksum")
-        );
+        assert!(plan(geometry, &read, 4).expect_err("refused").to_string().contains("checksum"));
     }
 }

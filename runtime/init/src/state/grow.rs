@@ -41,10 +41,7 @@ pub(super) type Read<'a> = &'a dyn Fn(u64, &mut [u8]) -> std::io::Result<()>;
 pub(super) fn plan(geometry: Geometry, read: Read<'_>, number: u32) -> Result<Option<Plan>> {
     let mut head = vec![0; 2 * geometry.sector as usize];
     read(0, &mut head).map_err(|e| Error::io("read", "the partition table", e))?;
-    if head
-        .get(geometry.sector as usize..)
-        .is_some_and(|header| header.starts_with(b"EFI PART"))
-    {
+    if head.get(geometry.sector as usize..).is_some_and(|header| header.starts_with(b"EFI PART")) {
         gpt::plan(geometry, read, number)
     } else {
         mbr::plan(geometry, &head[..512], number)
@@ -54,29 +51,15 @@ pub(super) fn plan(geometry: Geometry, read: Read<'_>, number: u32) -> Result<Op
 /// Grows partition `number` of the disk on the medium and in the kernel.
 pub(super) fn to_end(disk: &Disk, number: u32) -> Result<()> {
     let path = disk.path();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(|e| Error::io("open", &path, e))?;
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
     let sector = disk.sector_size();
-    let geometry = Geometry {
-        sector,
-        sectors: disk.size() / sector,
-    };
-    let Some(plan) = plan(
-        geometry,
-        &|at, buffer| file.read_exact_at(buffer, at),
-        number,
-    )?
-    else {
+    let geometry = Geometry { sector, sectors: disk.size() / sector };
+    let Some(plan) = plan(geometry, &|at, buffer| file.read_exact_at(buffer, at), number)? else {
         return Ok(());
     };
     for (offset, bytes) in &plan.writes {
-        file.write_all_at(bytes, *offset)
-            .map_err(|e| Error::io("write the partition table of", &path, e))?;
-        file.sync_all()
-            .map_err(|e| Error::io("write the partition table of", &path, e))?;
+        file.write_all_at(bytes, *offset).map_err(|e| Error::io("write the partition table of", &path, e))?;
+        file.sync_all().map_err(|e| Error::io("write the partition table of", &path, e))?;
     }
     partition::resize(&file, &path, number, plan.start, plan.length)?;
     say!("STATE grown to {} MiB", plan.length >> 20);
@@ -95,11 +78,7 @@ pub(super) mod tests {
     use std::process::{Command, Stdio};
 
     /// Runs sfdisk on an image file; `None` when this machine has no sfdisk.
-    pub(crate) fn sfdisk(
-        image: &std::path::Path,
-        arguments: &[&str],
-        script: &str,
-    ) -> Option<String> {
+    pub(crate) fn sfdisk(image: &std::path::Path, arguments: &[&str], script: &str) -> Option<String> {
         use std::io::Write;
         let mut child = Command::new("sfdisk")
             .args(arguments)
@@ -112,11 +91,7 @@ pub(super) mod tests {
             .ok()?;
         child.stdin.take()?.write_all(script.as_bytes()).ok()?;
         let output = child.wait_with_output().ok()?;
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -129,18 +104,9 @@ pub(super) mod tests {
         let script = format!("label: {label}\nsize=8M\nsize=8M\nsize=8M\nsize=4M\n");
         sfdisk(&image, &["-q"], &script)?;
         file.set_len(256 << 20).expect("a larger card");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&image)
-            .expect("open");
-        let geometry = Geometry {
-            sector: 512,
-            sectors: (256 << 20) / 512,
-        };
-        let grown = plan(geometry, &|at, buffer| file.read_exact_at(buffer, at), 4)
-            .expect("a table")
-            .expect("room");
+        let file = OpenOptions::new().read(true).write(true).open(&image).expect("open");
+        let geometry = Geometry { sector: 512, sectors: (256 << 20) / 512 };
+        let grown = plan(geometry, &|at, buffer| file.read_exact_at(buffer, at), 4).expect("a table").expect("room");
         for (offset, bytes) in &grown.writes {
             file.write_all_at(bytes, *offset).expect("written");
         }

@@ -23,18 +23,11 @@ pub(super) fn plan(geometry: Geometry, sector: &[u8], number: u32) -> Result<Opt
     if size == 0 {
         return Err(wrong("its last partition is empty"));
     }
-    if entries
-        .iter()
-        .any(|(start, size)| *size > 0 && *start > first)
-    {
+    if entries.iter().any(|(start, size)| *size > 0 && *start > first) {
         return Err(wrong("another partition lies behind STATE"));
     }
     // 32-bit start and size: 2 TiB with sectors of 512 bytes.
-    let last = aligned_last(
-        geometry.sector,
-        first,
-        geometry.sectors.saturating_sub(1).min(u64::from(u32::MAX)),
-    );
+    let last = aligned_last(geometry.sector, first, geometry.sectors.saturating_sub(1).min(u64::from(u32::MAX)));
     let grown = (last + 1 - first).min(u64::from(u32::MAX));
     if grown * geometry.sector < size * geometry.sector + WORTHWHILE {
         return Ok(None);
@@ -43,24 +36,13 @@ pub(super) fn plan(geometry: Geometry, sector: &[u8], number: u32) -> Result<Opt
     let at = TABLE + index * ENTRY;
     bytes[at + 5..at + 8].copy_from_slice(&CHS_BEYOND);
     bytes[at + 12..at + 16].copy_from_slice(&(grown as u32).to_le_bytes());
-    Ok(Some(Plan {
-        writes: vec![(0, bytes)],
-        start: first * geometry.sector,
-        length: grown * geometry.sector,
-    }))
+    Ok(Some(Plan { writes: vec![(0, bytes)], start: first * geometry.sector, length: grown * geometry.sector }))
 }
 
 /// Start and size of an entry in sectors.
 fn extent(sector: &[u8], index: usize) -> (u64, u64) {
     let at = TABLE + index * ENTRY;
-    let word = |at: usize| {
-        u64::from(u32::from_le_bytes([
-            sector[at],
-            sector[at + 1],
-            sector[at + 2],
-            sector[at + 3],
-        ]))
-    };
+    let word = |at: usize| u64::from(u32::from_le_bytes([sector[at], sector[at + 1], sector[at + 2], sector[at + 3]]));
     (word(at + 8), word(at + 12))
 }
 
@@ -80,10 +62,7 @@ mod tests {
         sector
     }
 
-    const DISK: Geometry = Geometry {
-        sector: 512,
-        sectors: 1 << 20,
-    };
+    const DISK: Geometry = Geometry { sector: 512, sectors: 1 << 20 };
 
     #[test]
     fn only_the_last_partitions_size_changes() {
@@ -93,10 +72,7 @@ mod tests {
         assert_eq!(plan.length, ((1 << 20) - 8192) * 512);
         let after = &plan.writes[0].1;
         let changed: Vec<usize> = (0..512).filter(|i| before[*i] != after[*i]).collect();
-        assert!(
-            changed.iter().all(|i| (494..512 - 2).contains(i)),
-            "{changed:?}"
-        );
+        assert!(changed.iter().all(|i| (494..512 - 2).contains(i)), "{changed:?}");
     }
 
     #[test]
@@ -108,13 +84,8 @@ mod tests {
 
     #[test]
     fn a_disk_beyond_two_tebibytes_is_used_as_far_as_an_mbr_reaches() {
-        let disk = Geometry {
-            sector: 512,
-            sectors: 1 << 34,
-        };
-        let plan = plan(disk, &table(&[(0, 0), (0, 0), (0, 0), (8192, 2048)]), 4)
-            .expect("valid")
-            .expect("room");
+        let disk = Geometry { sector: 512, sectors: 1 << 34 };
+        let plan = plan(disk, &table(&[(0, 0), (0, 0), (0, 0), (8192, 2048)]), 4).expect("valid").expect("room");
         assert!(plan.length / 512 <= u64::from(u32::MAX));
     }
 
@@ -122,10 +93,7 @@ mod tests {
     fn sfdisk_agrees_with_a_grown_mbr() {
         if let Some(dump) = grow_and_list("dos") {
             // 25 MiB to 256 MiB.
-            assert!(
-                dump.contains("4 : start=       51200, size=      473088"),
-                "{dump}"
-            );
+            assert!(dump.contains("4 : start=       51200, size=      473088"), "{dump}");
         }
     }
 }

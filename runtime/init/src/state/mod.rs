@@ -42,12 +42,7 @@ pub(crate) fn bring_up(disk: &Disk) -> Result<()> {
     }
     fill_partition(&partition)?;
     let var = format!("{MOUNT}/var");
-    for directory in [
-        var.as_str(),
-        &format!("{var}/lib"),
-        &format!("{var}/lib/kiln"),
-        &format!("{var}/log"),
-    ] {
+    for directory in [var.as_str(), &format!("{var}/lib"), &format!("{var}/lib/kiln"), &format!("{var}/log")] {
         fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
     }
     if !is_mounted("/var") {
@@ -66,9 +61,7 @@ fn prepare(partition: &Path) -> Result<()> {
     // lazy_itable_init and lazy_journal_init: the first boot does not write a card full of zeros. discard: the card may
     // forget what it held. 1 % reserved instead of 5: this is not a root file system. 4 KiB blocks whatever the size.
     let options = "lazy_itable_init=1,lazy_journal_init=1,discard";
-    let arguments = [
-        "-t", "ext4", "-F", "-q", "-L", "STATE", "-m", "1", "-b", "4096", "-E", options, &device,
-    ];
+    let arguments = ["-t", "ext4", "-F", "-q", "-L", "STATE", "-m", "1", "-b", "4096", "-E", options, &device];
     match command::run(MKE2FS, &arguments)? {
         (0, _) => Ok(()),
         (code, output) => Err(failed(MKE2FS, code, output)),
@@ -106,15 +99,8 @@ fn fill_partition(partition: &Path) -> Result<()> {
 
 fn failed(program: &str, code: i32, output: String) -> Error {
     let lines: Vec<&str> = output.lines().collect();
-    let tail = lines
-        .get(lines.len().saturating_sub(6)..)
-        .unwrap_or(&lines)
-        .join("; ");
-    Error::Command {
-        program: program.into(),
-        status: format!("exit code {code}"),
-        output: tail,
-    }
+    let tail = lines.get(lines.len().saturating_sub(6)..).unwrap_or(&lines).join("; ");
+    Error::Command { program: program.into(), status: format!("exit code {code}"), output: tail }
 }
 
 /// The machine id: made once, kept on STATE, shown at `/run/machine-id`.
@@ -127,7 +113,7 @@ fn machine_id() -> Result<()> {
             crate::random::fill(&mut bytes);
             let id: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
             let text = format!("{id}\n");
-            fs::write(&kept, &text).map_err(|e| Error::io("write", &kept, e))?;
+            crate::files::replace(&kept, text.as_bytes())?;
             text
         }
     };
@@ -135,8 +121,5 @@ fn machine_id() -> Result<()> {
 }
 
 fn is_machine_id(text: &str) -> bool {
-    text.len() == 32
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -51,16 +51,11 @@ pub(crate) struct Process {
 pub(crate) fn spawn(command: &mut Command) -> Result<Process> {
     unblock_signals(command);
     let mut waiters = waiters();
-    let child = command
-        .spawn()
-        .map_err(|e| Error::io("start", command.get_program(), e))?;
+    let child = command.spawn().map_err(|e| Error::io("start", command.get_program(), e))?;
     let pid = child.id() as i32;
     let (sender, exit) = channel();
     waiters.get_or_insert_default().insert(pid, sender);
-    Ok(Process {
-        pid: Pid::from_raw(pid),
-        exit,
-    })
+    Ok(Process { pid: Pid::from_raw(pid), exit })
 }
 
 /// A child inherits the mask of PID 1, which blocks what it reads from its descriptor; with it a service would never
@@ -92,17 +87,10 @@ pub(crate) fn reap() -> Vec<Pid> {
 
 /// Runs a program to its end and returns its exit code and output; not to be called from the main loop.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(i32, String)> {
-    let (mut reader, writer) =
-        std::io::pipe().map_err(|e| Error::io("make a pipe for", program, e))?;
-    let errors = writer
-        .try_clone()
-        .map_err(|e| Error::io("make a pipe for", program, e))?;
+    let (mut reader, writer) = std::io::pipe().map_err(|e| Error::io("make a pipe for", program, e))?;
+    let errors = writer.try_clone().map_err(|e| Error::io("make a pipe for", program, e))?;
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(errors);
+    command.args(arguments).stdin(Stdio::null()).stdout(writer).stderr(errors);
     let process = spawn(&mut command)?;
     // The command holds the write ends; without this the read would never end.
     drop(command);
@@ -111,15 +99,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(i32, String)> {
     let output = String::from_utf8_lossy(&output).trim().to_owned();
     match process.exit.recv() {
         Ok(Exit::Code(code)) => Ok((code, output)),
-        Ok(exit) => Err(Error::Command {
-            program: program.into(),
-            status: exit.to_string(),
-            output,
-        }),
-        Err(_) => Err(Error::Command {
-            program: program.into(),
-            status: "its exit was lost".into(),
-            output,
-        }),
+        Ok(exit) => Err(Error::Command { program: program.into(), status: exit.to_string(), output }),
+        Err(_) => Err(Error::Command { program: program.into(), status: "its exit was lost".into(), output }),
     }
 }

@@ -67,14 +67,7 @@ impl Request {
                 uuid: [0; 129],
                 data: [0; 7],
             },
-            target: Target {
-                sector_start: 0,
-                length: 0,
-                status: 0,
-                next: 0,
-                kind: [0; 16],
-                params: [0; PARAMS],
-            },
+            target: Target { sector_start: 0, length: 0, status: 0, next: 0, kind: [0; 16], params: [0; PARAMS] },
         };
         copy(&mut request.header.name, name);
         request
@@ -91,23 +84,11 @@ fn copy(field: &mut [u8], text: &str) {
 
 /// Makes a read-only mapped device of one target over `sectors` (512 bytes each) and returns its node, `/dev/dm-N`.
 /// On failure nothing is left behind.
-pub(crate) fn create_read_only(
-    name: &str,
-    kind: &str,
-    sectors: u64,
-    params: &str,
-) -> Result<PathBuf> {
+pub(crate) fn create_read_only(name: &str, kind: &str, sectors: u64, params: &str) -> Result<PathBuf> {
     if params.len() >= PARAMS {
-        return Err(Error::malformed(
-            format!("{kind} table"),
-            "longer than 1023 bytes",
-        ));
+        return Err(Error::malformed(format!("{kind} table"), "longer than 1023 bytes"));
     }
-    let control = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(CONTROL)
-        .map_err(|e| Error::io("open", CONTROL, e))?;
+    let control = OpenOptions::new().read(true).write(true).open(CONTROL).map_err(|e| Error::io("open", CONTROL, e))?;
     let mut create = Request::new(name);
     create.header.flags = READ_ONLY;
     // SAFETY: the pointer covers the whole request, whose size is in `data_size`; the kernel stays within it.

@@ -22,22 +22,13 @@ pub(crate) struct PowerButton {
 impl PowerButton {
     /// Opens the device if it has a power key.
     pub(crate) fn open(name: &str) -> Option<Self> {
-        let keys =
-            std::fs::read_to_string(format!("/sys/class/input/{name}/device/capabilities/key"))
-                .ok()?;
+        let keys = std::fs::read_to_string(format!("/sys/class/input/{name}/device/capabilities/key")).ok()?;
         if !has_key(&keys, KEY_POWER) {
             return None;
         }
         let path = format!("/dev/input/{name}");
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .ok()?;
-        Some(Self {
-            file,
-            name: name.to_owned(),
-        })
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+        Some(Self { file, name: name.to_owned() })
     }
 
     /// All devices with a power key.
@@ -45,10 +36,7 @@ impl PowerButton {
         let Ok(entries) = std::fs::read_dir("/sys/class/input") else {
             return Vec::new();
         };
-        let mut names: Vec<String> = entries
-            .flatten()
-            .filter_map(|e| e.file_name().into_string().ok())
-            .collect();
+        let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
         names.retain(|n| n.starts_with("event"));
         names.sort();
         names.iter().filter_map(|n| Self::open(n)).collect()
@@ -59,14 +47,7 @@ impl PowerButton {
         let mut buffer = [0u8; EVENT * 32];
         match self.file.read(&mut buffer) {
             Ok(n) => Ok(has_press(&buffer[..n])),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(false)
-            }
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -82,8 +63,7 @@ impl AsFd for PowerButton {
 fn has_key(bitmap: &str, key: u16) -> bool {
     let bits = libc::c_ulong::BITS as usize;
     let word = bitmap.split_whitespace().rev().nth(usize::from(key) / bits);
-    word.and_then(|w| u64::from_str_radix(w, 16).ok())
-        .is_some_and(|w| w >> (usize::from(key) % bits) & 1 == 1)
+    word.and_then(|w| u64::from_str_radix(w, 16).ok()).is_some_and(|w| w >> (usize::from(key) % bits) & 1 == 1)
 }
 
 fn has_press(events: &[u8]) -> bool {
@@ -108,9 +88,7 @@ mod tests {
 
     #[test]
     fn only_a_press_of_the_power_key_counts() {
-        assert!(has_press(
-            &[event(0, 0, 0), event(EV_KEY, KEY_POWER, 1)].concat()
-        ));
+        assert!(has_press(&[event(0, 0, 0), event(EV_KEY, KEY_POWER, 1)].concat()));
         assert!(!has_press(&event(EV_KEY, KEY_POWER, 0)));
         assert!(!has_press(&event(EV_KEY, 30, 1)));
     }

@@ -66,11 +66,7 @@ pub(crate) fn attach(file: &Path) -> Result<LoopDevice> {
     let path = PathBuf::from(format!("/dev/loop{index}"));
     let device = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
     let mut file_name = [0u8; 64];
-    for (to, from) in file_name
-        .iter_mut()
-        .take(63)
-        .zip(file.as_os_str().as_encoded_bytes())
-    {
+    for (to, from) in file_name.iter_mut().take(63).zip(file.as_os_str().as_encoded_bytes()) {
         *to = *from;
     }
     let config = LoopConfig {
@@ -96,10 +92,7 @@ pub(crate) fn attach(file: &Path) -> Result<LoopDevice> {
     // SAFETY: `config` is a valid `struct loop_config` that lives across the call; the kernel only reads it.
     unsafe { loop_configure(device.as_raw_fd(), &config) }
         .map_err(|e| Error::sys("attach to a loop device", file, e))?;
-    Ok(LoopDevice {
-        path,
-        _open: device,
-    })
+    Ok(LoopDevice { path, _open: device })
 }
 
 #[cfg(test)]

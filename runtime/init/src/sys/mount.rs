@@ -7,13 +7,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::error::{Error, Result};
 
 /// Mounts `source` of type `kind` on `target`, which is made if it does not exist.
-pub(crate) fn attach(
-    source: &str,
-    target: &str,
-    kind: &str,
-    flags: MsFlags,
-    data: &str,
-) -> Result<()> {
+pub(crate) fn attach(source: &str, target: &str, kind: &str, flags: MsFlags, data: &str) -> Result<()> {
     // A read-only root may already hold the directory; the mount's own error tells if not.
     let _ = std::fs::create_dir_all(target);
     let data = if data.is_empty() { None } else { Some(data) };
@@ -23,62 +17,35 @@ pub(crate) fn attach(
 
 /// Shows directory `source` at `target` too.
 pub(crate) fn bind(source: &str, target: &str) -> Result<()> {
-    mount(
-        Some(source),
-        target,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )
-    .map_err(|e| Error::sys("bind-mount", format!("{source} on {target}"), e))
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|e| Error::sys("bind-mount", format!("{source} on {target}"), e))
 }
 
 /// Changes a mount's flags, such as read-only.
 pub(crate) fn remount(target: &str, flags: MsFlags) -> Result<()> {
-    mount(
-        None::<&str>,
-        target,
-        None::<&str>,
-        MsFlags::MS_REMOUNT | flags,
-        None::<&str>,
-    )
-    .map_err(|e| Error::sys("remount", target, e))
+    mount(None::<&str>, target, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>)
+        .map_err(|e| Error::sys("remount", target, e))
 }
 
 /// Moves a mount.
 pub(crate) fn shift(source: &str, target: &str) -> Result<()> {
-    mount(
-        Some(source),
-        target,
-        None::<&str>,
-        MsFlags::MS_MOVE,
-        None::<&str>,
-    )
-    .map_err(|e| Error::sys("move the mount", format!("{source} to {target}"), e))
+    mount(Some(source), target, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(|e| Error::sys("move the mount", format!("{source} to {target}"), e))
 }
 
 /// Unmounts; `lazy` detaches a busy mount from the tree.
 pub(crate) fn detach(target: &str, lazy: bool) -> Result<()> {
-    let flags = if lazy {
-        MntFlags::MNT_DETACH
-    } else {
-        MntFlags::empty()
-    };
+    let flags = if lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
     umount2(target, flags).map_err(|e| Error::sys("unmount", target, e))
 }
 
 /// Whether something is mounted exactly at `target`, by `/proc/self/mounts`.
 pub(crate) fn is_mounted(target: &str) -> bool {
-    std::fs::read_to_string("/proc/self/mounts")
-        .is_ok_and(|table| listed(&table, Path::new(target)))
+    std::fs::read_to_string("/proc/self/mounts").is_ok_and(|table| listed(&table, Path::new(target)))
 }
 
 fn listed(table: &str, target: &Path) -> bool {
-    table.lines().any(|line| {
-        line.split(' ')
-            .nth(1)
-            .is_some_and(|field| Path::new(field) == target)
-    })
+    table.lines().any(|line| line.split(' ').nth(1).is_some_and(|field| Path::new(field) == target))
 }
 
 #[cfg(test)]

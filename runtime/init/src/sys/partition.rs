@@ -46,12 +46,7 @@ pub(crate) fn resize(disk: &File, path: &Path, number: u32, start: u64, length: 
         data: &raw mut partition,
     };
     // SAFETY: `arg` and the partition it points to are valid kernel structures and outlive the call.
-    unsafe { blkpg(disk.as_raw_fd(), &arg) }.map_err(|e| {
-        Error::sys(
-            "tell the kernel the new size of the last partition of",
-            path,
-            e,
-        )
-    })?;
+    unsafe { blkpg(disk.as_raw_fd(), &arg) }
+        .map_err(|e| Error::sys("tell the kernel the new size of the last partition of", path, e))?;
     Ok(())
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
-    socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
 };
 
 use crate::error::{Error, Result};
@@ -26,14 +25,9 @@ pub(crate) struct Uevent {
 impl Uevent {
     /// Parses a datagram: `ACTION@DEVPATH\0KEY=VALUE\0...`. Other senders' formats give `None`.
     pub(crate) fn parse(datagram: &[u8]) -> Option<Self> {
-        let mut fields = datagram
-            .split(|b| *b == 0)
-            .filter_map(|f| std::str::from_utf8(f).ok());
+        let mut fields = datagram.split(|b| *b == 0).filter_map(|f| std::str::from_utf8(f).ok());
         let (action, _) = fields.next()?.split_once('@')?;
-        let mut event = Self {
-            action: action.to_owned(),
-            ..Self::default()
-        };
+        let mut event = Self { action: action.to_owned(), ..Self::default() };
         for field in fields {
             match field.split_once('=') {
                 Some(("SUBSYSTEM", v)) => event.subsystem = v.to_owned(),
@@ -81,10 +75,7 @@ impl UeventSocket {
             match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(0) => return events,
                 Ok(n) => events.extend(Uevent::parse(&buffer[..n])),
-                Err(Errno::ENOBUFS) => events.push(Uevent {
-                    action: "lost".into(),
-                    ..Uevent::default()
-                }),
+                Err(Errno::ENOBUFS) => events.push(Uevent { action: "lost".into(), ..Uevent::default() }),
                 Err(Errno::EINTR) => {}
                 Err(_) => return events,
             }
@@ -104,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_kernel_event_gives_action_subsystem_and_node() {
-        let text = b"add@/devices/x/block/vda/vda1\0ACTION=add\0DEVPATH=/devices/x\0SUBSYSTEM=block\0DEVNAME=vda1\0SEQNUM=9\0";
+        let text =
+            b"add@/devices/x/block/vda/vda1\0ACTION=add\0DEVPATH=/devices/x\0SUBSYSTEM=block\0DEVNAME=vda1\0SEQNUM=9\0";
         let event = Uevent::parse(text).expect("an event");
         assert_eq!(event.action, "add");
         assert_eq!(event.subsystem, "block");

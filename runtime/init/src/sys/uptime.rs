@@ -6,7 +6,5 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Time since the kernel started, suspend included.
 pub(crate) fn now() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map(Duration::from)
-        .unwrap_or_default()
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

@@ -31,10 +31,7 @@ impl Watchdog {
             let _ = unsafe { wdioc_gettimeout(file.as_raw_fd(), &raw mut seconds) };
         }
         let seconds = u64::try_from(seconds).unwrap_or(10).max(2);
-        Some(Self {
-            file,
-            interval: Duration::from_millis(seconds * 500),
-        })
+        Some(Self { file, interval: Duration::from_millis(seconds * 500) })
     }
 
     /// Restarts the countdown.

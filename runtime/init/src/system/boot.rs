@@ -27,56 +27,16 @@ use crate::{board, clock, network, state};
 /// The boot, readable from top to bottom. `services` needs what the cluster service cannot do without: a place for its
 /// data, a name, a clock that is not in 1970. It is started without a network too, since it tells what it waits for.
 const PHASES: &[Phase<Boot>] = &[
-    Phase {
-        name: "mounts",
-        needs: &[],
-        run: Boot::mounts,
-    },
-    Phase {
-        name: "modules",
-        needs: &["mounts"],
-        run: Boot::modules,
-    },
-    Phase {
-        name: "state",
-        needs: &["modules"],
-        run: Boot::state,
-    },
-    Phase {
-        name: "config",
-        needs: &["modules"],
-        run: Boot::config,
-    },
-    Phase {
-        name: "hostname",
-        needs: &["config"],
-        run: Boot::hostname,
-    },
-    Phase {
-        name: "network",
-        needs: &["hostname"],
-        run: Boot::network,
-    },
-    Phase {
-        name: "time",
-        needs: &["config"],
-        run: Boot::time,
-    },
-    Phase {
-        name: "services",
-        needs: &["state", "hostname", "time"],
-        run: Boot::services,
-    },
-    Phase {
-        name: "console",
-        needs: &["services"],
-        run: Boot::console,
-    },
-    Phase {
-        name: "later-modules",
-        needs: &["modules", "console"],
-        run: Boot::later_modules,
-    },
+    Phase { name: "mounts", needs: &[], run: Boot::mounts },
+    Phase { name: "modules", needs: &["mounts"], run: Boot::modules },
+    Phase { name: "state", needs: &["modules"], run: Boot::state },
+    Phase { name: "config", needs: &["modules"], run: Boot::config },
+    Phase { name: "hostname", needs: &["config"], run: Boot::hostname },
+    Phase { name: "network", needs: &["hostname"], run: Boot::network },
+    Phase { name: "time", needs: &["config"], run: Boot::time },
+    Phase { name: "services", needs: &["state", "hostname", "time"], run: Boot::services },
+    Phase { name: "console", needs: &["services"], run: Boot::console },
+    Phase { name: "later-modules", needs: &["modules", "console"], run: Boot::later_modules },
 ];
 
 /// The node's own module list.
@@ -112,9 +72,7 @@ impl Handle {
 pub(super) fn start(image: Image, bus: Bus, writer: Sender<Task>) -> Result<Handle> {
     let (hurry, hurried) = channel();
     let teller = bus.clone();
-    let network = Arc::new(NetworkStatus::new(Box::new(move || {
-        teller.send(Event::Network)
-    })));
+    let network = Arc::new(NetworkStatus::new(Box::new(move || teller.send(Event::Network))));
     let status = Arc::clone(&network);
     let mut boot = Boot {
         image,
@@ -128,10 +86,7 @@ pub(super) fn start(image: Image, bus: Bus, writer: Sender<Task>) -> Result<Hand
         board_id: None,
     };
     crate::thread::spawn("boot", move || boot.run(&hurried))?;
-    Ok(Handle {
-        hurry,
-        network: status,
-    })
+    Ok(Handle { hurry, network: status })
 }
 
 /// What the phases have reached.
@@ -157,10 +112,7 @@ impl Boot {
                 Next::Run(index) => self.run_phase(&mut sequence, index, &mut told[index]),
                 Next::WaitUntil(due) => {
                     let patience = due.saturating_sub(uptime::now());
-                    if matches!(
-                        hurried.recv_timeout(patience),
-                        Ok(()) | Err(RecvTimeoutError::Disconnected)
-                    ) {
+                    if matches!(hurried.recv_timeout(patience), Ok(()) | Err(RecvTimeoutError::Disconnected)) {
                         std::thread::sleep(BURST);
                         while hurried.try_recv().is_ok() {}
                         sequence.hurry();
@@ -174,11 +126,7 @@ impl Boot {
         let start = uptime::now();
         let run = PHASES[index].run;
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(self)))
-            .unwrap_or_else(|_| {
-                Err(Error::Panic(
-                    "the phase panicked; the place is printed above".into(),
-                ))
-            });
+            .unwrap_or_else(|_| Err(Error::Panic("the phase panicked; the place is printed above".into())));
         let now = uptime::now();
         let Some(report) = sequence.finish(index, &outcome, now.saturating_sub(start), now) else {
             return;
@@ -210,34 +158,17 @@ impl Boot {
             MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
             "mode=0620,gid=5,ptmxmode=0666",
         )?;
-        attach_once(
-            "tmpfs",
-            "/dev/shm",
-            "tmpfs",
-            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-            "mode=1777,size=20%",
-        )?;
-        attach_once(
-            "tmpfs",
-            "/tmp",
-            "tmpfs",
-            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-            "mode=1777,size=20%",
-        )?;
+        attach_once("tmpfs", "/dev/shm", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777,size=20%")?;
+        attach_once("tmpfs", "/tmp", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777,size=20%")?;
         // Wanted by container runtimes; a kernel without them still boots.
-        for (source, target) in [
-            ("mqueue", "/dev/mqueue"),
-            ("bpf", "/sys/fs/bpf"),
-            ("securityfs", "/sys/kernel/security"),
-        ] {
+        for (source, target) in
+            [("mqueue", "/dev/mqueue"), ("bpf", "/sys/fs/bpf"), ("securityfs", "/sys/kernel/security")]
+        {
             let _ = attach_once(source, target, source, hardened, "");
         }
         let lacking = cgroup::delegate();
         if !lacking.is_empty() {
-            say!(
-                "this kernel runs without the cgroup controllers: {}",
-                lacking.join(", ")
-            );
+            say!("this kernel runs without the cgroup controllers: {}", lacking.join(", "));
         }
         Ok(())
     }
@@ -275,10 +206,7 @@ impl Boot {
     /// Done as soon as one interface has an address; the others follow in the background.
     fn network(&mut self) -> Result<()> {
         if !self.network_started {
-            let (config, name) = (
-                self.settings()?.network.clone(),
-                self.name.clone().unwrap_or_default(),
-            );
+            let (config, name) = (self.settings()?.network.clone(), self.name.clone().unwrap_or_default());
             network::start(config, name, Arc::clone(&self.network))?;
             self.network_started = true;
         }
@@ -286,11 +214,7 @@ impl Boot {
             return Ok(());
         }
         let lines = self.network.lines();
-        let seen = if lines.is_empty() {
-            "there is no network interface".to_owned()
-        } else {
-            lines.join("; ")
-        };
+        let seen = if lines.is_empty() { "there is no network interface".to_owned() } else { lines.join("; ") };
         Err(Error::Missing {
             what: format!("no address yet: {seen}"),
             help: "Check the network cable and the DHCP server, or set a static address in node.toml.",
@@ -312,28 +236,13 @@ impl Boot {
             Role::Server => "server",
             Role::Agent => "agent",
         };
-        let arguments = [
-            role,
-            "--config",
-            NODE_TOML,
-            "--cluster-dir",
-            CLUSTER,
-            "--data-dir",
-            DATA,
-        ];
-        let environment = [
-            ("KILN_BOARD_ID", board_id.as_str()),
-            ("NOTIFY_SOCKET", notify::PATH),
-        ];
+        let arguments = [role, "--config", NODE_TOML, "--cluster-dir", CLUSTER, "--data-dir", DATA];
+        let environment = [("KILN_BOARD_ID", board_id.as_str()), ("NOTIFY_SOCKET", notify::PATH)];
         self.bus.send(Event::Start(Spec {
             name: "kiln",
             program: KILN.into(),
             arguments: arguments.map(str::to_owned).into(),
-            environment: environment
-                .into_iter()
-                .chain(BASE)
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .collect(),
+            environment: environment.into_iter().chain(BASE).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             on_console: false,
         }));
         Ok(())
@@ -341,11 +250,7 @@ impl Boot {
 
     /// A shell, if node.toml wants one and the image has one.
     fn console(&mut self) -> Result<()> {
-        say!(
-            "this is {} ({})",
-            self.name.as_deref().unwrap_or_default(),
-            self.network.lines().join("; ")
-        );
+        say!("this is {} ({})", self.name.as_deref().unwrap_or_default(), self.network.lines().join("; "));
         if self.settings()?.console.shell && Path::new(SHELL).exists() {
             self.bus.send(Event::Start(Spec {
                 name: "shell",
@@ -386,9 +291,7 @@ impl Boot {
     }
 
     fn settings(&self) -> Result<&NodeConfig> {
-        self.node
-            .as_ref()
-            .ok_or_else(|| Error::Config("node.toml was not read yet".into()))
+        self.node.as_ref().ok_or_else(|| Error::Config("node.toml was not read yet".into()))
     }
 }
 

@@ -76,17 +76,9 @@ impl AsFd for Inbox {
 /// A new pair.
 pub(crate) fn open() -> Result<(Bus, Inbox)> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let wake = Arc::new(
-        EventFd::from_value_and_flags(0, flags).map_err(|e| Error::sys("open", "eventfd", e))?,
-    );
+    let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(|e| Error::sys("open", "eventfd", e))?);
     let (sender, receiver) = channel();
-    Ok((
-        Bus {
-            sender,
-            wake: Arc::clone(&wake),
-        },
-        Inbox { receiver, wake },
-    ))
+    Ok((Bus { sender, wake: Arc::clone(&wake) }, Inbox { receiver, wake }))
 }
 
 #[cfg(test)]
@@ -98,10 +90,7 @@ mod tests {
         let (bus, inbox) = open().expect("a bus");
         bus.clone().send(Event::Network);
         bus.send(Event::Phases(PhasesUpdate::default()));
-        assert!(matches!(
-            inbox.drain()[..],
-            [Event::Network, Event::Phases(_)]
-        ));
+        assert!(matches!(inbox.drain()[..], [Event::Network, Event::Phases(_)]));
         assert!(inbox.drain().is_empty());
     }
 }

@@ -76,18 +76,12 @@ impl System {
     fn start() -> Result<Self> {
         // Before any thread exists, so that all of them inherit the mask and only the descriptor gets signals.
         let mut mask = SigSet::empty();
-        for signal in [
-            Signal::SIGCHLD,
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGHUP,
-            Signal::SIGUSR1,
-            Signal::SIGUSR2,
-        ] {
+        for signal in
+            [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2]
+        {
             mask.add(signal);
         }
-        mask.thread_block()
-            .map_err(|e| Error::sys("block", "signals", e))?;
+        mask.thread_block().map_err(|e| Error::sys("block", "signals", e))?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .map_err(|e| Error::sys("open", "signalfd", e))?;
         // Ctrl-Alt-Del becomes SIGINT instead of a reset.
@@ -170,10 +164,7 @@ impl System {
     /// The next moment at which something is due.
     fn due(&self) -> Duration {
         let services = self.services.iter().filter_map(Service::due);
-        services
-            .chain([self.feed_at, self.save_at])
-            .min()
-            .unwrap_or(self.save_at)
+        services.chain([self.feed_at, self.save_at]).min().unwrap_or(self.save_at)
     }
 
     /// Starts, restarts and stops services. They stop last to first, each only when the one after it is gone.
@@ -194,9 +185,7 @@ impl System {
     fn take_signals(&mut self, now: Duration) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match Signal::try_from(signal.ssi_signo as i32) {
-                Ok(Signal::SIGTERM | Signal::SIGUSR2) => {
-                    self.begin_end(Ending::PowerOff, "asked by a signal")
-                }
+                Ok(Signal::SIGTERM | Signal::SIGUSR2) => self.begin_end(Ending::PowerOff, "asked by a signal"),
                 Ok(Signal::SIGINT) => self.begin_end(Ending::Restart, "Ctrl-Alt-Del"),
                 _ => {}
             }
@@ -215,9 +204,7 @@ impl System {
         let name = event.devname.as_deref().unwrap_or_default();
         match (event.action.as_str(), event.subsystem.as_str()) {
             ("add", "input") => {
-                if let Some(name) = name
-                    .strip_prefix("input/")
-                    .filter(|n| n.starts_with("event"))
+                if let Some(name) = name.strip_prefix("input/").filter(|n| n.starts_with("event"))
                     && !self.buttons.iter().any(|b| b.name == name)
                 {
                     self.buttons.extend(PowerButton::open(name));
@@ -243,8 +230,7 @@ impl System {
     fn take_event(&mut self, event: Event) {
         match event {
             Event::Start(spec) => {
-                if self.ending.is_none() && !self.services.iter().any(|s| s.spec.name == spec.name)
-                {
+                if self.ending.is_none() && !self.services.iter().any(|s| s.spec.name == spec.name) {
                     self.services.push(Service::new(spec));
                 }
             }
@@ -258,14 +244,7 @@ impl System {
 
     fn begin_end(&mut self, ending: Ending, why: &str) {
         if self.ending.is_none() {
-            say!(
-                "{}: {why}",
-                if ending == Ending::PowerOff {
-                    "powering off"
-                } else {
-                    "restarting"
-                }
-            );
+            say!("{}: {why}", if ending == Ending::PowerOff { "powering off" } else { "restarting" });
             self.ending = Some(ending);
             self.node.stopping(ending);
         }
@@ -275,10 +254,7 @@ impl System {
         if self.arm && self.watchdog.is_none() {
             self.watchdog = Watchdog::open();
             if let Some(watchdog) = &self.watchdog {
-                say!(
-                    "hardware watchdog armed, fed every {} s",
-                    watchdog.interval.as_secs()
-                );
+                say!("hardware watchdog armed, fed every {} s", watchdog.interval.as_secs());
                 self.feed();
             }
         }

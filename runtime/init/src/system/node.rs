@@ -63,12 +63,8 @@ impl Node {
 
     /// A phase ended.
     pub(super) fn take_phases(&mut self, update: PhasesUpdate) {
-        let failed = update
-            .reports
-            .iter()
-            .find_map(|r| Some((&r.name, r.error.as_ref()?)));
-        self.phase_failure =
-            failed.map(|(name, why)| (format!("{name}: {why}"), update.help.clone()));
+        let failed = update.reports.iter().find_map(|r| Some((&r.name, r.error.as_ref()?)));
+        self.phase_failure = failed.map(|(name, why)| (format!("{name}: {why}"), update.help.clone()));
         let changed = update.settled && (!self.settled || self.phases != update.reports);
         self.phases = update.reports;
         self.settled = update.settled;
@@ -131,10 +127,7 @@ impl Node {
         }
         let seconds = uptime::now().as_secs_f64();
         self.joined_at = Some(seconds);
-        say!(
-            "joined as {} at {seconds:.2} s",
-            self.status.node.as_deref().unwrap_or("(unnamed)")
-        );
+        say!("joined as {} at {seconds:.2} s", self.status.node.as_deref().unwrap_or("(unnamed)"));
         if let Some((used, total)) = memory() {
             say!("memory used {used} MiB of {total} MiB");
         }
@@ -146,10 +139,7 @@ impl Node {
         // What it said before it ended says more than its exit code.
         if self.join_failure.is_none() {
             let help = "Look at the console for the service's last lines; the board starts it again by itself.";
-            self.join_failure = Some((
-                format!("the {name} service ended ({exit})"),
-                Some(help.into()),
-            ));
+            self.join_failure = Some((format!("the {name} service ended ({exit})"), Some(help.into())));
         }
         self.publish();
     }
@@ -203,12 +193,7 @@ fn memory() -> Option<(u64, u64)> {
 
 fn parse_memory(text: &str) -> Option<(u64, u64)> {
     let kib = |key: &str| -> Option<u64> {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key))?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()
+        text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
     };
     let (total, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
     Some((total.saturating_sub(available) / 1024, total / 1024))
@@ -221,34 +206,20 @@ mod tests {
 
     fn node() -> (Node, Receiver<Task>) {
         let (writer, inbox) = channel();
-        (
-            Node::new(
-                Image::default(),
-                writer,
-                Arc::new(NetworkStatus::new(Box::new(|| {}))),
-            ),
-            inbox,
-        )
+        (Node::new(Image::default(), writer, Arc::new(NetworkStatus::new(Box::new(|| {})))), inbox)
     }
 
     fn last_status(inbox: &Receiver<Task>) -> Status {
         let status = inbox
             .try_iter()
-            .filter_map(|task| {
-                if let Task::Status(status) = task {
-                    Some(status)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|task| if let Task::Status(status) = task { Some(status) } else { None })
             .last();
         status.expect("a status")
     }
 
     #[test]
     fn memory_in_use_is_what_is_not_available() {
-        let text =
-            "MemTotal:        1024000 kB\nMemFree:          1000 kB\nMemAvailable:     512000 kB\n";
+        let text = "MemTotal:        1024000 kB\nMemFree:          1000 kB\nMemAvailable:     512000 kB\n";
         assert_eq!(parse_memory(text), Some((500, 1000)));
     }
 
@@ -259,10 +230,7 @@ mod tests {
         node.take_notice(Notice::Help("make a new token".into()));
         node.service_ended("kiln", Exit::Code(1));
         let status = last_status(&inbox);
-        assert_eq!(
-            (status.error.as_deref(), status.help.as_deref()),
-            (Some("wrong CA"), Some("make a new token"))
-        );
+        assert_eq!((status.error.as_deref(), status.help.as_deref()), (Some("wrong CA"), Some("make a new token")));
         node.take_notice(Notice::Ready);
         let status = last_status(&inbox);
         assert!(status.joined && status.error.is_none());
@@ -289,10 +257,7 @@ mod tests {
         assert!(statuses.iter().all(|s| *s == first), "{statuses:?}");
         node.take_notice(Notice::Step("csr".into()));
         let status = last_status(&inbox);
-        assert_eq!(
-            (status.step.as_str(), status.error),
-            ("joining the cluster: csr", None)
-        );
+        assert_eq!((status.step.as_str(), status.error), ("joining the cluster: csr", None));
     }
 
     #[test]
@@ -305,9 +270,6 @@ mod tests {
             help: Some("write one".into()),
             ..PhasesUpdate::default()
         });
-        assert_eq!(
-            last_status(&inbox).error.as_deref(),
-            Some("config: no node.toml")
-        );
+        assert_eq!(last_status(&inbox).error.as_deref(), Some("config: no node.toml"));
     }
 }

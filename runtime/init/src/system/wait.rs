@@ -23,37 +23,19 @@ pub(super) struct Ready {
 
 /// Waits until something is ready or due.
 pub(super) fn wait(system: &System) -> Ready {
-    let outputs: Vec<usize> = system
-        .services
-        .iter()
-        .enumerate()
-        .filter(|(_, s)| s.output().is_some())
-        .map(|(i, _)| i)
-        .collect();
-    let mut fds: Vec<PollFd<'_>> = [
-        system.signals.as_fd(),
-        system.inbox.as_fd(),
-        system.uevents.as_fd(),
-        system.notify.as_fd(),
-    ]
-    .into_iter()
-    .chain(system.buttons.iter().map(AsFd::as_fd))
-    .chain(outputs.iter().filter_map(|i| system.services[*i].output()))
-    .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-    .collect();
+    let outputs: Vec<usize> =
+        system.services.iter().enumerate().filter(|(_, s)| s.output().is_some()).map(|(i, _)| i).collect();
+    let mut fds: Vec<PollFd<'_>> =
+        [system.signals.as_fd(), system.inbox.as_fd(), system.uevents.as_fd(), system.notify.as_fd()]
+            .into_iter()
+            .chain(system.buttons.iter().map(AsFd::as_fd))
+            .chain(outputs.iter().filter_map(|i| system.services[*i].output()))
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
     // Rounded up to whole milliseconds: waking early would turn round in vain.
     let patience = system.due().saturating_sub(uptime::now());
-    let patience = if patience.is_zero() {
-        patience
-    } else {
-        patience + Duration::from_millis(1)
-    };
-    if poll(
-        &mut fds,
-        PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
-    )
-    .is_err()
-    {
+    let patience = if patience.is_zero() { patience } else { patience + Duration::from_millis(1) };
+    if poll(&mut fds, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX)).is_err() {
         return Ready::default();
     }
     let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
@@ -64,11 +46,6 @@ pub(super) fn wait(system: &System) -> Ready {
         uevents: ready[2],
         notify: ready[3],
         buttons: (0..buttons).filter(|i| ready[4 + i]).collect(),
-        outputs: outputs
-            .iter()
-            .zip(&ready[4 + buttons..])
-            .filter(|(_, ready)| **ready)
-            .map(|(i, _)| *i)
-            .collect(),
+        outputs: outputs.iter().zip(&ready[4 + buttons..]).filter(|(_, ready)| **ready).map(|(i, _)| *i).collect(),
     }
 }

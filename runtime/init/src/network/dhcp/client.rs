@@ -50,15 +50,8 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Selecting,
-    Requesting {
-        offer: Incoming,
-        server: Ipv4Addr,
-        tries: u32,
-    },
-    Bound {
-        lease: Lease,
-        times: Times,
-    },
+    Requesting { offer: Incoming, server: Ipv4Addr, tries: u32 },
+    Bound { lease: Lease, times: Times },
 }
 
 /// Uptimes at which a lease changes state.
@@ -84,15 +77,7 @@ pub(crate) struct Client {
 impl Client {
     /// A client that has yet to send its first packet. `xid` is random.
     pub(crate) fn new(mac: [u8; 6], host_name: &str, xid: u32, now: Duration) -> Self {
-        Self {
-            mac,
-            host_name: host_name.into(),
-            state: State::Selecting,
-            xid,
-            began: now,
-            wait: FIRST_WAIT,
-            due: now,
-        }
+        Self { mac, host_name: host_name.into(), state: State::Selecting, xid, began: now, wait: FIRST_WAIT, due: now }
     }
 
     /// When [`Client::tick`] must be called next.
@@ -116,16 +101,8 @@ impl Client {
         match self.state.clone() {
             State::Selecting => self.discover(now),
             State::Requesting { tries, .. } if tries >= TRIES => self.start_over(now),
-            State::Requesting {
-                offer,
-                server,
-                tries,
-            } => {
-                self.state = State::Requesting {
-                    offer: offer.clone(),
-                    server,
-                    tries: tries + 1,
-                };
+            State::Requesting { offer, server, tries } => {
+                self.state = State::Requesting { offer: offer.clone(), server, tries: tries + 1 };
                 self.request(&offer, server, now)
             }
             State::Bound { times, .. } if now >= times.expire => {
@@ -164,11 +141,7 @@ impl Client {
                 let Some(server) = packet.server else {
                     return Vec::new();
                 };
-                self.state = State::Requesting {
-                    offer: packet.clone(),
-                    server,
-                    tries: 1,
-                };
+                self.state = State::Requesting { offer: packet.clone(), server, tries: 1 };
                 self.wait = FIRST_WAIT;
                 self.request(&packet, server, now)
             }
@@ -200,53 +173,34 @@ impl Client {
 
     fn discover(&mut self, now: Duration) -> Vec<Action> {
         self.back_off(now);
-        vec![Action::Send(
-            self.packet(Kind::Discover, now, None, None, Ipv4Addr::UNSPECIFIED),
-            None,
-        )]
+        vec![Action::Send(self.packet(Kind::Discover, now, None, None, Ipv4Addr::UNSPECIFIED), None)]
     }
 
     fn request(&mut self, offer: &Incoming, server: Ipv4Addr, now: Duration) -> Vec<Action> {
         self.back_off(now);
         vec![Action::Send(
-            self.packet(
-                Kind::Request,
-                now,
-                Some(offer.address),
-                Some(server),
-                Ipv4Addr::UNSPECIFIED,
-            ),
+            self.packet(Kind::Request, now, Some(offer.address), Some(server), Ipv4Addr::UNSPECIFIED),
             None,
         )]
     }
 
     /// Renewing asks the server that gave the lease; rebinding asks everybody.
     fn renew(&mut self, lease: &Lease, times: Times, now: Duration) -> Vec<Action> {
-        let (limit, server) = if now < times.rebind {
-            (times.rebind, Some(lease.server))
-        } else {
-            (times.expire, None)
-        };
+        let (limit, server) =
+            if now < times.rebind { (times.rebind, Some(lease.server)) } else { (times.expire, None) };
         let half = (limit.saturating_sub(now) / 2).max(RENEW_WAIT);
         self.due = (now + half).min(limit);
         if server.is_none() && times.expire.saturating_sub(now) <= UNCONFIRMED {
             self.due = (now + FIRST_WAIT * 4).min(times.expire);
         }
         self.began = now;
-        vec![Action::Send(
-            self.packet(Kind::Request, now, None, None, lease.address),
-            server,
-        )]
+        vec![Action::Send(self.packet(Kind::Request, now, None, None, lease.address), server)]
     }
 
     fn bind(&mut self, packet: Incoming, server: Ipv4Addr, now: Duration) -> Vec<Action> {
         let times = times(&packet, now);
         let lease = lease(packet, server);
-        let actions = if self.lease() == Some(&lease) {
-            Vec::new()
-        } else {
-            vec![Action::Configure(lease.clone())]
-        };
+        let actions = if self.lease() == Some(&lease) { Vec::new() } else { vec![Action::Configure(lease.clone())] };
         self.state = State::Bound { lease, times };
         self.wait = FIRST_WAIT;
         self.due = times.renew;
@@ -269,17 +223,8 @@ impl Client {
         ciaddr: Ipv4Addr,
     ) -> Vec<u8> {
         let secs = u16::try_from(now.saturating_sub(self.began).as_secs()).unwrap_or(u16::MAX);
-        Outgoing {
-            kind,
-            xid: self.xid,
-            secs,
-            mac: self.mac,
-            ciaddr,
-            requested,
-            server,
-            host_name: &self.host_name,
-        }
-        .encode()
+        Outgoing { kind, xid: self.xid, secs, mac: self.mac, ciaddr, requested, server, host_name: &self.host_name }
+            .encode()
     }
 }
 
@@ -287,29 +232,14 @@ fn times(packet: &Incoming, now: Duration) -> Times {
     let seconds = |s: u32| Duration::from_secs(u64::from(s));
     let lease = packet.lease.unwrap_or(FOREVER).max(60);
     // RFC 2131, 4.4.5: half and seven eighths, unless the server says otherwise and in the right order.
-    let rebind = packet
-        .rebind
-        .filter(|t| *t < lease)
-        .unwrap_or(lease / 8 * 7);
-    let renew = packet
-        .renew
-        .filter(|t| *t < rebind)
-        .unwrap_or((lease / 2).min(rebind));
-    Times {
-        renew: now + seconds(renew),
-        rebind: now + seconds(rebind),
-        expire: now + seconds(lease),
-    }
+    let rebind = packet.rebind.filter(|t| *t < lease).unwrap_or(lease / 8 * 7);
+    let renew = packet.renew.filter(|t| *t < rebind).unwrap_or((lease / 2).min(rebind));
+    Times { renew: now + seconds(renew), rebind: now + seconds(rebind), expire: now + seconds(lease) }
 }
 
 fn lease(packet: Incoming, server: Ipv4Addr) -> Lease {
     let routes = if packet.routes.is_empty() {
-        packet
-            .routers
-            .first()
-            .map(|router| (Ipv4Addr::UNSPECIFIED, 0, *router))
-            .into_iter()
-            .collect()
+        packet.routers.first().map(|router| (Ipv4Addr::UNSPECIFIED, 0, *router)).into_iter().collect()
     } else {
         packet.routes
     };

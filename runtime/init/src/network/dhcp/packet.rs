@@ -166,12 +166,7 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// Decodes a server's packet; `None` for anything else. Options that are cut or too long end the reading.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() < HEAD + 4
-            || bytes[0] != 2
-            || bytes[1] != 1
-            || bytes[2] != 6
-            || bytes[HEAD..HEAD + 4] != MAGIC
-        {
+        if bytes.len() < HEAD + 4 || bytes[0] != 2 || bytes[1] != 1 || bytes[2] != 6 || bytes[HEAD..HEAD + 4] != MAGIC {
             return None;
         }
         let mut mac = [0u8; 6];
@@ -201,13 +196,7 @@ impl Incoming {
                 code::ROUTER => packet.routers = addresses(value),
                 code::DNS => packet.dns = addresses(value),
                 code::NTP => packet.ntp = addresses(value),
-                code::MTU => {
-                    packet.mtu = value
-                        .try_into()
-                        .ok()
-                        .map(u16::from_be_bytes)
-                        .filter(|m| *m >= 576)
-                }
+                code::MTU => packet.mtu = value.try_into().ok().map(u16::from_be_bytes).filter(|m| *m >= 576),
                 code::LEASE => packet.lease = number(value),
                 code::RENEW => packet.renew = number(value),
                 code::REBIND => packet.rebind = number(value),
@@ -288,13 +277,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A server's packet with these options.
-    pub(crate) fn server_packet(
-        kind: u8,
-        xid: u32,
-        mac: [u8; 6],
-        address: Ipv4Addr,
-        extra: &[u8],
-    ) -> Vec<u8> {
+    pub(crate) fn server_packet(kind: u8, xid: u32, mac: [u8; 6], address: Ipv4Addr, extra: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0u8; HEAD];
         bytes[..3].copy_from_slice(&[2, 1, 6]);
         bytes[4..8].copy_from_slice(&xid.to_be_bytes());
@@ -343,14 +326,7 @@ pub(super) mod tests {
             &[121, 14, 24, 192, 168, 5, 10, 0, 2, 9, 0, 10, 0, 2, 2, 99],
         ]
         .concat();
-        let packet = Incoming::decode(&server_packet(
-            5,
-            9,
-            MAC,
-            Ipv4Addr::new(10, 0, 2, 15),
-            &extra,
-        ))
-        .expect("valid");
+        let packet = Incoming::decode(&server_packet(5, 9, MAC, Ipv4Addr::new(10, 0, 2, 15), &extra)).expect("valid");
         assert_eq!((packet.kind, packet.xid, packet.mac), (Kind::Ack, 9, MAC));
         assert_eq!(packet.address, Ipv4Addr::new(10, 0, 2, 15));
         assert_eq!(packet.prefix, Some(24));
@@ -359,11 +335,7 @@ pub(super) mod tests {
         assert_eq!(packet.ntp, [Ipv4Addr::new(10, 0, 2, 4)]);
         assert_eq!(packet.lease, Some(86_400));
         let routes = [
-            (
-                Ipv4Addr::new(192, 168, 5, 0),
-                24,
-                Ipv4Addr::new(10, 0, 2, 9),
-            ),
+            (Ipv4Addr::new(192, 168, 5, 0), 24, Ipv4Addr::new(10, 0, 2, 9)),
             (Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::new(10, 0, 2, 2)),
         ];
         assert_eq!(packet.routes, routes);

@@ -12,13 +12,8 @@ fn s(seconds: u64) -> Duration {
 }
 
 fn answer(kind: u8, xid: u32, lease: u32) -> Incoming {
-    let extra = [
-        &[
-            1u8, 4, 255, 255, 255, 0, 54, 4, 10, 0, 2, 2, 3, 4, 10, 0, 2, 2, 51, 4,
-        ][..],
-        &lease.to_be_bytes(),
-    ]
-    .concat();
+    let extra =
+        [&[1u8, 4, 255, 255, 255, 0, 54, 4, 10, 0, 2, 2, 3, 4, 10, 0, 2, 2, 51, 4][..], &lease.to_be_bytes()].concat();
     Incoming::decode(&server_packet(kind, xid, MAC, OWN, &extra)).expect("valid")
 }
 
@@ -63,10 +58,7 @@ fn an_unanswered_discover_is_repeated_with_back_off() {
 fn a_lease_is_renewed_at_its_server_then_by_anyone_then_lost() {
     let mut client = bound(3600);
     assert!(client.tick(s(1000)).is_empty());
-    assert!(matches!(
-        client.tick(s(1800))[0],
-        Action::Send(_, Some(SERVER))
-    ));
+    assert!(matches!(client.tick(s(1800))[0], Action::Send(_, Some(SERVER))));
     let rebinding = client.tick(s(3150));
     assert!(matches!(rebinding[0], Action::Send(_, None)));
     let lost = client.tick(s(3600));
