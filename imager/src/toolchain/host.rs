@@ -55,12 +55,12 @@ impl Tools {
             ));
         }
         let sysroot = PathBuf::from(ask(&["--print", "sysroot"])?);
-        let own_lld = sysroot.join(format!("lib/rustlib/{}-unknown-linux-gnu/bin/gcc-ld/ld.lld", env::consts::ARCH));
+        let own_lld = sysroot.join(format!("lib/rustlib/{}-unknown-linux-gnu/bin/rust-lld", env::consts::ARCH));
         let ld = [Some(own_lld), which("ld.lld")]
             .into_iter()
             .flatten()
             .find(|path| path.is_file())
-            .ok_or("neither rustc nor PATH has an ld.lld; install lld")?;
+            .ok_or("rustc brings no rust-lld and PATH has no ld.lld; install lld")?;
         let cc = candidates(arch).into_iter().find(|candidate| compiles(candidate)).ok_or_else(|| {
             format!("no C compiler with musl's headers for {arch} on PATH: zig, {}-gcc or clang", kit::musl(arch))
         })?;

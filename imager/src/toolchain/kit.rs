@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -160,6 +160,8 @@ pub(super) fn install_directory(path: &Path, fill: impl FnOnce(&Path) -> Result<
         fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
     }
     fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755)).map_err(Error::io("write", path))?;
+    // The name tells that everything is there, so everything must be on the disk before it.
+    File::open(parent).and_then(|parent| Ok(nix::unistd::syncfs(&parent)?)).map_err(Error::io("write", path))?;
     fs::rename(fresh.path(), path).map_err(Error::io("create", path))?;
     let _moved = fresh.keep();
     Ok(())

@@ -142,13 +142,14 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     }
     let cargo = cargo::Cargo::find()?;
     let chosen = choose(request, lock, progress)?;
-    let fingerprint = store::fingerprint(request.workspace, request.arch, &[chosen.id(), &cargo.version])?;
-    if let Some(found) = store.find(request.arch, &fingerprint) {
+    let fingerprint = || store::fingerprint(request.workspace, request.arch, &[chosen.id(), &cargo.version]);
+    let before = fingerprint()?;
+    if let Some(found) = store.find(request.arch, &before) {
         return Ok(found.made_by(chosen.description().into()));
     }
     let _alone = store.lock()?;
     // Another process may have made it while this one waited.
-    if let Some(found) = store.find(request.arch, &fingerprint) {
+    if let Some(found) = store.find(request.arch, &before) {
         return Ok(found.made_by(chosen.description().into()));
     }
     let kit = chosen.prepare(request, progress)?;
@@ -157,8 +158,9 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     let built = cargo.build(request, &kit, &target_dir, progress)?;
     elf::check(&built, request.arch)?;
     let kept = store.keep(request.arch, &built)?;
-    if cargo::reads_only_the_runtime(&built, request.workspace) {
-        store.stamp(&fingerprint, &kept)?;
+    // Someone may have edited the sources while they were compiled.
+    if cargo::reads_only_the_runtime(&built, request.workspace) && fingerprint()? == before {
+        store.stamp(&before, &kept)?;
     }
     Ok(kept.made_by(chosen.description().into()))
 }
