@@ -93,6 +93,27 @@ async fn volatile_keys_are_not_written_and_their_revisions_are_never_reused() {
 }
 
 #[tokio::test]
+async fn the_count_of_written_bytes_is_this_runs_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for n in 0..200 {
+        put(&*store, &format!("/r/{n}")).await;
+    }
+    let first = store.counters();
+    assert!(first.bytes_written >= 200 * 4096, "{first:?}");
+    // As a crash would leave it: the database with a full WAL beside it.
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["state.db", "state.db-wal"] {
+        fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let store = open(copy.path());
+    put(&*store, "/r/last").await;
+    let second = store.counters();
+    assert_eq!(second.commits, 1);
+    assert!(second.bytes_written < 100_000, "{second:?}");
+}
+
+#[tokio::test]
 async fn the_database_is_only_for_its_owner_and_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

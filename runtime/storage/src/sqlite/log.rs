@@ -91,8 +91,13 @@ impl Log {
             )
             .map_err(failed)?;
         traffic::observe(&connection);
-        let log = Self { connection, path: path.to_owned(), traffic: Traffic::new(path) };
+        let mut log = Self { connection, path: path.to_owned(), traffic: Traffic::new(path) };
         log.prepare()?;
+        // Takes over the WAL that a crash left, so that what it holds is not counted as this run's commits. A full disk
+        // may not have the room; the store can be read all the same.
+        if let Err(error) = log.checkpoint() {
+            tracing::warn!(%error, "the store's log stays beside its database");
+        }
         Ok(log)
     }
 
@@ -210,16 +215,16 @@ impl Log {
         transaction.commit()
     }
 
-    /// Moves the WAL's pages into the database file, if it has grown enough. Counts what that wrote.
+    /// Moves the WAL's pages into the database file, if it has grown enough.
     pub(super) fn checkpoint_if_due(&mut self) -> Result<(), StorageError> {
-        if !self.traffic.checkpoint_is_due() {
-            return Ok(());
-        }
-        self.traffic.before_checkpoint();
-        let (log, moved) = self.check(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        if self.traffic.checkpoint_is_due() { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StorageError> {
+        let (frames, moved) = self.check(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         }))?;
-        self.traffic.checkpointed(log == moved);
+        self.traffic.checkpointed(u64::try_from(frames).unwrap_or(0), frames == moved);
         Ok(())
     }
 

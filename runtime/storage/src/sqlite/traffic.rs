@@ -43,7 +43,7 @@ impl Traffic {
     pub(super) fn new(database: &Path) -> Self {
         let mut wal = database.as_os_str().to_owned();
         wal.push("-wal");
-        Self { wal: wal.into(), frames: FRAMES.take(), bytes: 0 }
+        Self { wal: wal.into(), frames: 0, bytes: 0 }
     }
 
     /// To be called after each commit, on the same thread.
@@ -65,17 +65,12 @@ impl Traffic {
         self.frames >= CHECKPOINT_FRAMES
     }
 
-    pub(super) fn before_checkpoint(&mut self) {
+    /// To be called after a checkpoint of a WAL with so many frames. `complete`: all of them were moved, and the next
+    /// commit begins the WAL anew.
+    pub(super) fn checkpointed(&mut self, frames: u64, complete: bool) {
         // If the WAL cannot be read, each frame counts as a page of its own.
-        let pages = distinct_pages(&self.wal, self.frames).unwrap_or(self.frames);
-        self.bytes += pages * PAGE;
-    }
-
-    /// `complete`: the next commit begins the WAL anew.
-    pub(super) fn checkpointed(&mut self, complete: bool) {
-        if complete {
-            self.frames = 0;
-        }
+        self.bytes += distinct_pages(&self.wal, frames).unwrap_or(frames) * PAGE;
+        self.frames = if complete { 0 } else { frames };
     }
 
     pub(super) fn bytes(&self) -> u64 {
