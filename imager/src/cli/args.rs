@@ -286,6 +286,9 @@ pub(super) struct RunArgs {
     /// Show no console and read no keys.
     #[arg(long)]
     pub(super) headless: bool,
+    /// Let this machine's processor run the guest, by KVM; the board must be of its architecture.
+    #[arg(long)]
+    pub(super) kvm: bool,
     /// Leave the image unchanged: writes are thrown away at the end.
     #[arg(long)]
     pub(super) snapshot: bool,

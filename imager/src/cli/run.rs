@@ -41,6 +41,7 @@ pub(super) fn run(globals: &Globals, args: RunArgs, progress: &Progress) -> anyh
         headless: args.headless,
         snapshot: args.snapshot,
         network: !args.no_net,
+        kvm: args.kvm,
     };
     Ok(Exit::Emulator(qemu::run(&machine, &options, progress)?))
 }

@@ -23,8 +23,6 @@ pub struct Parts<'a> {
     pub disk_format: &'a str,
     /// The monitor's socket, to be made by QEMU.
     pub monitor: &'a Path,
-    /// Whether the host's own processor can run the guest.
-    pub kvm: bool,
 }
 
 /// How the machine starts, with the files for it.
@@ -74,10 +72,7 @@ fn machine(out: &mut Arguments, parts: &Parts<'_>) {
     out.flag("-no-user-config");
     out.flag("-nodefaults");
     out.option("-machine", machine.machine.clone());
-    if parts.kvm {
-        out.option("-accel", "kvm".to_owned());
-    }
-    out.option("-accel", "tcg".to_owned());
+    out.option("-accel", if options.kvm { "kvm" } else { "tcg" }.to_owned());
     if let Some(cpu) = &machine.cpu {
         out.option("-cpu", cpu.clone());
     }
@@ -193,6 +188,7 @@ mod tests {
             headless: true,
             snapshot: false,
             network: true,
+            kvm: false,
         }
     }
 
@@ -204,7 +200,6 @@ mod tests {
             disk: Path::new("/tmp/a,b.img"),
             disk_format: "raw",
             monitor: Path::new("/run/qmp"),
-            kvm: false,
         };
         arguments(&parts).join(" ")
     }

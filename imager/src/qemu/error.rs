@@ -46,6 +46,9 @@ pub enum RunError {
         /// What it has.
         fixed: String,
     },
+    /// This machine's processor cannot run the guest.
+    #[error("no KVM for this run: {0}")]
+    Kvm(String),
     /// The image does not fit the board's SD slot, and is a device that cannot be resized.
     #[error("{}: an SD card's size must be a power of two for QEMU, and this is {size} bytes", path.display())]
     CardSize {
@@ -93,6 +96,7 @@ impl RunError {
                 Some(format!("install QEMU {needed} or later (bookworm has it in backports)"))
             }
             Self::Firmware { package: Some(package), .. } => Some(format!("install Debian's package {package}")),
+            Self::Kvm(_) => Some("leave --kvm out".to_owned()),
             Self::FixedMemory { .. } => Some("leave --memory out".to_owned()),
             Self::CardSize { .. } => Some("use --snapshot, which runs on an overlay of the right size".to_owned()),
             _ => None,

@@ -31,6 +31,8 @@ pub struct Options {
     pub snapshot: bool,
     /// Give the board a network card that reaches the world through this machine.
     pub network: bool,
+    /// Let this machine's own processor run the guest, where it can.
+    pub kvm: bool,
 }
 
 /// A TCP port of this machine that leads to one of the guest's.

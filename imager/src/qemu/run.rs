@@ -49,14 +49,14 @@ pub(super) enum Event {
 /// [`RunError`] for whatever keeps the VM from starting.
 pub fn run(machine: &Machine, options: &Options, progress: &Progress) -> Result<u8, RunError> {
     check_memory(machine, options)?;
+    check_kvm(machine, options)?;
     check_version(machine)?;
     let scratch = tempfile::Builder::new().prefix("kiln-run-").tempdir();
     let scratch = scratch.map_err(RunError::io("make", "a temporary directory"))?;
     let start = start(machine, options, scratch.path())?;
     let (disk, disk_format) = disk(machine, options, scratch.path(), progress)?;
     let monitor = scratch.path().join("qmp");
-    let parts =
-        Parts { machine, options, start: &start, disk: &disk, disk_format, monitor: &monitor, kvm: kvm(machine) };
+    let parts = Parts { machine, options, start: &start, disk: &disk, disk_format, monitor: &monitor };
     let mut command = Command::new(&machine.system);
     command.args(arguments(&parts)).stdin(if options.headless { Stdio::null() } else { Stdio::piped() });
     console::detach(&mut command);
@@ -246,12 +246,23 @@ fn grow(path: &Path, size: u64) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.set_len(size)
 }
 
-/// Whether the host's processor can run the guest itself: the same architecture, a machine that does not ask for a
+/// Checks that this machine's processor can run the guest: the same architecture, a machine that does not ask for a
 /// particular processor, and access to the kernel's KVM.
-fn kvm(machine: &Machine) -> bool {
+fn check_kvm(machine: &Machine, options: &Options) -> Result<(), RunError> {
+    if !options.kvm {
+        return Ok(());
+    }
     let same = machine.system.strip_prefix("qemu-system-") == Some(env::consts::ARCH);
     let any = matches!(machine.cpu.as_deref(), Some("max" | "host"));
-    same && any && File::options().read(true).write(true).open("/dev/kvm").is_ok()
+    if !same || !any {
+        let why = format!("{} is not what this machine's processor is", machine.machine);
+        return Err(RunError::Kvm(why));
+    }
+    let device = "/dev/kvm";
+    match File::options().read(true).write(true).open(device) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(RunError::Kvm(format!("{device}: {error}"))),
+    }
 }
 
 #[cfg(test)]

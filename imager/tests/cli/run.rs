@@ -33,6 +33,12 @@ fn a_board_with_fixed_memory_takes_no_other() {
 }
 
 #[test]
+fn a_board_of_another_kind_of_processor_is_not_run_by_kvm() {
+    let outcome = place().imager(&["run", "a.img", "--board", "rpi4", "--kvm"]).code(1);
+    assert!(outcome.stderr.contains("help: leave --kvm out"), "{}", outcome.stderr);
+}
+
+#[test]
 fn a_forward_needs_a_network() {
     place().imager(&["run", "a.img", "--board", "rpi4", "--no-net", "--forward", "1:2"]).code(2);
 }
