@@ -232,8 +232,7 @@ fn build(method: Method, path: &str, body: Option<(&'static str, Bytes)>) -> Res
 async fn collect(request: &str, mut body: Body) -> Result<Bytes, ClientError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| ClientError::Connect { server: request.to_owned(), why: chain(&*error) })?;
+        let frame = frame.map_err(|error| ClientError::Connect { server: request.to_owned(), why: chain(&*error) })?;
         if let Ok(data) = frame.into_data() {
             if whole.len() + data.len() > MAX_ANSWER {
                 let why = format!("it has more than {MAX_ANSWER} bytes");
@@ -320,7 +319,10 @@ mod tests {
     #[test]
     fn selectors_are_escaped_in_the_query() {
         let params = ListParams { labels: "a in (b,c),d!=e".to_owned(), fields: String::new() };
-        assert_eq!(with_query("/api/v1/pods", &params.query()), "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29%2Cd%21%3De");
+        assert_eq!(
+            with_query("/api/v1/pods", &params.query()),
+            "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29%2Cd%21%3De"
+        );
         assert_eq!(with_query("/x?a=1", &[("b", "2".to_owned())]), "/x?a=1&b=2");
     }
 

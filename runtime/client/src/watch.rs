@@ -117,8 +117,8 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use futures_util::stream;
-    use hyper::body::Frame;
     use http_body_util::StreamBody;
+    use hyper::body::Frame;
 
     fn stream_of(chunks: &[&'static str]) -> WatchStream {
         let frames: Vec<_> = chunks.iter().map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes())))).collect();
@@ -141,7 +141,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_expired_revision_in_mid_stream_calls_for_a_new_list() {
-        let mut watch = stream_of(&["{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\"}}\n"]);
+        let mut watch =
+            stream_of(&["{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\"}}\n"]);
         assert!(watch.next().await.unwrap_err().is_expired());
     }
 

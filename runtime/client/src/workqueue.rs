@@ -26,7 +26,7 @@ pub struct RateLimit {
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { first: Duration::from_millis(100), most: Duration::from_secs(300) }
+        Self { first: Duration::from_millis(100), most: Duration::from_secs(30) }
     }
 }
 

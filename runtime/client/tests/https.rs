@@ -73,7 +73,10 @@ async fn serve(alpn: &'static [u8]) -> Server {
     Server { address, ca, connections, restart }
 }
 
-async fn answer(request: Request<Incoming>, certificate: bool) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    certificate: bool,
+) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let seen = serde_json::json!({
         "path": request.uri().path(),

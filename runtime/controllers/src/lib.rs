@@ -37,7 +37,11 @@ pub struct Config {
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let Config { authority, reserved, cluster_cidr, clock } = config;
     let mut running = JoinSet::new();
-    running.spawn(csr::run(client.clone(), csr::Config { authority, reserved, clock: clock.clone() }, shutdown.clone()));
+    running.spawn(csr::run(
+        client.clone(),
+        csr::Config { authority, reserved, clock: clock.clone() },
+        shutdown.clone(),
+    ));
     running.spawn(node_lifecycle::run(client.clone(), clock.clone(), shutdown.clone()));
     running.spawn(node_ipam::run(client.clone(), cluster_cidr, shutdown.clone()));
     running.spawn(token_cleaner::run(client.clone(), clock.clone(), shutdown.clone()));

@@ -72,7 +72,8 @@ async fn certificate(world: &World) -> Certificate {
 async fn a_bootstrapper_gets_a_client_certificate_for_the_node_it_names() {
     let world = start();
     let bootstrap = ["system:bootstrappers", "system:authenticated"];
-    let approved = decided(&world, request(Signer::KubeletClient, "system:bootstrap:abcdef", &bootstrap, "a", &[])).await;
+    let approved =
+        decided(&world, request(Signer::KubeletClient, "system:bootstrap:abcdef", &bootstrap, "a", &[])).await;
     assert_eq!((&approved["type"], &approved["reason"]), (&json!("Approved"), &json!("AutoApproved")));
     let certificate = certificate(&world).await;
     assert_eq!(certificate.common_name, "system:node:a");

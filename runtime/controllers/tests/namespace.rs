@@ -11,7 +11,8 @@ const NAMESPACE: &str = "/api/v1/namespaces/shop";
 
 fn start() -> World {
     let world = World::new();
-    let resource = |name: &str, namespaced: bool, verbs: &[&str]| json!({"name": name, "namespaced": namespaced, "verbs": verbs});
+    let resource =
+        |name: &str, namespaced: bool, verbs: &[&str]| json!({"name": name, "namespaced": namespaced, "verbs": verbs});
     let all = ["get", "list", "delete", "deletecollection"];
     let core = [
         resource("configmaps", true, &all),

@@ -27,7 +27,9 @@ async fn every_node_gets_a_network_of_its_own_and_keeps_the_one_it_has() {
     world.api.put(&path("z"), json!({"spec": {"podCIDR": "10.42.0.0/24"}}));
     start(&world, "10.42.0.0/16");
     let all = ["a", "b", "c"].map(path);
-    world.until("all served", |api| all.iter().all(|p| api.object(p).is_some_and(|n| !n["spec"]["podCIDR"].is_null()))).await;
+    world
+        .until("all served", |api| all.iter().all(|p| api.object(p).is_some_and(|n| !n["spec"]["podCIDR"].is_null())))
+        .await;
     let networks: BTreeSet<_> = all.iter().map(|p| world.object(p)["spec"]["podCIDR"].to_string()).collect();
     let expected = ["\"10.42.1.0/24\"", "\"10.42.2.0/24\"", "\"10.42.3.0/24\""].map(str::to_owned);
     assert_eq!(networks, BTreeSet::from(expected));

@@ -58,8 +58,7 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
 
     fn renewed(&self, mut lease: Value, uid: &str) -> Value {
         let name = &self.config.node_name;
-        lease["metadata"]["ownerReferences"] =
-            json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]);
+        lease["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]);
         lease["spec"]["holderIdentity"] = json!(name);
         lease["spec"]["leaseDurationSeconds"] = json!(DURATION.as_secs());
         lease["spec"]["renewTime"] = json!(time::rfc3339_micro(self.config.clock.now()));

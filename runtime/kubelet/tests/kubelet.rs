@@ -101,7 +101,10 @@ async fn a_machine_becomes_a_ready_node() {
     assert_eq!(labels["kubernetes.io/hostname"], "pi-1");
     assert_eq!(labels["kubernetes.io/os"], "linux");
     assert_eq!(labels["kubernetes.io/arch"], Facts::ARCHITECTURE);
-    assert_eq!((&labels["node.kubernetes.io/instance-type"], &labels["example.org/zone"]), (&json!("rpi4"), &json!("shop")));
+    assert_eq!(
+        (&labels["node.kubernetes.io/instance-type"], &labels["example.org/zone"]),
+        (&json!("rpi4"), &json!("shop"))
+    );
     let status = &node["status"];
     let addresses = json!([{"type": "InternalIP", "address": "10.0.0.2"}, {"type": "Hostname", "address": "pi-1"}]);
     assert_eq!(status["addresses"], addresses);

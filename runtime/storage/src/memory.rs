@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::engine::{Engine, Operation, Retention, Staging, State, Watch};
-use crate::types::{
-    BoxFuture, Counters, Event, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError,
-};
+use crate::types::{BoxFuture, Counters, Event, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError};
 
 /// An empty store that keeps the default amount of history.
 pub fn open() -> Arc<dyn Storage> {
@@ -58,12 +56,7 @@ impl Storage for MemoryStorage {
         Box::pin(async move { Ok(self.write(&Operation::Create { key, value })?.record.clone()) })
     }
 
-    fn update(
-        &self,
-        key: String,
-        value: NewValue,
-        expected: Revision,
-    ) -> BoxFuture<'_, Result<Record, StorageError>> {
+    fn update(&self, key: String, value: NewValue, expected: Revision) -> BoxFuture<'_, Result<Record, StorageError>> {
         Box::pin(async move { Ok(self.write(&Operation::Update { key, value, expected })?.record.clone()) })
     }
 

@@ -177,12 +177,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Replaces the value of a key that must be at the revision `expected`; else [`StorageError::Conflict`], or
     /// [`StorageError::NotFound`].
-    fn update(
-        &self,
-        key: String,
-        value: NewValue,
-        expected: Revision,
-    ) -> BoxFuture<'_, Result<Record, StorageError>>;
+    fn update(&self, key: String, value: NewValue, expected: Revision) -> BoxFuture<'_, Result<Record, StorageError>>;
 
     /// Deletes a key, at the revision `expected` if that is given. Answers the last state and the delete's revision.
     fn delete(

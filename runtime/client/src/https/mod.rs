@@ -81,14 +81,16 @@ impl Https {
     /// a key cannot be used.
     pub fn new(config: HttpsConfig) -> Result<Self, ClientError> {
         let HttpsConfig { server, ca_pem, auth, tls_server_name, mut headers } = config;
-        let address: Uri = server.parse().map_err(|error| ClientError::Config(format!("server {server:?}: {error}")))?;
+        let address: Uri =
+            server.parse().map_err(|error| ClientError::Config(format!("server {server:?}: {error}")))?;
         let authority = match (address.scheme_str(), address.authority()) {
             (Some("https"), Some(authority)) => authority.clone(),
             _ => return Err(ClientError::Config(format!("server {server:?} is not of the form https://host:port"))),
         };
         if let Auth::Bearer(token) = &auth {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| ClientError::Config("the bearer token has characters that no header can hold".to_owned()))?;
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+                ClientError::Config("the bearer token has characters that no header can hold".to_owned())
+            })?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }

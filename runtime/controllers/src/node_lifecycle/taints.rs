@@ -67,7 +67,10 @@ mod tests {
         let silent = node(json!([{"type": "Ready", "status": "Unknown"}]), json!([own]));
         let tainted = corrected(&silent, "T1").expect("a change");
         assert_eq!(tainted.len(), 3);
-        assert_eq!(tainted[1], json!({"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule", "timeAdded": "T1"}));
+        assert_eq!(
+            tainted[1],
+            json!({"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule", "timeAdded": "T1"})
+        );
         assert_eq!(tainted[2]["effect"], "NoExecute");
 
         let still = node(json!([{"type": "Ready", "status": "Unknown"}]), json!(tainted));

@@ -84,8 +84,8 @@ fn clean(text: &str) -> String {
 /// A line of `/proc/meminfo`, in bytes.
 pub(super) fn meminfo(root: &Path, name: &str) -> Result<u64, MachineError> {
     let path = root.join("proc/meminfo");
-    let text = fs::read_to_string(&path)
-        .map_err(|error| MachineError::Read { path: path.clone(), why: error.to_string() })?;
+    let text =
+        fs::read_to_string(&path).map_err(|error| MachineError::Read { path: path.clone(), why: error.to_string() })?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.map(|kib| kib << 10).ok_or_else(|| MachineError::Read { path, why: format!("there is no {name} in it") })

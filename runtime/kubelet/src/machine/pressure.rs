@@ -33,7 +33,11 @@ impl Pressure {
             // File systems that make inodes as they go have none.
             room || widen(disk.files_available()) * 100 < widen(disk.files()) * FREE_INODES
         });
-        Self { memory, disk, pids: pids(root).is_some_and(|(used, most)| (most - used.min(most)) * 100 < most * FREE_PIDS) }
+        Self {
+            memory,
+            disk,
+            pids: pids(root).is_some_and(|(used, most)| (most - used.min(most)) * 100 < most * FREE_PIDS),
+        }
     }
 }
 

@@ -71,8 +71,8 @@ impl State {
         let mut dropped = Vec::new();
         while let Some(oldest) = self.history.front() {
             let too_many = self.history.len() > retention.count || self.replaced_bytes > retention.bytes;
-            let too_old = self.history.len() > retention.keep
-                && now.saturating_duration_since(oldest.at) > retention.age;
+            let too_old =
+                self.history.len() > retention.keep && now.saturating_duration_since(oldest.at) > retention.age;
             if !(too_many || too_old) {
                 break;
             }

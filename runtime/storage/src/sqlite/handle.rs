@@ -9,9 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::log::Log;
 use super::writer::{Counts, Request, Writer};
 use crate::engine::{Engine, Operation, Watch};
-use crate::types::{
-    BoxFuture, Counters, Event, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError,
-};
+use crate::types::{BoxFuture, Counters, Event, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError};
 
 /// Requests that may wait for the writer before callers wait to ask.
 const QUEUE: usize = 1_024;
@@ -74,12 +72,7 @@ impl Storage for SqliteStorage {
         Box::pin(async move { Ok(self.write(Operation::Create { key, value }).await?.record.clone()) })
     }
 
-    fn update(
-        &self,
-        key: String,
-        value: NewValue,
-        expected: Revision,
-    ) -> BoxFuture<'_, Result<Record, StorageError>> {
+    fn update(&self, key: String, value: NewValue, expected: Revision) -> BoxFuture<'_, Result<Record, StorageError>> {
         Box::pin(async move { Ok(self.write(Operation::Update { key, value, expected }).await?.record.clone()) })
     }
 

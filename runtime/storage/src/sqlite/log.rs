@@ -105,7 +105,8 @@ impl Log {
     fn prepare(&self) -> Result<(), StorageError> {
         let number = |pragma: &str| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
         let (id, format) = self.check(number("application_id").and_then(|id| Ok((id, number("user_version")?))))?;
-        let tables: i64 = self.check(self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)))?;
+        let tables: i64 =
+            self.check(self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)))?;
         let name = self.path.display();
         match (id, format) {
             (APPLICATION_ID, FORMAT) => Ok(()),
@@ -123,9 +124,10 @@ impl Log {
     pub(super) fn load(&self, is_volatile: impl Fn(&str) -> bool) -> Result<Loaded, StorageError> {
         let compacted = self.mark("compacted")?;
         let reserved = self.mark("reserved")?;
-        let mut statement = self.check(self.connection.prepare(
-            "SELECT revision, key, value, create_revision, checksum FROM log ORDER BY revision",
-        ))?;
+        let mut statement = self.check(
+            self.connection
+                .prepare("SELECT revision, key, value, create_revision, checksum FROM log ORDER BY revision"),
+        )?;
         let mut rows = self.check(statement.query([]))?;
         let mut old = BTreeMap::new();
         let mut state: Option<State> = None;
@@ -245,7 +247,8 @@ impl Log {
 
     /// Leaves WAL mode, so that the file holds everything, and closes it.
     pub(super) fn close_whole(self) -> Result<(), StorageError> {
-        let mode = self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0));
+        let mode =
+            self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0));
         self.check(mode)?;
         let path = self.path;
         self.connection.close().map_err(|(_, error)| failure(&path, &error))
