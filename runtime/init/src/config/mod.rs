@@ -36,7 +36,15 @@ pub(crate) fn mount(disk: &Disk) -> Result<()> {
     if is_mounted(MOUNT) {
         detach(MOUNT, false)?;
     }
-    attach(&partition.to_string_lossy(), MOUNT, "vfat", FLAGS | MsFlags::MS_RDONLY, "umask=0077,tz=UTC")
+    let device = partition.to_string_lossy();
+    let flags = FLAGS | MsFlags::MS_RDONLY;
+    attach(&device, MOUNT, "vfat", flags, "umask=0077,tz=UTC").map_err(|error| match error {
+        Error::Io { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => Error::Missing {
+            what: format!("the CONFIG partition ({device}) holds no FAT file system"),
+            help: "Flash the card anew: the board keeps its name.",
+        },
+        other => other,
+    })
 }
 
 /// Reads and checks node.toml.
