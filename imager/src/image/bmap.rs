@@ -10,7 +10,7 @@ use super::medium::BLOCK;
 ///
 /// # Errors
 /// The image cannot be read.
-pub fn render(image: &File, length: u64, ranges: &[(u64, u64)]) -> io::Result<String> {
+pub(super) fn render(image: &File, length: u64, ranges: &[(u64, u64)]) -> io::Result<String> {
     let mut text = String::new();
     let mapped: u64 = ranges.iter().map(|(first, last)| last - first + 1).sum();
     let zeros = "0".repeat(64);

@@ -168,6 +168,85 @@ fn entries(files: &BTreeMap<String, Content>) -> std::io::Result<Vec<FileEntry>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        image::reader::Image,
+        profile::{ConfigFile, Request},
+        progress::Progress,
+        rootfs::{ImageInfo, Root},
+        tree::Tree,
+    };
+
+    /// A small image of the 64-bit ARM virtual machine, made in a cache of its own.
+    fn small_image(place: &Path, node: &str) -> std::path::PathBuf {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let request = Request {
+            board: "virt-aarch64".to_owned(),
+            config: vec![ConfigFile { path: "/node.toml".to_owned(), content: node.as_bytes().to_vec() }],
+            ..Request::default()
+        };
+        let profile = Profile::resolve(&workspace, &request).expect("the board resolves");
+        let mut tree = Tree::default();
+        tree.file("/usr/bin/kiln", 0o755, vec![7; 300_000]);
+        tree.add_parents();
+        let root = Root {
+            tree,
+            kernel_version: "6.1".to_owned(),
+            kernel: Content::from("kernel"),
+            initramfs_modules: Vec::new(),
+            info: ImageInfo {
+                schema: 1,
+                board: profile.board.clone(),
+                arch: profile.arch.name().to_owned(),
+                version: profile.version.clone(),
+                build_time: 1_700_000_000,
+                kernel: "6.1".to_owned(),
+                suite: "trixie".to_owned(),
+                container_runtime: None,
+                watchdog: false,
+            },
+        };
+        let kiln = Content::from("kiln");
+        let stage = Stage::make(place, "key", &profile, &root, &Tree::default(), &kiln, &Progress::hidden())
+            .expect("a stage");
+        let path = place.join("a.img");
+        let file = File::options().read(true).write(true).create_new(true).open(&path).expect("create");
+        write(file, &path, &profile, &stage, 1_700_000_000).expect("an image");
+        path
+    }
+
+    #[test]
+    fn two_builds_in_two_places_are_the_same_to_the_byte() {
+        let (one, two) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+        let hash = |path: &Path| crate::image::output::hash_file(path).expect("read");
+        assert_eq!(hash(&small_image(one.path(), "version = 1\n")), hash(&small_image(two.path(), "version = 1\n")));
+    }
+
+    #[test]
+    fn an_image_can_be_read_and_its_settings_edited() {
+        let place = tempfile::tempdir().expect("temp dir");
+        let path = small_image(place.path(), "version = 1\n");
+        let image = Image::open_to_edit(&path).expect("open");
+        let cmdline = image.fat(Part::SlotA).expect("slot").read("/cmdline.txt").expect("read");
+        assert!(String::from_utf8_lossy(&cmdline).contains(&format!("kiln.disk={} ", image.id())));
+        assert!(image.fat(Part::SlotB).expect("slot").list().expect("list").is_empty());
+        assert!(matches!(image.fat(Part::State), Err(ImageError::NoPartition { .. })));
+        let config = image.fat(Part::Config).expect("config");
+        assert_eq!(config.read("/node.toml").expect("read"), b"version = 1\n");
+        config.write("/node.toml", b"version = 1 # edited\n", 1_700_000_000).expect("write");
+        config.close().expect("close");
+        image.sync().expect("sync");
+        let again = Image::open(&path).expect("open");
+        let config = again.fat(Part::Config).expect("config");
+        assert_eq!(config.read("/node.toml").expect("read"), b"version = 1 # edited\n");
+        assert_eq!(config.label(), "CONFIG");
+    }
+
+    #[test]
+    fn two_nodes_have_two_disk_identities() {
+        let (one, two) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+        let id = |path: &Path| Image::open(path).expect("open").id();
+        assert_ne!(id(&small_image(one.path(), "version = 1\n")), id(&small_image(two.path(), "version = 1 # b\n")));
+    }
 
     #[test]
     fn partitions_are_aligned_and_follow_one_another() {

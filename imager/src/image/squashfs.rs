@@ -20,7 +20,7 @@ const ZSTD_LEVEL: u32 = 15;
 ///
 /// # Errors
 /// A file's content cannot be read, or `out` cannot be written.
-pub fn write(tree: &Tree, mtime: u32, out: &File) -> io::Result<u64> {
+pub(super) fn write(tree: &Tree, mtime: u32, out: &File) -> io::Result<u64> {
     let options = CompressionOptions::Zstd(Zstd { compression_level: ZSTD_LEVEL });
     let compressor = FilesystemCompressor::new(Compressor::Zstd, Some(options)).map_err(failed)?;
     let mut fs = FilesystemWriter::default();

@@ -29,7 +29,7 @@ pub struct Verity {
 ///
 /// # Errors
 /// The file cannot be read or written.
-pub fn append(file: &File, length: u64) -> io::Result<Verity> {
+pub(super) fn append(file: &File, length: u64) -> io::Result<Verity> {
     let mut hash = Sha256::new();
     hash.update(b"kiln-verity\0");
     let mut buffer = vec![0; 1 << 20];

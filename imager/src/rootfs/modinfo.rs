@@ -4,22 +4,22 @@ use std::io::Read;
 
 /// What a module says it needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ModInfo {
+pub(super) struct ModInfo {
     /// Modules whose symbols it uses.
-    pub depends: Vec<String>,
+    pub(super) depends: Vec<String>,
     /// Modules (or aliases) it wants loaded before itself if they exist.
-    pub softdep_pre: Vec<String>,
+    pub(super) softdep_pre: Vec<String>,
     /// Names by which the kernel asks for it, patterns included.
-    pub aliases: Vec<String>,
+    pub(super) aliases: Vec<String>,
     /// Firmware files it may load, relative to the firmware directory.
-    pub firmware: Vec<String>,
+    pub(super) firmware: Vec<String>,
 }
 
 /// Reads the bytes of a `.ko`, `.ko.xz` or `.ko.zst` file.
 ///
 /// # Errors
 /// One line that says what is wrong with the bytes.
-pub fn read(bytes: &[u8]) -> Result<ModInfo, String> {
+pub(super) fn read(bytes: &[u8]) -> Result<ModInfo, String> {
     let unpacked;
     let elf = match bytes {
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
@@ -67,7 +67,7 @@ fn parse(section: &[u8]) -> ModInfo {
 }
 
 /// A module's name as the kernel has it: file names may have dashes where the name has underscores.
-pub fn module_name(name: &str) -> String {
+pub(super) fn module_name(name: &str) -> String {
     name.replace('-', "_")
 }
 

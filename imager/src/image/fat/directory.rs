@@ -49,8 +49,8 @@ pub(super) fn stamp(seconds: i64) -> Stamp {
     let civil = stamp.to_zoned(TimeZone::UTC).datetime();
     let bits = |value: i8| u16::from(value.unsigned_abs());
     Stamp {
-        date: (civil.year().unsigned_abs().saturating_sub(1980)) << 9 | bits(civil.month()) << 5 | bits(civil.day()),
-        time: bits(civil.hour()) << 11 | bits(civil.minute()) << 5 | bits(civil.second()) / 2,
+        date: (civil.year().unsigned_abs().saturating_sub(1980) << 9) | (bits(civil.month()) << 5) | bits(civil.day()),
+        time: (bits(civil.hour()) << 11) | (bits(civil.minute()) << 5) | (bits(civil.second()) / 2),
     }
 }
 
@@ -191,8 +191,8 @@ fn scan(bytes: &[u8]) -> Vec<Found> {
         let entry = Entry {
             name,
             is_directory: slot[11] & DIRECTORY != 0,
-            cluster: two(20) << 16 | two(26),
-            size: two(28) | two(30) << 16,
+            cluster: (two(20) << 16) | two(26),
+            size: two(28) | (two(30) << 16),
         };
         // Pieces that belong to no entry stay where they are.
         let slots = if is_long { slots } else { 1 };
@@ -276,7 +276,7 @@ fn long_name(name: &str, short: &[u8; 11]) -> io::Result<Vec<[u8; ENTRY]>> {
     if units.len() > 255 {
         return Err(io::Error::new(io::ErrorKind::InvalidFilename, "a name has at most 255 characters"));
     }
-    if units.len() % UNITS.len() != 0 {
+    if !units.len().is_multiple_of(UNITS.len()) {
         units.push(0);
         units.resize(units.len().next_multiple_of(UNITS.len()), 0xffff);
     }
@@ -284,7 +284,7 @@ fn long_name(name: &str, short: &[u8; 11]) -> io::Result<Vec<[u8; ENTRY]>> {
     let checksum = short_checksum(short);
     let piece = |(index, part): (usize, &[u16])| {
         let mut slot = [0; ENTRY];
-        slot[0] = index as u8 + 1 | if index + 1 == count { 0x40 } else { 0 };
+        slot[0] = (index as u8 + 1) | if index + 1 == count { 0x40 } else { 0 };
         slot[11] = LONG_NAME;
         slot[13] = checksum;
         for (at, unit) in UNITS.iter().zip(part) {
