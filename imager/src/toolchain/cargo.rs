@@ -3,15 +3,19 @@
 use std::{
     collections::VecDeque,
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use super::{Error, Result, RuntimeRequest, kit::Kit};
-use crate::progress::{Progress, Step};
+use crate::{
+    profile::Arch,
+    progress::{Progress, Step},
+};
 
 /// The package that is built.
 const PACKAGE: &str = "kiln";
@@ -117,10 +121,19 @@ impl Cargo {
         Err(Error::Compile {
             arch: request.arch,
             status: status.to_string(),
-            command: for_a_shell(&command),
+            script: leave_script(&command, request.arch, target_dir)?,
             output: watcher.kept.iter().map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned(),
         })
     }
+}
+
+/// Leaves a script beside cargo's files that repeats the command by hand.
+fn leave_script(command: &Command, arch: Arch, target_dir: &Path) -> Result<PathBuf> {
+    let path = target_dir.join(format!("repeat-{arch}.sh"));
+    // The user's environment may hold a registry's token.
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(script(command).as_bytes())).map_err(Error::io("write", &path))?;
+    Ok(path)
 }
 
 /// Whether the binary was made of nothing in the workspace but what [`super::store::fingerprint`] looks at. Cargo lists
@@ -220,21 +233,19 @@ fn passed_on() -> impl Iterator<Item = (OsString, OsString)> {
     })
 }
 
-/// The command as one types it, with the variables that make it what it is.
-fn for_a_shell(command: &Command) -> String {
-    let quote = |text: &std::ffi::OsStr| {
-        let text = text.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:+@".contains(c);
-        match !text.is_empty() && text.chars().all(plain) {
-            true => text.into_owned(),
-            false => format!("'{}'", text.replace('\'', "'\\''")),
-        }
-    };
-    let own = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    let own = own.filter(|(name, _)| env::var_os(name).is_none());
-    let variables = own.map(|(name, value)| format!("{}={}", name.to_string_lossy(), quote(value)));
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quote);
-    variables.chain(words).collect::<Vec<_>>().join(" ")
+/// A script that runs the command as it was run.
+fn script(command: &Command) -> String {
+    let quote = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', "'\\''"));
+    let folder = command.get_current_dir().map_or("'.'".into(), |folder| quote(folder.as_os_str()));
+    let variables: String = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("    {}={} \\\n", name.to_string_lossy(), quote(value?))))
+        .collect();
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect();
+    format!(
+        "#!/bin/sh\n# The compile that failed.\ncd {folder} && exec env -i \\\n{variables}    {} \"$@\"\n",
+        words.join(" ")
+    )
 }
 
 #[cfg(test)]
@@ -259,6 +270,18 @@ mod tests {
         follower.follow(text.as_bytes()).unwrap();
         watcher.extend(follower.kept);
         assert_eq!(watcher, ["error[E0308]: mismatched types", "  --> src/a.rs:1:1"]);
+    }
+
+    #[test]
+    fn the_script_repeats_the_command_with_its_environment_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf '%s|' \"$PWD\" \"$WORD\" \"$HOME\""]).current_dir(directory.path());
+        command.env_clear().env("WORD", "it's two\nlines").env("PATH", env::var_os("PATH").unwrap());
+        let path = leave_script(&command, Arch::Armv7, directory.path()).unwrap();
+        let output = Command::new("sh").arg(path).output().unwrap();
+        let folder = directory.path().canonicalize().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}|it's two\nlines||", folder.display()));
     }
 
     #[test]

@@ -67,14 +67,14 @@ pub enum Error {
         reason: String,
     },
     /// The compile failed.
-    #[error("compiling kiln for {arch} failed ({status})\n  command: {command}\n{output}")]
+    #[error("compiling kiln for {arch} failed ({status}):\n{output}\n  to repeat it: sh {script}", script = .script.display())]
     Compile {
         /// For which architecture.
         arch: Arch,
         /// How the command ended.
         status: String,
-        /// The command, to be repeated by hand.
-        command: String,
+        /// A script that runs the same command in the same environment.
+        script: PathBuf,
         /// The last lines of its stderr, indented.
         output: String,
     },
@@ -92,7 +92,7 @@ pub enum Error {
     },
     /// The packages of the private toolchain cannot be had.
     #[error(transparent)]
-    Packages(#[from] packages::Error),
+    Packages(packages::Error),
     /// Reading or writing on this machine failed.
     #[error("{action} {path}: {source}", path = .path.display())]
     Io {
@@ -103,6 +103,16 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+impl From<packages::Error> for Error {
+    /// A full disk is one, whoever met it.
+    fn from(error: packages::Error) -> Self {
+        match error {
+            packages::Error::Io { action, path, source } => Self::io(action, path)(source),
+            error => Self::Packages(error),
+        }
+    }
 }
 
 impl Error {
