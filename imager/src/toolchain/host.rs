@@ -154,7 +154,8 @@ fn candidates(arch: Arch) -> Vec<Compiler> {
     if let Some(program) = which("zig") {
         let mut args = vec!["cc".into(), "-target".into(), triple.into()];
         if arch == Arch::Armv7 {
-            args.push("-mcpu=generic+v7a+vfp3-32-d16+thumb2-neon".into());
+            // The floating point unit that rustc's target assumes; zig's own baseline has twice the registers, and NEON.
+            args.push("-mcpu=generic+v7a-neon-vfp3-d32+vfp3d16".into());
         }
         list.push(Compiler { program, args });
     }
