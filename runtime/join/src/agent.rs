@@ -9,7 +9,7 @@ use kiln_node_config::{ServerAddress, ServerUrl, Token};
 use kiln_pki::{Certificate, secret};
 
 use crate::connection::{Connection, Handle, as_node, with_token};
-use crate::{Clock, Credentials, Endpoint, JoinError, Progress, Step, Store};
+use crate::{AddressWatch, Clock, Credentials, Endpoint, JoinError, Progress, Step, Store};
 use crate::{bootstrap, discovery, fetch_ca, server_time};
 
 /// How long one search by mDNS listens.
@@ -59,18 +59,19 @@ impl Joined {
 /// if they fit.
 pub async fn join(settings: &Settings, progress: &impl Progress) -> Joined {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut addresses = AddressWatch::start();
     loop {
         match attempt(settings, progress).await {
             Ok(joined) => return joined,
             Err(error) => {
                 // What only a person can put right is not tried in a hurry.
-                let delay = if error.needs_a_person() {
-                    RETRY.1
-                } else {
-                    backoff.next_wait()
-                };
+                let delay = if error.needs_a_person() { RETRY.1 } else { backoff.next_wait() };
                 progress.failed(error);
-                tokio::time::sleep(delay).await;
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    // At boot the network comes up beside this; what failed may work now.
+                    () = addresses.changed() => backoff.reset(),
+                }
             }
         }
     }
@@ -83,10 +84,7 @@ async fn attempt(settings: &Settings, progress: &impl Progress) -> Result<Joined
     let earlier = store.load(&settings.node_name, token.map(Token::ca_hash))?;
     let server = reach(settings, earlier.as_ref(), progress).await?;
 
-    progress.step(
-        Step::Time,
-        &format!("{} says it is {}", server.endpoint, rfc3339(server.time)),
-    );
+    progress.step(Step::Time, &format!("{} says it is {}", server.endpoint, rfc3339(server.time)));
     progress.server_time(server.time);
     wait_for_clock(settings.clock.as_ref(), server.time).await?;
 
@@ -112,12 +110,7 @@ async fn attempt(settings: &Settings, progress: &impl Progress) -> Result<Joined
     let connection = Connection::new(as_node(&credentials)?);
     let client = Client::new(Handle(Arc::clone(&connection)));
     progress.credentials(&credentials);
-    Ok(Joined {
-        client,
-        connection,
-        credentials,
-        store,
-    })
+    Ok(Joined { client, connection, credentials, store })
 }
 
 /// The client certificate by token, saved before anything else happens.
@@ -129,31 +122,14 @@ async fn first_credentials(
     ca_pem: String,
     server: String,
 ) -> Result<Credentials, JoinError> {
-    progress.step(
-        Step::Csr,
-        &format!(
-            "asking {server} for a certificate as {}",
-            settings.node_name
-        ),
-    );
+    progress.step(Step::Csr, &format!("asking {server} for a certificate as {}", settings.node_name));
     let client = with_token(&server, &ca_pem, token.bearer())?;
     let identity = secret::node_identity(&settings.board_id, token.ca_hash());
     let got = bootstrap::client_certificate(&client, &settings.node_name, &identity).await?;
-    if !got
-        .pair
-        .certificate
-        .is_signed_by(&Certificate::from_pem(&ca_pem)?)
-    {
-        return Err(JoinError::Api(format!(
-            "{server} gave a certificate that its own CA didn't sign"
-        )));
+    if !got.pair.certificate.is_signed_by(&Certificate::from_pem(&ca_pem)?) {
+        return Err(JoinError::Api(format!("{server} gave a certificate that its own CA didn't sign")));
     }
-    let credentials = Credentials {
-        ca_pem,
-        client: got.pair,
-        serving: None,
-        server,
-    };
+    let credentials = Credentials { ca_pem, client: got.pair, serving: None, server };
     store.save(&credentials)?;
     if got.token_spent {
         store.save_spent(token.id())?;
@@ -186,8 +162,7 @@ async fn reach(
         ServerAddress::Discover => {
             // Where the server was last is asked before the network is.
             if let Some(url) = earlier.and_then(|c| c.server.parse::<ServerUrl>().ok())
-                && let Ok(reached) =
-                    first_of(&[Endpoint::from(&url)], &hash, ca_pem, progress).await
+                && let Ok(reached) = first_of(&[Endpoint::from(&url)], &hash, ca_pem, progress).await
             {
                 return Ok(reached);
             }
@@ -217,27 +192,16 @@ async fn first_of(
             Err(error) => failure = Some(error),
         }
     }
-    Err(failure.unwrap_or(JoinError::NoServer {
-        waited: Duration::ZERO,
-        other_clusters: 0,
-    }))
+    Err(failure.unwrap_or(JoinError::NoServer { waited: Duration::ZERO, other_clusters: 0 }))
 }
 
-pub(crate) async fn check(
-    endpoint: &Endpoint,
-    hash: &str,
-    known_ca: Option<&str>,
-) -> Result<Reached, JoinError> {
+pub(crate) async fn check(endpoint: &Endpoint, hash: &str, known_ca: Option<&str>) -> Result<Reached, JoinError> {
     let ca_pem = match known_ca {
         Some(ca) => ca.to_owned(),
         None => fetch_ca(endpoint, hash).await?,
     };
     let time = server_time(endpoint, &ca_pem).await?;
-    Ok(Reached {
-        endpoint: endpoint.clone(),
-        ca_pem,
-        time,
-    })
+    Ok(Reached { endpoint: endpoint.clone(), ca_pem, time })
 }
 
 /// Waits until the clock isn't far behind `time`; PID 1 steps it when it hears of that time.

@@ -26,25 +26,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// [`JoinError::CaHash`] where it is another CA; else why there was no usable answer.
 pub async fn fetch_ca(endpoint: &Endpoint, expected_hash: &str) -> Result<String, JoinError> {
     let response = get(endpoint, tls::untrusting(), CA_PATH).await?;
-    let answer = |why: &str| JoinError::Answer {
-        server: endpoint.to_string(),
-        why: why.to_owned(),
-    };
+    let answer = |why: &str| JoinError::Answer { server: endpoint.to_string(), why: why.to_owned() };
     if response.status() != http::StatusCode::OK {
-        return Err(answer(&format!(
-            "it answers {CA_PATH} with {}",
-            response.status()
-        )));
+        return Err(answer(&format!("it answers {CA_PATH} with {}", response.status())));
     }
     let pem = std::str::from_utf8(response.body()).map_err(|_| answer("its CA is no PEM text"))?;
     let der = certificate_der(pem).map_err(|_| answer("its CA is no PEM text"))?;
     let found = ca_hash(&der);
     if found != expected_hash {
-        return Err(JoinError::CaHash {
-            server: endpoint.to_string(),
-            expected: expected_hash.to_owned(),
-            found,
-        });
+        return Err(JoinError::CaHash { server: endpoint.to_string(), expected: expected_hash.to_owned(), found });
     }
     Ok(pem.to_owned())
 }
@@ -56,57 +46,34 @@ pub async fn fetch_ca(endpoint: &Endpoint, expected_hash: &str) -> Result<String
 /// [`JoinError::Tls`] where the server isn't the CA's; else why there was no usable answer.
 pub async fn server_time(endpoint: &Endpoint, ca_pem: &str) -> Result<SystemTime, JoinError> {
     let response = get(endpoint, tls::pinned_at_any_time(ca_pem)?, CA_PATH).await?;
-    let date = response
-        .headers()
-        .get(http::header::DATE)
-        .and_then(|d| d.to_str().ok());
-    let time = date
-        .and_then(|d| jiff::fmt::rfc2822::parse(d).ok())
-        .map(|z| SystemTime::from(z.timestamp()));
+    let date = response.headers().get(http::header::DATE).and_then(|d| d.to_str().ok());
+    let time = date.and_then(|d| jiff::fmt::rfc2822::parse(d).ok()).map(|z| SystemTime::from(z.timestamp()));
     time.ok_or_else(|| JoinError::Answer {
         server: endpoint.to_string(),
         why: "it answers without a usable Date header".to_owned(),
     })
 }
 
-async fn get(
-    endpoint: &Endpoint,
-    tls: ClientConfig,
-    path: &str,
-) -> Result<http::Response<Bytes>, JoinError> {
+async fn get(endpoint: &Endpoint, tls: ClientConfig, path: &str) -> Result<http::Response<Bytes>, JoinError> {
     let server = endpoint.to_string();
     let name = endpoint.server_name()?;
     let stream = endpoint.connect().await?;
-    let failed = |why: String| JoinError::Answer {
-        server: server.clone(),
-        why,
-    };
+    let failed = |why: String| JoinError::Answer { server: server.clone(), why };
     let exchange = async {
         let stream = TlsConnector::from(Arc::new(tls))
             .connect(name, stream)
             .await
-            .map_err(|e| JoinError::Tls {
-                server: server.clone(),
-                why: e.to_string(),
-            })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(|e| JoinError::Tls { server: server.clone(), why: e.to_string() })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(e.to_string()))?;
         let request = http::Request::get(path)
             .header(http::header::HOST, endpoint.authority())
             .header(http::header::CONNECTION, "close")
             .body(Empty::<Bytes>::new())
             .map_err(|e| failed(e.to_string()))?;
         let answer = async {
-            let (parts, body) = sender
-                .send_request(request)
-                .await
-                .map_err(|e| failed(e.to_string()))?
-                .into_parts();
-            let body = Limited::new(body, LARGEST_ANSWER)
-                .collect()
-                .await
-                .map_err(|e| failed(e.to_string()))?;
+            let (parts, body) = sender.send_request(request).await.map_err(|e| failed(e.to_string()))?.into_parts();
+            let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| failed(e.to_string()))?;
             Ok(http::Response::from_parts(parts, body.to_bytes()))
         };
         // The connection is driven beside the request and ends with it.

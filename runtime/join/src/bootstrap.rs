@@ -36,31 +36,20 @@ pub struct ClientCertificate {
 ///
 /// # Errors
 /// [`JoinError::Token`], [`JoinError::Forbidden`] with the server's rule, or another failure of the exchange.
-pub async fn client_certificate(
-    client: &Client,
-    node: &str,
-    identity: &str,
-) -> Result<ClientCertificate, JoinError> {
+pub async fn client_certificate(client: &Client, node: &str, identity: &str) -> Result<ClientCertificate, JoinError> {
     let user = format!("{NODE_USER_PREFIX}{node}");
     let key = PrivateKey::generate()?;
     let csr = key.request(&user, Some(NODES_GROUP), &[])?;
     let signed = request(client, Signer::KubeletClient, node, &csr, Some(identity)).await?;
     let token_spent = signed.object["metadata"]["annotations"][SINGLE_USE] == "true";
-    Ok(ClientCertificate {
-        pair: checked(signed.certificate_pem, &key, &user)?,
-        token_spent,
-    })
+    Ok(ClientCertificate { pair: checked(signed.certificate_pem, &key, &user)?, token_spent })
 }
 
 /// Asks for a serving certificate for a node under `names` (host names and addresses) with a new key; `client` must be the node.
 ///
 /// # Errors
 /// [`JoinError::Forbidden`] with the server's rule, or another failure of the exchange.
-pub async fn serving_certificate(
-    client: &Client,
-    node: &str,
-    names: &[String],
-) -> Result<Pair, JoinError> {
+pub async fn serving_certificate(client: &Client, node: &str, names: &[String]) -> Result<Pair, JoinError> {
     let user = format!("{NODE_USER_PREFIX}{node}");
     let key = PrivateKey::generate()?;
     let csr = key.request(&user, Some(NODES_GROUP), names)?;
@@ -111,12 +100,9 @@ async fn request(
     if let Some(identity) = identity {
         builder = builder.header(IDENTITY_HEADER, identity);
     }
-    let unmade =
-        |why: String| JoinError::Api(format!("the certificate request can't be written: {why}"));
+    let unmade = |why: String| JoinError::Api(format!("the certificate request can't be written: {why}"));
     let body = serde_json::to_vec(&object).map_err(|e| unmade(e.to_string()))?;
-    let post = builder
-        .body(Bytes::from(body))
-        .map_err(|e| unmade(e.to_string()))?;
+    let post = builder.body(Bytes::from(body)).map_err(|e| unmade(e.to_string()))?;
     let created: Value = client.send(post).await.map_err(refused)?;
     tracing::info!(csr = name, signer = signer.name(), "certificate requested");
     let deadline = Instant::now() + PATIENCE;
@@ -128,22 +114,13 @@ async fn request(
 
 /// Follows the request until it is answered, however often the watch ends in between.
 async fn answer(client: &Client, name: &str, mut object: Value) -> Result<Signed, JoinError> {
-    let params = ListParams {
-        fields: format!("metadata.name={name}"),
-        ..ListParams::default()
-    };
+    let params = ListParams { fields: format!("metadata.name={name}"), ..ListParams::default() };
     loop {
         if let Some(signed) = verdict(&object)? {
             return Ok(signed);
         }
-        let revision = object["metadata"]["resourceVersion"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let mut watch = client
-            .watch::<Value>(PATH, &params, &revision, PATIENCE)
-            .await
-            .map_err(refused)?;
+        let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let mut watch = client.watch::<Value>(PATH, &params, &revision, PATIENCE).await.map_err(refused)?;
         while let Some(event) = watch.next().await.map_err(refused)? {
             match event {
                 WatchEvent::Added(changed) | WatchEvent::Modified(changed) => {
@@ -152,18 +129,12 @@ async fn answer(client: &Client, name: &str, mut object: Value) -> Result<Signed
                     }
                 }
                 WatchEvent::Deleted(_) => {
-                    return Err(JoinError::Request {
-                        what: "deleted",
-                        message: format!("`{name}` is gone"),
-                    });
+                    return Err(JoinError::Request { what: "deleted", message: format!("`{name}` is gone") });
                 }
                 WatchEvent::Bookmark(_) => {}
             }
         }
-        object = client
-            .get(&format!("{PATH}/{name}"))
-            .await
-            .map_err(refused)?;
+        object = client.get(&format!("{PATH}/{name}")).await.map_err(refused)?;
     }
 }
 
@@ -177,28 +148,16 @@ fn verdict(object: &Value) -> Result<Option<Signed>, JoinError> {
             _ => continue,
         };
         let text = |key: &str| condition[key].as_str().filter(|t| !t.is_empty());
-        let message = text("message")
-            .or(text("reason"))
-            .unwrap_or("no reason is given")
-            .to_owned();
+        let message = text("message").or(text("reason")).unwrap_or("no reason is given").to_owned();
         return Err(JoinError::Request { what, message });
     }
     let Some(encoded) = status["certificate"].as_str().filter(|c| !c.is_empty()) else {
         return Ok(None);
     };
-    let unreadable = |why: String| {
-        JoinError::Api(format!(
-            "the certificate that the server gave can't be read: {why}"
-        ))
-    };
-    let pem = STANDARD
-        .decode(encoded)
-        .map_err(|e| unreadable(e.to_string()))?;
+    let unreadable = |why: String| JoinError::Api(format!("the certificate that the server gave can't be read: {why}"));
+    let pem = STANDARD.decode(encoded).map_err(|e| unreadable(e.to_string()))?;
     let certificate_pem = String::from_utf8(pem).map_err(|e| unreadable(e.to_string()))?;
-    Ok(Some(Signed {
-        object: object.clone(),
-        certificate_pem,
-    }))
+    Ok(Some(Signed { object: object.clone(), certificate_pem }))
 }
 
 fn refused(error: ClientError) -> JoinError {
@@ -217,10 +176,7 @@ mod tests {
     fn a_denied_request_gives_the_servers_reason() {
         let object = json!({"status": {"conditions": [{"type": "Denied", "message": "not you"}]}});
         let error = verdict(&object).err().map(|e| e.to_string());
-        assert_eq!(
-            error.as_deref(),
-            Some("the certificate request was denied: not you")
-        );
+        assert_eq!(error.as_deref(), Some("the certificate request was denied: not you"));
     }
 
     #[test]

@@ -18,10 +18,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(transport: Https) -> Arc<Self> {
-        Arc::new(Connection {
-            inner: RwLock::new(Arc::new(transport)),
-            trouble: Notify::new(),
-        })
+        Arc::new(Connection { inner: RwLock::new(Arc::new(transport)), trouble: Notify::new() })
     }
 
     pub(crate) fn replace(&self, transport: Https) {
@@ -35,10 +32,7 @@ impl Connection {
 pub(crate) struct Handle(pub(crate) Arc<Connection>);
 
 impl Transport for Handle {
-    fn send(
-        &self,
-        request: http::Request<Bytes>,
-    ) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
+    fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
         let inner = Arc::clone(&self.0.inner.read().unwrap_or_else(PoisonError::into_inner));
         Box::pin(async move {
             let answer = inner.send(request).await;

@@ -28,11 +28,7 @@ impl Pair {
         if !key_matches(&certificate, &key_pem)? {
             return Err(PkiError::KeyMismatch);
         }
-        Ok(Pair {
-            certificate_pem,
-            key_pem,
-            certificate,
-        })
+        Ok(Pair { certificate_pem, key_pem, certificate })
     }
 }
 
@@ -64,9 +60,7 @@ const SPENT: &str = "spent-token";
 impl Store {
     /// The store in this folder, which is made (mode 0700) when something is saved.
     pub fn new(folder: &Path) -> Self {
-        Store {
-            folder: folder.to_owned(),
-        }
+        Store { folder: folder.to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -78,15 +72,9 @@ impl Store {
     ///
     /// # Errors
     /// [`PkiError::File`] where a file can't be read.
-    pub fn load(
-        &self,
-        node_name: &str,
-        ca_hash: Option<&str>,
-    ) -> Result<Option<Credentials>, PkiError> {
-        let (Some(ca_pem), Some(server)) = (
-            files::read(&self.path("ca.crt"))?,
-            files::read(&self.path("server"))?,
-        ) else {
+    pub fn load(&self, node_name: &str, ca_hash: Option<&str>) -> Result<Option<Credentials>, PkiError> {
+        let (Some(ca_pem), Some(server)) = (files::read(&self.path("ca.crt"))?, files::read(&self.path("server"))?)
+        else {
             return Ok(None);
         };
         let Ok(ca) = Certificate::from_pem(&ca_pem) else {
@@ -99,19 +87,12 @@ impl Store {
             return Ok(None);
         }
         let user = format!("{}{node_name}", kiln_pki::NODE_USER_PREFIX);
-        let fits = |pair: &Pair| {
-            pair.certificate.is_signed_by(&ca) && pair.certificate.common_name == user
-        };
+        let fits = |pair: &Pair| pair.certificate.is_signed_by(&ca) && pair.certificate.common_name == user;
         let Some(client) = self.pair(CLIENT)?.filter(fits) else {
             return Ok(None);
         };
         let serving = self.pair(SERVING)?.filter(fits);
-        Ok(Some(Credentials {
-            ca_pem,
-            client,
-            serving,
-            server: server.trim().to_owned(),
-        }))
+        Ok(Some(Credentials { ca_pem, client, serving, server: server.trim().to_owned() }))
     }
 
     /// Saves everything, the client's pair last: it is what makes a join complete.
@@ -174,8 +155,7 @@ impl Store {
 
     fn save_pair(&self, name: &str, pair: &Pair) -> Result<(), PkiError> {
         let [certificate, key] = ["crt", "key"].map(|e| self.path(&format!("{name}.{e}")));
-        let [new_certificate, new_key] =
-            ["crt", "key"].map(|e| self.path(&format!("{name}.{e}.new")));
+        let [new_certificate, new_key] = ["crt", "key"].map(|e| self.path(&format!("{name}.{e}.new")));
         files::write_private(&new_key, &pair.key_pem)?;
         files::write_private(&new_certificate, &pair.certificate_pem)?;
         files::rename(&new_certificate, &certificate)?;
@@ -184,8 +164,7 @@ impl Store {
 
     /// The pair of this name, if it is whole.
     fn pair(&self, name: &str) -> Result<Option<Pair>, PkiError> {
-        let [certificate, key, new_key] =
-            ["crt", "key", "key.new"].map(|e| self.path(&format!("{name}.{e}")));
+        let [certificate, key, new_key] = ["crt", "key", "key.new"].map(|e| self.path(&format!("{name}.{e}")));
         let Some(certificate_pem) = files::read(&certificate)? else {
             return Ok(None);
         };
@@ -216,13 +195,7 @@ mod tests {
     use super::*;
 
     fn pair(ca: &Authority, node: &str) -> Pair {
-        let issued = ca
-            .issue_client(
-                &format!("system:node:{node}"),
-                Some("system:nodes"),
-                SystemTime::now(),
-            )
-            .unwrap();
+        let issued = ca.issue_client(&format!("system:node:{node}"), Some("system:nodes"), SystemTime::now()).unwrap();
         Pair::new(issued.certificate_pem, issued.key_pem).unwrap()
     }
 
@@ -243,10 +216,7 @@ mod tests {
         assert!(store.load("pi", None).unwrap().is_none());
         store.save(&credentials(&ca)).unwrap();
         let back = store.load("pi", Some(&ca.hash())).unwrap().unwrap();
-        assert_eq!(
-            (back.server.as_str(), back.serving.is_some()),
-            ("https://a:1", true)
-        );
+        assert_eq!((back.server.as_str(), back.serving.is_some()), ("https://a:1", true));
         assert!(store.load("other", None).unwrap().is_none());
         assert!(store.load("pi", Some("00")).unwrap().is_none());
     }
@@ -255,18 +225,12 @@ mod tests {
     fn every_file_is_private_or_holds_no_secret() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        Store::new(dir.path())
-            .save(&credentials(&Authority::create(SystemTime::now()).unwrap()))
-            .unwrap();
+        Store::new(dir.path()).save(&credentials(&Authority::create(SystemTime::now()).unwrap())).unwrap();
         for entry in fs::read_dir(dir.path()).unwrap() {
             let path = entry.unwrap().path();
             let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
             let secret = fs::read_to_string(&path).unwrap().contains("PRIVATE KEY");
-            assert!(
-                !secret || mode == 0o600,
-                "{} has mode {mode:o}",
-                path.display()
-            );
+            assert!(!secret || mode == 0o600, "{} has mode {mode:o}", path.display());
         }
     }
 
@@ -280,24 +244,9 @@ mod tests {
         let file = |name: &str| dir.path().join(name);
         // The states on disk after each of save_pair's steps.
         for (certificate, key, key_new, expect) in [
-            (
-                &old.client.certificate_pem,
-                &old.client.key_pem,
-                None,
-                &old.client,
-            ),
-            (
-                &old.client.certificate_pem,
-                &old.client.key_pem,
-                Some(&new.key_pem),
-                &old.client,
-            ),
-            (
-                &new.certificate_pem,
-                &old.client.key_pem,
-                Some(&new.key_pem),
-                &new,
-            ),
+            (&old.client.certificate_pem, &old.client.key_pem, None, &old.client),
+            (&old.client.certificate_pem, &old.client.key_pem, Some(&new.key_pem), &old.client),
+            (&new.certificate_pem, &old.client.key_pem, Some(&new.key_pem), &new),
             (&new.certificate_pem, &new.key_pem, None, &new),
         ] {
             store.save(&old).unwrap();
@@ -308,10 +257,7 @@ mod tests {
             }
             let got = store.load("pi", None).unwrap().unwrap().client;
             assert_eq!(got.certificate_pem, expect.certificate_pem);
-            assert_eq!(
-                store.load("pi", None).unwrap().unwrap().client.key_pem,
-                expect.key_pem
-            );
+            assert_eq!(store.load("pi", None).unwrap().unwrap().client.key_pem, expect.key_pem);
         }
     }
 }

@@ -31,11 +31,7 @@ impl Endpoint {
             SocketAddr::V6(v6) => v6.scope_id(),
             SocketAddr::V4(_) => 0,
         };
-        Endpoint {
-            host: address.ip().to_string(),
-            port: address.port(),
-            scope,
-        }
+        Endpoint { host: address.ip().to_string(), port: address.port(), scope }
     }
 
     /// Connects to the first of the host's addresses that answers.
@@ -43,10 +39,7 @@ impl Endpoint {
     /// # Errors
     /// [`JoinError::Connect`] with the last address's error.
     pub async fn connect(&self) -> Result<TcpStream, JoinError> {
-        let fail = |source| JoinError::Connect {
-            server: self.to_string(),
-            source,
-        };
+        let fail = |source| JoinError::Connect { server: self.to_string(), source };
         let attempt = async {
             match self.host.parse::<Ipv6Addr>() {
                 Ok(address) if self.scope != 0 => {
@@ -82,20 +75,14 @@ impl Endpoint {
     /// # Errors
     /// [`JoinError::Tls`] where the host can't be a name in a certificate.
     pub fn server_name(&self) -> Result<ServerName<'static>, JoinError> {
-        ServerName::try_from(self.host.clone()).map_err(|e| JoinError::Tls {
-            server: self.to_string(),
-            why: e.to_string(),
-        })
+        ServerName::try_from(self.host.clone())
+            .map_err(|e| JoinError::Tls { server: self.to_string(), why: e.to_string() })
     }
 }
 
 impl From<&ServerUrl> for Endpoint {
     fn from(url: &ServerUrl) -> Self {
-        Endpoint {
-            host: url.host.clone(),
-            port: url.port,
-            scope: 0,
-        }
+        Endpoint { host: url.host.clone(), port: url.port, scope: 0 }
     }
 }
 

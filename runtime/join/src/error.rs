@@ -41,9 +41,7 @@ pub enum JoinError {
         why: String,
     },
     /// The server's CA isn't the one that the token names. The secret was not sent.
-    #[error(
-        "{server}: its CA has the hash {found}, and the token names {expected}; the secret was not sent"
-    )]
+    #[error("{server}: its CA has the hash {found}, and the token names {expected}; the secret was not sent")]
     CaHash {
         /// `https://host:port`.
         server: String,
@@ -98,9 +96,7 @@ impl JoinError {
     /// What the reader can do, in a sentence.
     pub fn help(&self) -> &'static str {
         match self {
-            JoinError::NoServer {
-                other_clusters: 0, ..
-            } => {
+            JoinError::NoServer { other_clusters: 0, .. } => {
                 "check that the server runs and is on the same network, or write its address as cluster.server in node.toml"
             }
             JoinError::NoServer { .. } => {
@@ -119,19 +115,13 @@ impl JoinError {
             JoinError::CaHash { .. } => {
                 "the server is not the one the token was made on, or someone is in between; check cluster.server, or make a token on that server with kiln token create"
             }
-            JoinError::Clock { .. } => {
-                "set the clock; the node waits for SNTP or for its own service to set it"
-            }
+            JoinError::Clock { .. } => "set the clock; the node waits for SNTP or for its own service to set it",
             JoinError::Token => "make a new one with kiln token create and put it in node.toml",
-            JoinError::NoToken => {
-                "make one with kiln token create and put it in node.toml as cluster.token"
-            }
+            JoinError::NoToken => "make one with kiln token create and put it in node.toml as cluster.token",
             JoinError::Forbidden(message) if message.contains("another board") => {
                 "give this node another node.name in node.toml, or release the name on the server as the message says"
             }
-            JoinError::Forbidden(_) => {
-                "make a new token with kiln token create and put it in node.toml"
-            }
+            JoinError::Forbidden(_) => "make a new token with kiln token create and put it in node.toml",
             JoinError::Request { .. } | JoinError::NoCertificate(_) | JoinError::Api(_) => {
                 "look at the server's log; the node tries again"
             }

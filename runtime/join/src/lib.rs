@@ -5,6 +5,7 @@
 //! secret leaves this crate in one place, [`bootstrap`], over a connection that trusts nothing but the CA whose hash the token
 //! carries. Retrying, backing off and what a person reads are here too; registering the node is the kubelet's part.
 
+mod address_watch;
 mod agent;
 mod anonymous;
 pub mod bootstrap;
@@ -18,6 +19,7 @@ mod maintenance;
 mod progress;
 pub mod tls;
 
+pub use address_watch::AddressWatch;
 pub use agent::{Joined, Settings, join};
 pub use anonymous::{fetch_ca, server_time};
 pub use clock::{Clock, SystemClock};

@@ -72,8 +72,7 @@ pub(crate) async fn renew(joined: &mut Joined, settings: &Settings) -> Result<bo
     if joined.credentials.client.certificate.renew_at() <= now {
         let hash = kiln_pki::ca_hash(&Certificate::from_pem(&joined.credentials.ca_pem)?.der);
         let identity = secret::node_identity(&settings.board_id, &hash);
-        let got =
-            bootstrap::client_certificate(&joined.client, &settings.node_name, &identity).await?;
+        let got = bootstrap::client_certificate(&joined.client, &settings.node_name, &identity).await?;
         joined.store.save_client(&got.pair)?;
         joined.credentials.client = got.pair;
         joined.connection.replace(as_node(&joined.credentials)?);
@@ -86,8 +85,7 @@ pub(crate) async fn renew(joined: &mut Joined, settings: &Settings) -> Result<bo
     };
     let fresh = joined.credentials.serving.as_ref().map(|s| &s.certificate);
     if !fresh.is_some_and(|c| now < c.renew_at() && serves(c, &names)) {
-        let pair =
-            bootstrap::serving_certificate(&joined.client, &settings.node_name, &names).await?;
+        let pair = bootstrap::serving_certificate(&joined.client, &settings.node_name, &names).await?;
         joined.store.save_serving(&pair)?;
         joined.credentials.serving = Some(pair);
         tracing::info!("the serving certificate was renewed");
@@ -100,22 +98,14 @@ pub(crate) async fn renew(joined: &mut Joined, settings: &Settings) -> Result<bo
 async fn registered_names(client: &Client, node: &str) -> Result<Option<Vec<String>>, JoinError> {
     let found: Result<Option<Value>, _> = client.find(&format!("/api/v1/nodes/{node}")).await;
     let node = found.map_err(|e| JoinError::Api(e.to_string()))?;
-    let addresses = node
-        .iter()
-        .flat_map(|n| n["status"]["addresses"].as_array().into_iter().flatten());
-    let names: Vec<String> = addresses
-        .filter_map(|a| Some(a["address"].as_str()?.to_owned()))
-        .collect();
+    let addresses = node.iter().flat_map(|n| n["status"]["addresses"].as_array().into_iter().flatten());
+    let names: Vec<String> = addresses.filter_map(|a| Some(a["address"].as_str()?.to_owned())).collect();
     Ok((!names.is_empty()).then_some(names))
 }
 
 /// Whether a certificate is for exactly these names and addresses.
 fn serves(certificate: &Certificate, names: &[String]) -> bool {
-    let mut have: Vec<String> = certificate
-        .ip_addresses
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let mut have: Vec<String> = certificate.ip_addresses.iter().map(ToString::to_string).collect();
     have.extend(certificate.dns_names.iter().cloned());
     let mut want = names.to_vec();
     have.sort();
@@ -189,9 +179,7 @@ mod tests {
         let start = SystemTime::now();
         let clock = Hand(Arc::new(Mutex::new(start)));
         let authority = Authority::create(start).unwrap();
-        let issued = authority
-            .issue_client("system:node:pi", Some(NODES_GROUP), start)
-            .unwrap();
+        let issued = authority.issue_client("system:node:pi", Some(NODES_GROUP), start).unwrap();
         let credentials = Credentials {
             ca_pem: authority.certificate_pem().to_owned(),
             client: Pair::new(issued.certificate_pem, issued.key_pem).unwrap(),
@@ -205,12 +193,7 @@ mod tests {
         let api = FakeApi::new();
         tokio::spawn(sign(api.clone(), authority, clock.clone()));
         let connection = Connection::new(as_node(&credentials).unwrap());
-        let joined = Joined {
-            client: api.client(),
-            connection,
-            credentials,
-            store,
-        };
+        let joined = Joined { client: api.client(), connection, credentials, store };
         let settings = Settings {
             server: ServerAddress::Discover,
             token: None,
@@ -219,41 +202,26 @@ mod tests {
             folder: folder.path().to_owned(),
             clock: Box::new(clock.clone()),
         };
-        Scene {
-            api,
-            joined,
-            settings,
-            clock,
-            _folder: folder,
-        }
+        Scene { api, joined, settings, clock, _folder: folder }
     }
 
     async fn sign(api: FakeApi, authority: Authority, clock: Hand) {
         let client = api.client();
-        let mut watch = client
-            .watch::<Value>(CSRS, &ListParams::default(), "0", Duration::from_secs(600))
-            .await
-            .unwrap();
+        let mut watch =
+            client.watch::<Value>(CSRS, &ListParams::default(), "0", Duration::from_secs(600)).await.unwrap();
         while let Ok(Some(event)) = watch.next().await {
             let WatchEvent::Added(object) = event else {
                 continue;
             };
             let text = |at: &Value| at.as_str().unwrap().to_owned();
-            let pem = String::from_utf8(STANDARD.decode(text(&object["spec"]["request"])).unwrap())
-                .unwrap();
+            let pem = String::from_utf8(STANDARD.decode(text(&object["spec"]["request"])).unwrap()).unwrap();
             let signer = Signer::from_name(&text(&object["spec"]["signerName"])).unwrap();
-            let usages: Vec<String> =
-                serde_json::from_value(object["spec"]["usages"].clone()).unwrap();
+            let usages: Vec<String> = serde_json::from_value(object["spec"]["usages"].clone()).unwrap();
             let csr = Csr::from_pem(&pem).unwrap();
-            let signed = authority
-                .sign(&csr, signer, &usages, LEAF_LIFETIME, clock.now())
-                .unwrap();
-            api.edit(
-                &format!("{CSRS}/{}", text(&object["metadata"]["name"])),
-                |csr| {
-                    csr["status"]["certificate"] = STANDARD.encode(&signed).into();
-                },
-            );
+            let signed = authority.sign(&csr, signer, &usages, LEAF_LIFETIME, clock.now()).unwrap();
+            api.edit(&format!("{CSRS}/{}", text(&object["metadata"]["name"])), |csr| {
+                csr["status"]["certificate"] = STANDARD.encode(&signed).into();
+            });
         }
     }
 
@@ -262,58 +230,32 @@ mod tests {
             {"type": "InternalIP", "address": address},
             {"type": "Hostname", "address": "pi"},
         ]);
-        api.put(
-            "/api/v1/nodes/pi",
-            json!({"metadata": {"name": "pi"}, "status": {"addresses": addresses}}),
-        );
+        api.put("/api/v1/nodes/pi", json!({"metadata": {"name": "pi"}, "status": {"addresses": addresses}}));
     }
 
     #[tokio::test]
     async fn the_client_certificate_is_renewed_at_two_thirds_of_its_life() {
         let mut scene = scene().await;
-        assert!(
-            !renew(&mut scene.joined, &scene.settings).await.unwrap(),
-            "it is fresh"
-        );
+        assert!(!renew(&mut scene.joined, &scene.settings).await.unwrap(), "it is fresh");
         let old = scene.joined.credentials.client.certificate.clone();
         *scene.clock.0.lock().unwrap() = old.renew_at();
         assert!(renew(&mut scene.joined, &scene.settings).await.unwrap());
         let on_disk = scene.joined.store.load("pi", None).unwrap().unwrap().client;
         assert!(on_disk.certificate.not_after > old.not_after);
-        assert_eq!(
-            on_disk.certificate_pem,
-            scene.joined.credentials.client.certificate_pem
-        );
-        assert_ne!(
-            on_disk.certificate.public_key_der, old.public_key_der,
-            "the key is new too"
-        );
+        assert_eq!(on_disk.certificate_pem, scene.joined.credentials.client.certificate_pem);
+        assert_ne!(on_disk.certificate.public_key_der, old.public_key_der, "the key is new too");
         assert!(!renew(&mut scene.joined, &scene.settings).await.unwrap());
     }
 
     #[tokio::test]
     async fn the_serving_certificate_follows_the_addresses_that_the_node_registered() {
         let mut scene = scene().await;
-        assert!(
-            !renew(&mut scene.joined, &scene.settings).await.unwrap(),
-            "there is no node yet"
-        );
+        assert!(!renew(&mut scene.joined, &scene.settings).await.unwrap(), "there is no node yet");
         for address in ["192.168.1.7", "192.168.1.8"] {
             register(&scene.api, address);
             assert!(renew(&mut scene.joined, &scene.settings).await.unwrap());
-            let serving = scene
-                .joined
-                .store
-                .load("pi", None)
-                .unwrap()
-                .unwrap()
-                .serving
-                .unwrap()
-                .certificate;
-            assert_eq!(
-                serving.ip_addresses,
-                [address.parse::<std::net::IpAddr>().unwrap()]
-            );
+            let serving = scene.joined.store.load("pi", None).unwrap().unwrap().serving.unwrap().certificate;
+            assert_eq!(serving.ip_addresses, [address.parse::<std::net::IpAddr>().unwrap()]);
             assert_eq!(serving.dns_names, ["pi"]);
             assert!(!renew(&mut scene.joined, &scene.settings).await.unwrap());
         }
@@ -328,20 +270,7 @@ mod tests {
         scene.api.refuse_next("POST", refusal);
         let error = renew(&mut scene.joined, &scene.settings).await.unwrap_err();
         assert!(matches!(error, JoinError::Forbidden(_)), "{error}");
-        assert_eq!(
-            scene
-                .joined
-                .store
-                .load("pi", None)
-                .unwrap()
-                .unwrap()
-                .client
-                .certificate,
-            old
-        );
-        assert!(
-            renew(&mut scene.joined, &scene.settings).await.unwrap(),
-            "the next attempt works"
-        );
+        assert_eq!(scene.joined.store.load("pi", None).unwrap().unwrap().client.certificate, old);
+        assert!(renew(&mut scene.joined, &scene.settings).await.unwrap(), "the next attempt works");
     }
 }

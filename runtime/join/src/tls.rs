@@ -29,13 +29,8 @@ pub(crate) fn untrusting() -> ClientConfig {
 /// [`PkiError`] where the CA can't be used.
 pub(crate) fn pinned_at_any_time(ca_pem: &str) -> Result<ClientConfig, PkiError> {
     let mut roots = RootCertStore::empty();
-    let unusable = |why: String| PkiError::Decode {
-        what: "CA certificate",
-        why,
-    };
-    roots
-        .add(certificate_der(ca_pem)?)
-        .map_err(|e| unusable(e.to_string()))?;
+    let unusable = |why: String| PkiError::Decode { what: "CA certificate", why };
+    roots.add(certificate_der(ca_pem)?).map_err(|e| unusable(e.to_string()))?;
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|e| unusable(e.to_string()))?;
@@ -49,10 +44,7 @@ fn with_verifier(verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
         // The provider is ring's, which has the cipher suites of TLS 1.2 and 1.3; rustls refuses only ones that lack them.
         Err(e) => unreachable!("ring supports no TLS version: {e}"),
     };
-    builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth()
+    builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
 }
 
 /// Lets every chain pass; the handshake's signature is still checked.
@@ -77,12 +69,7 @@ impl ServerCertVerifier for NoTrust {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -91,12 +78,7 @@ impl ServerCertVerifier for NoTrust {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -119,10 +101,8 @@ impl ServerCertVerifier for AtItsOwnTime {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let bad = |_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
         let start = Certificate::from_der(end_entity).map_err(bad)?.not_before;
-        let start =
-            UnixTime::since_unix_epoch(start.duration_since(UNIX_EPOCH).unwrap_or_default());
-        self.0
-            .verify_server_cert(end_entity, intermediates, name, ocsp, start)
+        let start = UnixTime::since_unix_epoch(start.duration_since(UNIX_EPOCH).unwrap_or_default());
+        self.0.verify_server_cert(end_entity, intermediates, name, ocsp, start)
     }
 
     fn verify_tls12_signature(
@@ -158,10 +138,7 @@ pub fn certified_key(certificate_pem: &str, key_pem: &str) -> Result<CertifiedKe
     let key = provider()
         .key_provider
         .load_private_key(key)
-        .map_err(|e| PkiError::Decode {
-            what: "private key",
-            why: e.to_string(),
-        })?;
+        .map_err(|e| PkiError::Decode { what: "private key", why: e.to_string() })?;
     Ok(CertifiedKey::new(chain, key))
 }
 
@@ -177,10 +154,7 @@ impl HotCertificate {
     /// Handshakes from now on get this one.
     pub fn replace(&self, key: CertifiedKey) {
         // The lock guards one pointer, which is whole even if a writer panicked.
-        *self
-            .0
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(key);
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(key);
     }
 }
 
@@ -192,11 +166,6 @@ impl fmt::Debug for HotCertificate {
 
 impl ResolvesServerCert for HotCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(
-            &self
-                .0
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        ))
+        Some(Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)))
     }
 }

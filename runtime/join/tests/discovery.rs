@@ -32,34 +32,14 @@ fn a_server_is_found_by_its_ca_and_others_are_counted() {
     if !inside_a_namespace("a_server_is_found_by_its_ca_and_others_are_counted") {
         return;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mine, other) = ("aa".repeat(32), "bb".repeat(32));
     let _advert = Advert::start("pi-server", &mine, 6443).unwrap();
-    let found = runtime
-        .block_on(find(&mine, Duration::from_secs(20)))
-        .unwrap();
+    let found = runtime.block_on(find(&mine, Duration::from_secs(20))).unwrap();
     assert_eq!(found.name, "pi-server");
     assert_eq!(found.endpoints[0].port, 6443);
-    assert!(
-        found.endpoints[0].host.starts_with("10.99.0."),
-        "{:?}",
-        found.endpoints
-    );
+    assert!(found.endpoints[0].host.starts_with("10.99.0."), "{:?}", found.endpoints);
 
-    let error = runtime
-        .block_on(find(&other, Duration::from_secs(5)))
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            JoinError::NoServer {
-                other_clusters: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = runtime.block_on(find(&other, Duration::from_secs(5))).unwrap_err();
+    assert!(matches!(error, JoinError::NoServer { other_clusters: 1, .. }), "{error}");
 }

@@ -20,12 +20,7 @@ impl Clock for At {
     }
 }
 
-fn settings(
-    server: &TestServer,
-    ca_hash: &str,
-    now: SystemTime,
-    folder: &std::path::Path,
-) -> Settings {
+fn settings(server: &TestServer, ca_hash: &str, now: SystemTime, folder: &std::path::Path) -> Settings {
     Settings {
         server: ServerAddress::Url(server.url().parse().unwrap()),
         token: Some(Token::new(ca_hash, "abcdef", SECRET).unwrap()),
@@ -40,13 +35,7 @@ fn settings(
 async fn fails(server: &TestServer, settings: Settings) -> (JoinError, String) {
     let (reports, mut failures) = Reports::new();
     let reports = Arc::new(reports);
-    let task = tokio::spawn(async move {
-        join(&settings, reports.as_ref())
-            .await
-            .credentials()
-            .server
-            .clone()
-    });
+    let task = tokio::spawn(async move { join(&settings, reports.as_ref()).await.credentials().server.clone() });
     let failure = failures.recv().await.unwrap();
     task.abort();
     (failure, server.received())
@@ -55,40 +44,25 @@ async fn fails(server: &TestServer, settings: Settings) -> (JoinError, String) {
 #[tokio::test]
 async fn a_server_with_another_ca_never_sees_the_secret() {
     let now = SystemTime::now();
-    let (mine, other) = (
-        Authority::create(now).unwrap(),
-        Authority::create(now).unwrap(),
-    );
+    let (mine, other) = (Authority::create(now).unwrap(), Authority::create(now).unwrap());
     let rogue = TestServer::start(&other, other.certificate_pem(), now).await;
     let folder = tempfile::tempdir().unwrap();
     let (error, received) = fails(&rogue, settings(&rogue, &mine.hash(), now, folder.path())).await;
-    assert!(
-        matches!(&error, JoinError::CaHash { found, .. } if *found == other.hash()),
-        "{error}"
-    );
+    assert!(matches!(&error, JoinError::CaHash { found, .. } if *found == other.hash()), "{error}");
     assert!(error.to_string().contains("the secret was not sent") && error.needs_a_person());
-    assert!(
-        received.contains("GET /cacerts") && !received.contains(SECRET),
-        "{received}"
-    );
+    assert!(received.contains("GET /cacerts") && !received.contains(SECRET), "{received}");
 }
 
 #[tokio::test]
 async fn a_server_that_shows_the_right_ca_without_its_certificate_never_sees_the_secret() {
     // The CA's certificate is public: anybody in between can show it.
     let now = SystemTime::now();
-    let (mine, other) = (
-        Authority::create(now).unwrap(),
-        Authority::create(now).unwrap(),
-    );
+    let (mine, other) = (Authority::create(now).unwrap(), Authority::create(now).unwrap());
     let rogue = TestServer::start(&other, mine.certificate_pem(), now).await;
     let folder = tempfile::tempdir().unwrap();
     let (error, received) = fails(&rogue, settings(&rogue, &mine.hash(), now, folder.path())).await;
     assert!(matches!(error, JoinError::Tls { .. }), "{error}");
-    assert!(
-        received.contains("GET /cacerts") && !received.contains(SECRET),
-        "{received}"
-    );
+    assert!(received.contains("GET /cacerts") && !received.contains(SECRET), "{received}");
 }
 
 #[tokio::test]
@@ -105,14 +79,9 @@ async fn the_time_is_learnt_from_the_pinned_server_whatever_the_local_clock_says
 #[tokio::test]
 async fn the_time_is_not_taken_from_a_server_of_another_ca() {
     let now = SystemTime::now();
-    let (mine, other) = (
-        Authority::create(now).unwrap(),
-        Authority::create(now).unwrap(),
-    );
+    let (mine, other) = (Authority::create(now).unwrap(), Authority::create(now).unwrap());
     let rogue = TestServer::start(&other, mine.certificate_pem(), now).await;
-    let error = server_time(&rogue.endpoint(), mine.certificate_pem())
-        .await
-        .unwrap_err();
+    let error = server_time(&rogue.endpoint(), mine.certificate_pem()).await.unwrap_err();
     assert!(matches!(error, JoinError::Tls { .. }), "{error}");
 }
 
@@ -126,13 +95,7 @@ async fn a_clock_at_1970_is_reported_and_waited_for_before_the_secret_is_sent() 
     let settings = settings(&server, &ca.hash(), SystemTime::UNIX_EPOCH, folder.path());
     let reports = Arc::new(reports);
     let seen = Arc::clone(&reports);
-    let task = tokio::spawn(async move {
-        join(&settings, seen.as_ref())
-            .await
-            .credentials()
-            .server
-            .clone()
-    });
+    let task = tokio::spawn(async move { join(&settings, seen.as_ref()).await.credentials().server.clone() });
     reports.time_reported.notified().await;
     assert!(failures.is_empty());
     assert!(!server.received().contains(SECRET));
@@ -149,9 +112,6 @@ async fn a_server_that_is_not_there_is_named_with_what_to_do() {
     // Port 1 of loopback has no listener.
     settings.server = ServerAddress::Url("https://127.0.0.1:1".parse().unwrap());
     let (error, _) = fails(&server, settings).await;
-    assert!(
-        error.to_string().starts_with("https://127.0.0.1:1: "),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("https://127.0.0.1:1: "), "{error}");
     assert!(error.help().contains("cluster.server"));
 }

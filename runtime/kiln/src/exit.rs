@@ -57,11 +57,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         };
     }
     if let Some(error) = cause.downcast_ref::<PkiError>() {
-        return Some(if matches!(error, PkiError::File { .. }) {
-            6
-        } else {
-            3
-        });
+        return Some(if matches!(error, PkiError::File { .. }) { 6 } else { 3 });
     }
     if cause.is::<StorageError>() || cause.is::<std::io::Error>() {
         return Some(6);
@@ -75,10 +71,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_failure_has_its_code() {
-        let connect = ClientError::Connect {
-            server: "s".to_owned(),
-            why: "w".to_owned(),
-        };
+        let connect = ClientError::Connect { server: "s".to_owned(), why: "w".to_owned() };
         for (error, expected) in [
             (anyhow::Error::new(connect).context("listing tokens"), 4),
             (Failure::Input("x".to_owned()).into(), 3),

@@ -14,11 +14,8 @@ fn text(output: &Output) -> String {
 
 #[tokio::test]
 async fn a_server_card_brings_its_ca_and_tokens_and_they_may_leave_the_card_afterwards() {
-    let (data, card, agent_data) = (
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-    );
+    let (data, card, agent_data) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let ca = Authority::create(std::time::SystemTime::now()).unwrap();
     let (id, word) = secret::new_token().unwrap();
     let tokens = json!([{"id": id, "secretSha256": secret::hash(&word), "description": "card", "expires": null, "singleUse": false, "node": null}]);
@@ -31,22 +28,8 @@ async fn a_server_card_brings_its_ca_and_tokens_and_they_may_leave_the_card_afte
     }
     let supervisor = Supervisor::new(card.path());
     let mut command = kiln();
-    command.args([
-        "server",
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-mdns",
-        "--node-name",
-        "server",
-        "--data-dir",
-    ]);
-    command
-        .arg(data.path())
-        .arg("--cluster-dir")
-        .arg(card.path())
-        .env("KILN_BOARD_ID", board('a'));
+    command.args(["server", "--bind", "127.0.0.1", "--port", "0", "--no-mdns", "--node-name", "server", "--data-dir"]);
+    command.arg(data.path()).arg("--cluster-dir").arg(card.path()).env("KILN_BOARD_ID", board('a'));
     supervisor.watches(&mut command);
     let mut process = support::Process::start(&mut command);
     assert_eq!(supervisor.wait_for("X_KILN_IMPORTED_CA"), "1");
@@ -67,39 +50,18 @@ async fn a_server_card_brings_its_ca_and_tokens_and_they_may_leave_the_card_afte
 async fn tokens_are_made_listed_and_deleted() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &["--port", "0", "--no-agent"]);
-    let made = server.cli(&[
-        "token",
-        "create",
-        "--ttl",
-        "0",
-        "--node",
-        "pi-1",
-        "--description",
-        "the lab",
-        "-o",
-        "json",
-    ]);
+    let made =
+        server.cli(&["token", "create", "--ttl", "0", "--node", "pi-1", "--description", "the lab", "-o", "json"]);
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-    assert_eq!(
-        (&made["expires"], &made["node"]),
-        (&Value::Null, &json!("pi-1"))
-    );
+    assert_eq!((&made["expires"], &made["node"]), (&Value::Null, &json!("pi-1")));
     let token = made["token"].as_str().unwrap();
     let listed = server.cli(&["token", "list", "-o", "json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed[0]["id"], made["id"]);
     assert_eq!(listed[0]["description"], "the lab");
-    assert!(
-        !listed
-            .to_string()
-            .contains(token.rsplit(':').next().unwrap()),
-        "no secret is kept"
-    );
+    assert!(!listed.to_string().contains(token.rsplit(':').next().unwrap()), "no secret is kept");
     let table = text(&server.cli(&["token", "list"]));
-    assert!(
-        table.contains("never") && table.contains("the lab"),
-        "{table}"
-    );
+    assert!(table.contains("never") && table.contains("the lab"), "{table}");
     assert!(server.cli(&["token", "delete", token]).status.success());
     let again = server.cli(&["token", "delete", token]);
     assert_eq!(again.status.code(), Some(5), "{}", text(&again));
@@ -112,100 +74,43 @@ async fn the_kubeconfig_works_and_takes_another_address() {
     let printed = String::from_utf8(server.cli(&["kubeconfig"]).stdout).unwrap();
     let path = data.path().join("printed");
     std::fs::write(&path, &printed).unwrap();
-    let listed = kiln()
-        .args(["token", "list", "--kubeconfig"])
-        .arg(&path)
-        .output()
-        .unwrap();
+    let listed = kiln().args(["token", "list", "--kubeconfig"]).arg(&path).output().unwrap();
     assert!(listed.status.success(), "{}", text(&listed));
-    let other = String::from_utf8(
-        server
-            .cli(&["kubeconfig", "--server", "https://pi.local:6443"])
-            .stdout,
-    )
-    .unwrap();
-    assert!(
-        other.contains("server: \"https://pi.local:6443\""),
-        "{other}"
-    );
+    let other = String::from_utf8(server.cli(&["kubeconfig", "--server", "https://pi.local:6443"]).stdout).unwrap();
+    assert!(other.contains("server: \"https://pi.local:6443\""), "{other}");
     let status = text(&server.cli(&["status"]));
-    assert!(
-        status.contains("node:         server (server)")
-            && status.contains("commits since the start"),
-        "{status}"
-    );
+    assert!(status.contains("node:         server (server)") && status.contains("commits since the start"), "{status}");
 }
 
 #[test]
 fn failures_are_told_with_their_code() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("node.toml");
-    std::fs::write(
-        &config,
-        "version = 1\n[node]\nrole = \"server\"\nnmae = \"x\"\n",
-    )
-    .unwrap();
-    let run = |words: &[&str]| {
-        kiln()
-            .args(words)
-            .arg("--data-dir")
-            .arg(dir.path())
-            .output()
-            .unwrap()
-    };
+    std::fs::write(&config, "version = 1\n[node]\nrole = \"server\"\nnmae = \"x\"\n").unwrap();
+    let run = |words: &[&str]| kiln().args(words).arg("--data-dir").arg(dir.path()).output().unwrap();
     let config = config.display().to_string();
     for (words, code, part) in [
         (&["server", "--frobnicate"][..], 2, "unexpected argument"),
-        (
-            &["server", "--config", &config],
-            3,
-            "node.toml:4:1: unknown key `nmae`; did you mean `name`?",
-        ),
+        (&["server", "--config", &config], 3, "node.toml:4:1: unknown key `nmae`; did you mean `name`?"),
         (&["agent"], 3, "--server"),
-        (
-            &["agent", "--server", "http://x"],
-            2,
-            "starts with https://",
-        ),
+        (&["agent", "--server", "http://x"], 2, "starts with https://"),
         (&["token", "list"], 3, "run this on a server"),
-        (
-            &["token", "create", "--ttl", "soon"],
-            2,
-            "write a number with s, m, h or d",
-        ),
+        (&["token", "create", "--ttl", "soon"], 2, "write a number with s, m, h or d"),
         (&["kubeconfig"], 3, "admin.kubeconfig"),
         (&["status"], 6, "no kiln server or agent has run"),
     ] {
         let output = run(words);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{words:?}: {}",
-            text(&output)
-        );
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", text(&output));
         assert!(text(&output).contains(part), "{words:?}: {}", text(&output));
     }
 }
 
 #[test]
 fn version_completions_and_manual_are_printed() {
-    for words in [
-        &["version"][..],
-        &["version", "-o", "json"],
-        &["completions", "bash"],
-        &["man"],
-        &["--help"],
-    ] {
+    for words in [&["version"][..], &["version", "-o", "json"], &["completions", "bash"], &["man"], &["--help"]] {
         let output = kiln().args(words).output().unwrap();
-        assert!(
-            output.status.success() && output.stdout.len() > 20,
-            "{words:?}: {}",
-            text(&output)
-        );
+        assert!(output.status.success() && output.stdout.len() > 20, "{words:?}: {}", text(&output));
     }
     let help = text(&kiln().arg("--help").output().unwrap());
-    assert!(
-        help.contains("Exit codes:") && help.contains("the server refused"),
-        "{help}"
-    );
+    assert!(help.contains("Exit codes:") && help.contains("the server refused"), "{help}");
 }

@@ -29,32 +29,17 @@ async fn a_restarted_server_keeps_everything_and_its_agent_goes_on() {
     assert_eq!(server.url, url);
     let kept: Value = server.admin().get(&format!("{PATH}/kept")).await.unwrap();
     assert_eq!(kept["data"]["name"], "kept");
-    assert!(
-        String::from_utf8(server.cli(&["token", "list"]).stdout)
-            .unwrap()
-            .contains("kept")
-    );
+    assert!(String::from_utf8(server.cli(&["token", "list"]).stdout).unwrap().contains("kept"));
     // Leases live in RAM; that there is one again shows that the agent came back.
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     let client = server.admin();
-    let params = kiln_client::ListParams {
-        fields: "metadata.name=pi-1".to_owned(),
-        ..Default::default()
-    };
+    let params = kiln_client::ListParams { fields: "metadata.name=pi-1".to_owned(), ..Default::default() };
     let listed = client.list::<Value>(lease, &params).await.unwrap();
     if listed.items.is_empty() {
-        let mut watch = client
-            .watch::<Value>(lease, &params, &listed.resource_version, support::PATIENCE)
-            .await
-            .unwrap();
-        let event = tokio::time::timeout(support::PATIENCE, watch.next())
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(
-            matches!(event, Some(kiln_client::WatchEvent::Added(_))),
-            "{event:?}"
-        );
+        let mut watch =
+            client.watch::<Value>(lease, &params, &listed.resource_version, support::PATIENCE).await.unwrap();
+        let event = tokio::time::timeout(support::PATIENCE, watch.next()).await.unwrap().unwrap();
+        assert!(matches!(event, Some(kiln_client::WatchEvent::Added(_))), "{event:?}");
     }
     server.node("pi-1", ready).await;
 }
@@ -83,10 +68,7 @@ async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
         .collect();
     // The kill comes in the midst of the writes: once the first hundred can be seen.
     let params = kiln_client::ListParams::default();
-    let mut watch = client
-        .watch::<Value>(PATH, &params, "1", support::PATIENCE)
-        .await
-        .unwrap();
+    let mut watch = client.watch::<Value>(PATH, &params, "1", support::PATIENCE).await.unwrap();
     for _ in 0..100 {
         watch.next().await.unwrap().unwrap();
     }
@@ -99,21 +81,10 @@ async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
 
     let server = Server::start_with(data.path(), &["--port", "0", "--no-agent"]);
     let listed = server.admin().list::<Value>(PATH, &params).await.unwrap();
-    let there: std::collections::BTreeSet<&str> = listed
-        .items
-        .iter()
-        .filter_map(|o| o["metadata"]["name"].as_str())
-        .collect();
-    let lost: Vec<&String> = acknowledged
-        .iter()
-        .filter(|n| !there.contains(n.as_str()))
-        .collect();
-    assert!(
-        lost.is_empty(),
-        "{} of {} acknowledged writes are lost: {lost:?}",
-        lost.len(),
-        acknowledged.len()
-    );
+    let there: std::collections::BTreeSet<&str> =
+        listed.items.iter().filter_map(|o| o["metadata"]["name"].as_str()).collect();
+    let lost: Vec<&String> = acknowledged.iter().filter(|n| !there.contains(n.as_str())).collect();
+    assert!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), acknowledged.len());
 }
 
 #[tokio::test]
@@ -121,23 +92,9 @@ async fn a_second_server_on_the_same_data_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let _server = Server::start_with(data.path(), &["--port", "0", "--no-agent"]);
     let second = support::kiln()
-        .args([
-            "server",
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-mdns",
-            "--no-agent",
-            "--data-dir",
-        ])
+        .args(["server", "--bind", "127.0.0.1", "--port", "0", "--no-mdns", "--no-agent", "--data-dir"])
         .arg(data.path())
         .output()
         .unwrap();
-    assert_eq!(
-        second.status.code(),
-        Some(6),
-        "{}",
-        String::from_utf8_lossy(&second.stderr)
-    );
+    assert_eq!(second.status.code(), Some(6), "{}", String::from_utf8_lossy(&second.stderr));
 }

@@ -20,9 +20,7 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// A server with a certificate of `authority` that shows `ca_pem` at every path and says it is `time`.
     pub(crate) async fn start(authority: &Authority, ca_pem: &str, time: SystemTime) -> Self {
-        let issued = authority
-            .issue_server("server", &["127.0.0.1".to_owned()], time)
-            .unwrap();
+        let issued = authority.issue_server("server", &["127.0.0.1".to_owned()], time).unwrap();
         let key = tls::certified_key(&issued.certificate_pem, &issued.key_pem).unwrap();
         let config = ServerConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
@@ -89,13 +87,7 @@ pub(crate) struct Reports {
 impl Reports {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<JoinError>) {
         let (failures, receiver) = mpsc::unbounded_channel();
-        (
-            Reports {
-                failures,
-                time_reported: Notify::new(),
-            },
-            receiver,
-        )
+        (Reports { failures, time_reported: Notify::new() }, receiver)
     }
 }
 

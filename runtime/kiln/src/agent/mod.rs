@@ -32,13 +32,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", value_parser = server_address)]
     server: Option<ServerAddress>,
     /// Join token; others can see a process's arguments, so better in a file or in KILN_TOKEN
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "KILN_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "token_file"
-    )]
+    #[arg(long, value_name = "TOKEN", env = "KILN_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     token: Option<Token>,
     /// File with the join token
     #[arg(long, value_name = "FILE")]
@@ -61,11 +55,7 @@ async fn serve(options: Options, shutdown: CancellationToken) -> anyhow::Result<
     let config = options.node.read_config(Role::Agent)?;
     let identity = options.node.identity(config.as_ref())?;
     let settings = options.settings(config, &identity.name, identity.board_id.clone())?;
-    let report = Arc::new(Report::new(
-        &options.common.data_dir,
-        "agent",
-        &identity.name,
-    ));
+    let report = Arc::new(Report::new(&options.common.data_dir, "agent", &identity.name));
 
     let joined = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
@@ -88,12 +78,7 @@ async fn serve(options: Options, shutdown: CancellationToken) -> anyhow::Result<
 }
 
 impl Options {
-    fn settings(
-        &self,
-        config: Option<NodeConfig>,
-        node_name: &str,
-        board_id: String,
-    ) -> anyhow::Result<Settings> {
+    fn settings(&self, config: Option<NodeConfig>, node_name: &str, board_id: String) -> anyhow::Result<Settings> {
         let cluster = config.and_then(|c| c.cluster);
         let (file_server, file_token) = cluster.map_or((None, None), |c| (Some(c.server), c.token));
         let Some(server) = self.server.clone().or(file_server) else {

@@ -24,9 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     const LONGEST: u64 = 100 * 365 * 86400;
     match number.checked_mul(seconds) {
         Some(total) if total <= LONGEST => Ok(Duration::from_secs(total)),
-        _ => Err(format!(
-            "`{text}` is longer than 100 years; write 0 for no end"
-        )),
+        _ => Err(format!("`{text}` is longer than 100 years; write 0 for no end")),
     }
 }
 
@@ -36,26 +34,10 @@ mod tests {
 
     #[test]
     fn durations_have_one_number_and_one_unit() {
-        for (text, seconds) in [
-            ("0", 0),
-            ("90s", 90),
-            ("30m", 1800),
-            ("24h", 86400),
-            ("7d", 604_800),
-        ] {
+        for (text, seconds) in [("0", 0), ("90s", 90), ("30m", 1800), ("24h", 86400), ("7d", 604_800)] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in [
-            "",
-            "h",
-            "1",
-            "1x",
-            "-1h",
-            "1h30m",
-            "99999999d",
-            "18446744073709551615d",
-            "1ä",
-        ] {
+        for text in ["", "h", "1", "1x", "-1h", "1h30m", "99999999d", "18446744073709551615d", "1ä"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -32,15 +32,8 @@ pub(crate) struct Options {
 /// Prints it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let https = Admin::load(&options.common.data_dir, None)?.https;
-    let server = options
-        .server
-        .as_ref()
-        .map_or(https.server, ToString::to_string);
-    let Auth::Certificate {
-        certificate_pem,
-        key_pem,
-    } = &https.auth
-    else {
+    let server = options.server.as_ref().map_or(https.server, ToString::to_string);
+    let Auth::Certificate { certificate_pem, key_pem } = &https.auth else {
         return Err(Failure::Input(
             "the server's kubeconfig has no client certificate; restart kiln server".to_owned(),
         )
@@ -78,9 +71,7 @@ impl Admin {
                 return Err(Failure::Input(text).into());
             }
         };
-        Ok(Admin {
-            https: Kubeconfig::load(&path)?.https(None, &path)?,
-        })
+        Ok(Admin { https: Kubeconfig::load(&path)?.https(None, &path)? })
     }
 
     /// A client with these rights.

@@ -47,12 +47,7 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Output {
     /// Form of the output
-    #[arg(
-        short = 'o',
-        long = "output",
-        value_name = "FORM",
-        default_value = "text"
-    )]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "text")]
     pub(crate) format: Format,
 }
 
@@ -111,9 +106,7 @@ fn version(output: Output) -> anyhow::Result<()> {
     let kubernetes = kiln_apiserver::Version::default().git_version;
     match output.format {
         Format::Text => println!("kiln {kiln} (Kubernetes API {kubernetes})"),
-        Format::Json => {
-            output::json(&serde_json::json!({ "kiln": kiln, "kubernetes": kubernetes }))?
-        }
+        Format::Json => output::json(&serde_json::json!({ "kiln": kiln, "kubernetes": kubernetes }))?,
     }
     Ok(())
 }
@@ -130,14 +123,7 @@ mod tests {
     #[test]
     fn what_pid_1_starts_is_understood() {
         for role in ["server", "agent"] {
-            let words = [
-                "kiln",
-                role,
-                "--config",
-                "/config/node.toml",
-                "--cluster-dir",
-                "/config/cluster",
-            ];
+            let words = ["kiln", role, "--config", "/config/node.toml", "--cluster-dir", "/config/cluster"];
             Cli::try_parse_from(words.iter().chain(&["--data-dir", "/var/lib/kiln"])).unwrap();
         }
     }
@@ -146,11 +132,7 @@ mod tests {
     fn every_verb_has_help_with_examples_or_takes_nothing() {
         for verb in Cli::command().get_subcommands() {
             let examples = verb.get_after_help().is_some();
-            assert!(
-                examples || matches!(verb.get_name(), "version"),
-                "{}",
-                verb.get_name()
-            );
+            assert!(examples || matches!(verb.get_name(), "version"), "{}", verb.get_name());
         }
     }
 }

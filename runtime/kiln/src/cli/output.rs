@@ -21,21 +21,11 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// When standard output is closed or full.
 pub(crate) fn table(rows: &[Vec<String>]) -> anyhow::Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|r| r.get(column))
-            .map(|c| c.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         out.push_str(cells.join("   ").trim_end());
         out.push('\n');
     }
@@ -51,11 +41,7 @@ pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
         s if s < 2 * 86400 => format!("{}h", s / 3600),
         s => format!("{}d", s / 86400),
     };
-    if seconds >= 0 {
-        format!("in {span}")
-    } else {
-        format!("{span} ago")
-    }
+    if seconds >= 0 { format!("in {span}") } else { format!("{span} ago") }
 }
 
 /// `1.5 MiB`.
@@ -67,11 +53,7 @@ pub(crate) fn bytes(count: u64) -> String {
         scaled /= 1024.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{count} B")
-    } else {
-        format!("{scaled:.1} {}", UNITS[unit])
-    }
+    if unit == 0 { format!("{count} B") } else { format!("{scaled:.1} {}", UNITS[unit]) }
 }
 
 #[cfg(test)]
@@ -82,13 +64,7 @@ mod tests {
     fn times_and_sizes_are_told_in_one_unit() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let at = |offset: i64| relative(Timestamp::from_second(1_000_000 + offset).unwrap(), now);
-        assert_eq!(
-            [at(90), at(3600), at(86400), at(-7 * 86400)],
-            ["in 90s", "in 60m", "in 24h", "7d ago"]
-        );
-        assert_eq!(
-            [bytes(12), bytes(1536), bytes(5 << 30)],
-            ["12 B", "1.5 KiB", "5.0 GiB"]
-        );
+        assert_eq!([at(90), at(3600), at(86400), at(-7 * 86400)], ["in 90s", "in 60m", "in 24h", "7d ago"]);
+        assert_eq!([bytes(12), bytes(1536), bytes(5 << 30)], ["12 B", "1.5 KiB", "5.0 GiB"]);
     }
 }

@@ -58,10 +58,7 @@ fn describe(status: &Status, now: Timestamp) -> String {
         line("what to do", help);
     }
     if let Some(since) = status.joined_since {
-        line(
-            "joined",
-            &format!("{since} ({})", output::relative(since, now)),
-        );
+        line("joined", &format!("{since} ({})", output::relative(since, now)));
     }
     for certificate in &status.certificates {
         let text = format!(
@@ -73,10 +70,9 @@ fn describe(status: &Status, now: Timestamp) -> String {
         line("certificate", &text);
     }
     if let Some(storage) = &status.storage {
-        let day = storage.bytes_per_day(now).map_or_else(
-            || "a rate is not known yet".to_owned(),
-            |b| format!("{} a day", output::bytes(b)),
-        );
+        let day = storage
+            .bytes_per_day(now)
+            .map_or_else(|| "a rate is not known yet".to_owned(), |b| format!("{} a day", output::bytes(b)));
         let text = format!(
             "{day} ({} to flash in {} commits since the start)",
             output::bytes(storage.bytes_written),
@@ -103,31 +99,16 @@ mod tests {
             error: None,
             help: None,
             joined_since: Some(time(0)),
-            certificates: vec![CertificateStatus {
-                name: "server".to_owned(),
-                not_after: time(30 * 86400),
-            }],
-            storage: Some(StorageStatus {
-                bytes_written: 1 << 20,
-                commits: 7,
-                since: time(0),
-            }),
+            certificates: vec![CertificateStatus { name: "server".to_owned(), not_after: time(30 * 86400) }],
+            storage: Some(StorageStatus { bytes_written: 1 << 20, commits: 7, since: time(0) }),
         };
         let text = describe(&status, time(43200));
         assert!(text.contains("node:         pi-1 (server)\n"), "{text}");
+        assert!(text.contains("joined:       1970-01-01T00:00:00Z (12h ago)\n"), "{text}");
         assert!(
-            text.contains("joined:       1970-01-01T00:00:00Z (12h ago)\n"),
+            text.contains("writes:       2.0 MiB a day (1.0 MiB to flash in 7 commits since the start)\n"),
             "{text}"
         );
-        assert!(
-            text.contains(
-                "writes:       2.0 MiB a day (1.0 MiB to flash in 7 commits since the start)\n"
-            ),
-            "{text}"
-        );
-        assert!(
-            text.contains("certificate:  server expires 1970-01-31T00:00:00Z (in 29d)\n"),
-            "{text}"
-        );
+        assert!(text.contains("certificate:  server expires 1970-01-31T00:00:00Z (in 29d)\n"), "{text}");
     }
 }

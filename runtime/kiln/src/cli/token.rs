@@ -86,19 +86,8 @@ enum Verb {
 /// Does one of the three.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     match options.verb {
-        Verb::Create {
-            ttl,
-            single_use,
-            node,
-            description,
-            access,
-        } => {
-            let wish = Wish {
-                ttl,
-                single_use,
-                node,
-                description,
-            };
+        Verb::Create { ttl, single_use, node, description, access } => {
+            let wish = Wish { ttl, single_use, node, description };
             block_on(create(&access, &wish))
         }
         Verb::List { access } => block_on(list(&access)),
@@ -125,9 +114,7 @@ async fn create(access: &Access, wish: &Wish) -> anyhow::Result<()> {
     let hash = ca_hash(&certificate_der(&admin.https.ca_pem)?);
     let (id, secret) = secret::new_token()?;
     let token = Token::new(&hash, &id, &secret)?;
-    let expires = (!wish.ttl.is_zero())
-        .then(|| Timestamp::try_from(SystemTime::now() + wish.ttl))
-        .transpose()?;
+    let expires = (!wish.ttl.is_zero()).then(|| Timestamp::try_from(SystemTime::now() + wish.ttl)).transpose()?;
     let object = TokenSecret {
         id: &id,
         secret_sha256: &secret::hash(&secret),
@@ -136,11 +123,7 @@ async fn create(access: &Access, wish: &Wish) -> anyhow::Result<()> {
         single_use: wish.single_use,
         node: wish.node.as_deref(),
     };
-    admin
-        .client()?
-        .create::<Value>(TokenSecret::PATH, &object.to_object())
-        .await
-        .context("making the token")?;
+    admin.client()?.create::<Value>(TokenSecret::PATH, &object.to_object()).await.context("making the token")?;
     match access.output.format {
         Format::Text => println!("{token}"),
         Format::Json => output::json(&json!({
@@ -178,8 +161,7 @@ impl TokenSecret<'_> {
     /// The object as it is created.
     pub(crate) fn to_object(&self) -> Value {
         let mut data = serde_json::Map::new();
-        let mut set =
-            |key: &str, text: &str| data.insert(key.to_owned(), STANDARD.encode(text).into());
+        let mut set = |key: &str, text: &str| data.insert(key.to_owned(), STANDARD.encode(text).into());
         set("token-id", self.id);
         set("token-secret-sha256", self.secret_sha256);
         set("usage-bootstrap-authentication", "true");
@@ -248,18 +230,7 @@ async fn list(access: &Access) -> anyhow::Result<()> {
         return output::json(&tokens);
     }
     let now = Timestamp::now();
-    let mut rows = vec![
-        [
-            "ID",
-            "EXPIRES",
-            "SINGLE USE",
-            "NODE",
-            "USED BY",
-            "DESCRIPTION",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
+    let mut rows = vec![["ID", "EXPIRES", "SINGLE USE", "NODE", "USED BY", "DESCRIPTION"].map(str::to_owned).to_vec()];
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     for token in tokens {
         let expires = match token.expires {
@@ -267,27 +238,14 @@ async fn list(access: &Access) -> anyhow::Result<()> {
             Some(text) => text.parse().map_or(text, |t| output::relative(t, now)),
         };
         let single_use = if token.single_use { "yes" } else { "no" }.to_owned();
-        rows.push(vec![
-            token.id,
-            expires,
-            single_use,
-            dash(token.node),
-            dash(token.used_by),
-            dash(token.description),
-        ]);
+        rows.push(vec![token.id, expires, single_use, dash(token.node), dash(token.used_by), dash(token.description)]);
     }
     output::table(&rows)
 }
 
 async fn all(client: &Client) -> anyhow::Result<Vec<Listed>> {
-    let params = ListParams {
-        fields: format!("type={SECRET_TYPE}"),
-        ..ListParams::default()
-    };
-    let secrets = client
-        .list::<Value>(TokenSecret::PATH, &params)
-        .await
-        .context("listing tokens")?;
+    let params = ListParams { fields: format!("type={SECRET_TYPE}"), ..ListParams::default() };
+    let secrets = client.list::<Value>(TokenSecret::PATH, &params).await.context("listing tokens")?;
     Ok(secrets.items.iter().filter_map(Listed::read).collect())
 }
 
@@ -296,20 +254,11 @@ async fn delete(access: &Access, ids: &[String]) -> anyhow::Result<()> {
     for text in ids {
         // Whole tokens are taken too, since that is what people have at hand.
         let id = Token::parse(text).map_or_else(|_| text.clone(), |t| t.id().to_owned());
-        if id.is_empty()
-            || !id
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        {
-            anyhow::bail!(
-                "`{text}` is neither a token nor a token's id (6 characters of a-z and 0-9)"
-            );
+        if id.is_empty() || !id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) {
+            anyhow::bail!("`{text}` is neither a token nor a token's id (6 characters of a-z and 0-9)");
         }
         let path = format!("{}/{NAME_PREFIX}{id}", TokenSecret::PATH);
-        client
-            .delete(&path, &Value::Null)
-            .await
-            .with_context(|| format!("deleting token {id}"))?;
+        client.delete(&path, &Value::Null).await.with_context(|| format!("deleting token {id}"))?;
         if access.output.format == Format::Text {
             println!("token {id} deleted");
         }

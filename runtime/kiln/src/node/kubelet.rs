@@ -77,11 +77,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image.json");
         assert_eq!(image(&path).unwrap().board, None);
-        std::fs::write(
-            &path,
-            r#"{"schema":1,"board":"rpi4","containerRuntime":"containerd://1.7.24"}"#,
-        )
-        .unwrap();
+        std::fs::write(&path, r#"{"schema":1,"board":"rpi4","containerRuntime":"containerd://1.7.24"}"#).unwrap();
         let image = image(&path).unwrap();
         assert_eq!(
             (image.board.as_deref(), image.container_runtime.as_deref()),

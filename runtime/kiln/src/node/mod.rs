@@ -1,6 +1,5 @@
 //! What server and agent need to know about the machine they are on.
 
-mod address_watch;
 pub(crate) mod kubelet;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +12,6 @@ use kiln_node_config::{NodeConfig, Role, default_name};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use sha2::{Digest as _, Sha256};
-
-pub(crate) use address_watch::AddressWatch;
 
 use crate::exit::Failure;
 
@@ -31,12 +28,7 @@ pub(crate) struct NodeOptions {
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
     /// What identifies this board; usually told by Kiln's init
-    #[arg(
-        long,
-        value_name = "TEXT",
-        env = "KILN_BOARD_ID",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TEXT", env = "KILN_BOARD_ID", hide_env_values = true)]
     board_id: Option<String>,
 }
 
@@ -57,8 +49,7 @@ impl NodeOptions {
         let Some(path) = &self.config else {
             return Ok(None);
         };
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::Input(format!("{}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::Input(format!("{}: {e}", path.display())))?;
         let config = NodeConfig::parse(&text, &path.display().to_string())?;
         if config.node.role != role {
             let text = format!(
@@ -84,11 +75,7 @@ impl NodeOptions {
             (None, None) => default_name(&board_id),
         };
         let labels = config.map(|c| c.node.labels.clone()).unwrap_or_default();
-        Ok(Identity {
-            name,
-            board_id,
-            labels,
-        })
+        Ok(Identity { name, board_id, labels })
     }
 }
 
@@ -98,14 +85,10 @@ fn machine_board_id() -> anyhow::Result<String> {
     let text = std::fs::read_to_string(Path::new(PATH)).unwrap_or_default();
     let id = text.trim();
     if id.is_empty() {
-        let text = format!(
-            "{PATH} is empty or not there, so this machine can't be told from others; give --board-id"
-        );
+        let text = format!("{PATH} is empty or not there, so this machine can't be told from others; give --board-id");
         return Err(Failure::Input(text).into());
     }
-    Ok(kiln_pki::secret::hex(&Sha256::digest(format!(
-        "kiln-board\0machine-id\0{id}"
-    ))))
+    Ok(kiln_pki::secret::hex(&Sha256::digest(format!("kiln-board\0machine-id\0{id}"))))
 }
 
 /// The addresses of this machine's interfaces that are up, without loopback.
@@ -116,9 +99,7 @@ pub(crate) fn addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
         let Some(address) = interface.address else {
             continue;
         };
-        if !interface.flags.contains(InterfaceFlags::IFF_UP)
-            || interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
-        {
+        if !interface.flags.contains(InterfaceFlags::IFF_UP) || interface.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
             continue;
         }
         if let Some(v4) = address.as_sockaddr_in() {

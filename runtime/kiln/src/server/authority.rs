@@ -12,23 +12,13 @@ use crate::exit::Failure;
 ///
 /// # Errors
 /// When files can't be used, or when `cluster_dir` holds another cluster's CA than `folder`.
-pub(super) fn load_or_make(
-    folder: &Path,
-    cluster_dir: Option<&Path>,
-    now: SystemTime,
-) -> anyhow::Result<Authority> {
-    let given = |name: &str| {
-        cluster_dir
-            .map(|d| files::read(&d.join(name)))
-            .transpose()
-            .map(Option::flatten)
-    };
+pub(super) fn load_or_make(folder: &Path, cluster_dir: Option<&Path>, now: SystemTime) -> anyhow::Result<Authority> {
+    let given = |name: &str| cluster_dir.map(|d| files::read(&d.join(name))).transpose().map(Option::flatten);
     let (given_certificate, given_key) = (given("ca.crt")?, given("ca.key")?);
     let (own_certificate, own_key) = (folder.join("ca.crt"), folder.join("ca.key"));
-    if let (Some(certificate), Some(key)) = (files::read(&own_certificate)?, files::read(&own_key)?)
-    {
-        let authority = Authority::load(&certificate, &key)
-            .with_context(|| format!("the CA in {}", folder.display()))?;
+    if let (Some(certificate), Some(key)) = (files::read(&own_certificate)?, files::read(&own_key)?) {
+        let authority =
+            Authority::load(&certificate, &key).with_context(|| format!("the CA in {}", folder.display()))?;
         if let Some(given) = given_certificate {
             refuse_another(&authority, &given, folder, cluster_dir)?;
         }
@@ -52,20 +42,11 @@ pub(super) fn load_or_make(
     // The key first: without its certificate it is made or imported anew.
     files::write_private(&own_key, &authority.key_pem())?;
     files::write_public(&own_certificate, authority.certificate_pem())?;
-    tracing::info!(
-        name = authority.certificate().common_name,
-        hash = authority.hash(),
-        "the cluster's CA is in place"
-    );
+    tracing::info!(name = authority.certificate().common_name, hash = authority.hash(), "the cluster's CA is in place");
     Ok(authority)
 }
 
-fn refuse_another(
-    own: &Authority,
-    given_pem: &str,
-    folder: &Path,
-    dir: Option<&Path>,
-) -> anyhow::Result<()> {
+fn refuse_another(own: &Authority, given_pem: &str, folder: &Path, dir: Option<&Path>) -> anyhow::Result<()> {
     let dir = dir.unwrap_or(Path::new("")).display();
     let given = kiln_pki::certificate_der(given_pem).with_context(|| format!("ca.crt in {dir}"))?;
     if kiln_pki::ca_hash(&given) == own.hash() {
@@ -116,18 +97,8 @@ mod tests {
         let ca = Authority::create(SystemTime::now()).unwrap();
         let card = cluster(&[("ca.crt", ca.certificate_pem())]);
         let dir = tempfile::tempdir().unwrap();
-        assert!(
-            import(dir.path(), Some(card.path()))
-                .unwrap_err()
-                .to_string()
-                .contains("no ca.key")
-        );
+        assert!(import(dir.path(), Some(card.path())).unwrap_err().to_string().contains("no ca.key"));
         import(dir.path(), None).unwrap();
-        assert!(
-            import(dir.path(), Some(card.path()))
-                .unwrap_err()
-                .to_string()
-                .contains("another cluster")
-        );
+        assert!(import(dir.path(), Some(card.path())).unwrap_err().to_string().contains("another cluster"));
     }
 }

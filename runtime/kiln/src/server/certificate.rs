@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use kiln_join::AddressWatch;
 use kiln_join::tls::{HotCertificate, certified_key};
 use kiln_node_config::Cidr;
 use kiln_pki::{Authority, Certificate, files, key_matches, kubeconfig::Kubeconfig};
 use tokio_util::sync::CancellationToken;
 
 use super::admin_kubeconfig;
-use crate::node::{self, AddressWatch};
+use crate::node;
 use crate::service::Report;
 use crate::service::status::CertificateStatus;
 
@@ -21,13 +22,8 @@ use crate::service::status::CertificateStatus;
 const CHECK: Duration = Duration::from_secs(60);
 
 /// Names that the API has inside every cluster.
-const CLUSTER_NAMES: [&str; 5] = [
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster.local",
-    "localhost",
-];
+const CLUSTER_NAMES: [&str; 5] =
+    ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
 
 /// What the server's certificate is for, whatever its addresses.
 pub(super) struct Names {
@@ -45,22 +41,14 @@ impl Names {
         let mut names: BTreeSet<String> = CLUSTER_NAMES.iter().map(|n| (*n).to_owned()).collect();
         names.insert(self.node.clone());
         names.insert(format!("{}.local", self.node));
-        names.extend(
-            self.extra
-                .iter()
-                .filter(|n| n.parse::<IpAddr>().is_err())
-                .cloned(),
-        );
+        names.extend(self.extra.iter().filter(|n| n.parse::<IpAddr>().is_err()).cloned());
         names
     }
 
     /// Addresses for the certificate, next to the interfaces' own.
     pub(super) fn addresses(&self, own: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
         let mut addresses = own.clone();
-        addresses.extend([
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ]);
+        addresses.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
         addresses.extend(self.service_cidr.nth(1));
         addresses.extend(self.extra.iter().filter_map(|n| n.parse::<IpAddr>().ok()));
         addresses
@@ -96,23 +84,12 @@ impl Certificates {
         let folder = super::folder(data_dir);
         let own = node::addresses()?;
         let (current, key) = match kept(&folder, &authority)? {
-            Some((certificate, key)) if !is_due(&certificate, &names, &own, now) => {
-                (certificate, key)
-            }
+            Some((certificate, key)) if !is_due(&certificate, &names, &own, now) => (certificate, key),
             _ => issue(&authority, &names, &own, &folder, now)?,
         };
         let admin = admin_kubeconfig(data_dir);
         let admin_current = write_admin(&authority, &admin, &url, now)?;
-        Ok(Certificates {
-            authority,
-            names,
-            folder,
-            admin,
-            url,
-            current,
-            admin_current,
-            hot: HotCertificate::new(key),
-        })
+        Ok(Certificates { authority, names, folder, admin, url, current, admin_current, hot: HotCertificate::new(key) })
     }
 
     /// What TLS takes its certificate from.
@@ -168,25 +145,17 @@ type Usable = (Certificate, rustls::sign::CertifiedKey);
 
 /// The pair in the folder, if it is one of this CA.
 fn kept(folder: &Path, authority: &Authority) -> anyhow::Result<Option<Usable>> {
-    let (Some(pem), Some(key)) = (
-        files::read(&folder.join("tls.crt"))?,
-        files::read(&folder.join("tls.key"))?,
-    ) else {
+    let (Some(pem), Some(key)) = (files::read(&folder.join("tls.crt"))?, files::read(&folder.join("tls.key"))?) else {
         return Ok(None);
     };
     // Anything wrong with it is cured by making a new one.
-    let usable = Certificate::from_pem(&pem).ok().filter(|c| {
-        c.is_signed_by(authority.certificate()) && key_matches(c, &key).unwrap_or(false)
-    });
+    let usable = Certificate::from_pem(&pem)
+        .ok()
+        .filter(|c| c.is_signed_by(authority.certificate()) && key_matches(c, &key).unwrap_or(false));
     Ok(usable.and_then(|c| certified_key(&pem, &key).ok().map(|k| (c, k))))
 }
 
-fn is_due(
-    certificate: &Certificate,
-    names: &Names,
-    own: &BTreeSet<IpAddr>,
-    now: SystemTime,
-) -> bool {
+fn is_due(certificate: &Certificate, names: &Names, own: &BTreeSet<IpAddr>, now: SystemTime) -> bool {
     let (dns, addresses) = (names.dns(), names.addresses(own));
     certificate.renew_at() <= now
         || now < certificate.not_before
@@ -202,31 +171,17 @@ fn issue(
     now: SystemTime,
 ) -> anyhow::Result<Usable> {
     let addresses = names.addresses(own);
-    let sans: Vec<String> = names
-        .dns()
-        .into_iter()
-        .chain(addresses.iter().map(ToString::to_string))
-        .collect();
-    let issued = authority
-        .issue_server("kiln-server", &sans, now)
-        .context("signing the server's certificate")?;
+    let sans: Vec<String> = names.dns().into_iter().chain(addresses.iter().map(ToString::to_string)).collect();
+    let issued = authority.issue_server("kiln-server", &sans, now).context("signing the server's certificate")?;
     files::write_private(&folder.join("tls.key"), &issued.key_pem)?;
     files::write_public(&folder.join("tls.crt"), &issued.certificate_pem)?;
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    tracing::info!(
-        addresses = addresses.join(" "),
-        "the server has a new certificate"
-    );
+    tracing::info!(addresses = addresses.join(" "), "the server has a new certificate");
     let key = certified_key(&issued.certificate_pem, &issued.key_pem)?;
     Ok((Certificate::from_pem(&issued.certificate_pem)?, key))
 }
 
-fn write_admin(
-    authority: &Authority,
-    path: &Path,
-    url: &str,
-    now: SystemTime,
-) -> anyhow::Result<Certificate> {
+fn write_admin(authority: &Authority, path: &Path, url: &str, now: SystemTime) -> anyhow::Result<Certificate> {
     let issued = authority.issue_client("kubernetes-admin", Some("system:masters"), now)?;
     let kubeconfig = Kubeconfig {
         name: "kiln",
@@ -254,20 +209,11 @@ mod tests {
     #[test]
     fn the_certificate_holds_cluster_names_settings_and_addresses() {
         let own = BTreeSet::from(["192.168.1.7".parse().unwrap()]);
-        for name in [
-            "kubernetes.default.svc",
-            "localhost",
-            "pi",
-            "pi.local",
-            "kube.example.org",
-        ] {
+        for name in ["kubernetes.default.svc", "localhost", "pi", "pi.local", "kube.example.org"] {
             assert!(names().dns().contains(name), "{name}");
         }
         for address in ["127.0.0.1", "::1", "10.43.0.1", "10.0.2.2", "192.168.1.7"] {
-            assert!(
-                names().addresses(&own).contains(&address.parse().unwrap()),
-                "{address}"
-            );
+            assert!(names().addresses(&own).contains(&address.parse().unwrap()), "{address}");
         }
     }
 
@@ -280,17 +226,8 @@ mod tests {
         let (certificate, _) = issue(&authority, &names(), &own, dir.path(), now).unwrap();
         assert!(!is_due(&certificate, &names(), &own, now));
         assert!(is_due(&certificate, &names(), &BTreeSet::new(), now));
-        assert!(is_due(
-            &certificate,
-            &names(),
-            &own,
-            now + kiln_pki::LEAF_LIFETIME * 2 / 3
-        ));
+        assert!(is_due(&certificate, &names(), &own, now + kiln_pki::LEAF_LIFETIME * 2 / 3));
         assert!(kept(dir.path(), &authority).unwrap().is_some());
-        assert!(
-            kept(dir.path(), &Authority::create(now).unwrap())
-                .unwrap()
-                .is_none()
-        );
+        assert!(kept(dir.path(), &Authority::create(now).unwrap()).unwrap().is_none());
     }
 }

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use kiln_apiserver::{ApiServer, Config, UserInfo, VOLATILE_PREFIXES, tls_config};
 use kiln_client::Clock;
 use kiln_controllers::csr::Reserved;
-use kiln_join::discovery::Advert;
 use kiln_join::{Progress as _, Step};
 use kiln_node_config::ServerUrl;
 use kiln_pki::{Authority, NODE_USER_PREFIX, NODES_GROUP, certificate_der};
@@ -20,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Certificates, Names};
-use super::{Settings, authority, in_process, make_folder, tokens};
+use super::{Settings, advert, authority, in_process, make_folder, own_name, tokens};
 use crate::exit::Failure;
 use crate::node::{self, kubelet};
 use crate::service::status::StorageStatus;
@@ -32,20 +31,12 @@ const COUNT: Duration = Duration::from_secs(60);
 /// Serves until the shutdown.
 pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let folder = make_folder(&settings.data_dir)?;
-    let report = Arc::new(Report::new(
-        &settings.data_dir,
-        "server",
-        &settings.identity.name,
-    ));
+    let report = Arc::new(Report::new(&settings.data_dir, "server", &settings.identity.name));
     report.step(Step::Ca, "starting the server");
-    let authority =
-        authority::load_or_make(&folder, settings.cluster_dir.as_deref(), SystemTime::now())?;
+    let authority = authority::load_or_make(&folder, settings.cluster_dir.as_deref(), SystemTime::now())?;
     let authority = Arc::new(authority);
     let listener = listen(settings.bind, settings.server.port).await?;
-    let port = listener
-        .local_addr()
-        .context("the listening socket")?
-        .port();
+    let port = listener.local_addr().context("the listening socket")?.port();
     let url = local_url(settings.bind, port);
 
     let names = Names {
@@ -58,30 +49,22 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         addresses: names.addresses(&node::addresses()?),
         server_node: settings.identity.name.clone(),
     };
-    let certificates = Certificates::open(
-        Arc::clone(&authority),
-        names,
-        &settings.data_dir,
-        url.clone(),
-        SystemTime::now(),
-    )?;
+    let certificates =
+        Certificates::open(Arc::clone(&authority), names, &settings.data_dir, url.clone(), SystemTime::now())?;
     report.change(|status| {
         status.server = Some(url.clone());
         status.certificates = certificates.status();
     });
 
     let storage = open_storage(&folder.join("kiln.db")).await?;
-    let config = Config {
-        ca_pem: authority.certificate_pem().to_owned(),
-        ..Config::default()
-    };
+    let config = Config { ca_pem: authority.certificate_pem().to_owned(), ..Config::default() };
     let api = ApiServer::build(config, Arc::clone(&storage)).await?;
+    let system = in_process::client(&api, UserInfo::system("system:apiserver"));
+    if settings.agent {
+        own_name::bind(&system, &settings.identity, &authority.hash()).await?;
+    }
     if let Some(dir) = &settings.cluster_dir {
-        tokens::import(
-            &in_process::client(&api, UserInfo::system("system:apiserver")),
-            dir,
-        )
-        .await?;
+        tokens::import(&system, dir).await?;
         // The CA's key and the tokens are on this disk now: init may remove them from the card.
         notify::send(&[("X_KILN_IMPORTED_CA", "1")]);
     }
@@ -108,36 +91,21 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         clock: Clock::system(),
     };
     let manager = in_process::client(&api, UserInfo::system("system:kube-controller-manager"));
-    parts.spawn(kiln_controllers::run(
-        manager,
-        controllers,
-        shutdown.clone(),
-    ));
+    parts.spawn(kiln_controllers::run(manager, controllers, shutdown.clone()));
     parts.spawn(certificates.maintain(Arc::clone(&report), shutdown.clone()));
     parts.spawn(count(storage, Arc::clone(&report), shutdown.clone()));
-    let _advert = settings
-        .mdns
-        .then(|| advertise(&settings.identity.name, &authority.hash(), port))
-        .flatten();
+    if settings.mdns {
+        parts.spawn(advert::run(settings.identity.name.clone(), authority.hash(), port, shutdown.clone()));
+    }
 
     if settings.agent {
         report.step(Step::Register, "registering this node");
-        let user = UserInfo::new(
-            format!("{NODE_USER_PREFIX}{}", settings.identity.name),
-            &[NODES_GROUP],
-        );
+        let user = UserInfo::new(format!("{NODE_USER_PREFIX}{}", settings.identity.name), &[NODES_GROUP]);
         let client = in_process::client(&api, user);
         let (identity, shutdown) = (settings.identity.clone(), shutdown.clone());
         let data_dir = settings.data_dir.clone();
         parts.spawn(async move {
-            let kubelet = kubelet::run(
-                client,
-                &identity,
-                &data_dir,
-                url,
-                Arc::clone(&report),
-                shutdown,
-            );
+            let kubelet = kubelet::run(client, &identity, &data_dir, url, Arc::clone(&report), shutdown);
             if let Err(error) = kubelet.await {
                 report.failing(&format!("{error:#}"));
             }
@@ -168,14 +136,8 @@ async fn listen(bind: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> 
 
 /// The API's URL for programs on this machine.
 fn local_url(bind: Option<IpAddr>, port: u16) -> String {
-    let host = bind
-        .filter(|a| !a.is_unspecified())
-        .unwrap_or(Ipv4Addr::LOCALHOST.into());
-    ServerUrl {
-        host: host.to_string(),
-        port,
-    }
-    .to_string()
+    let host = bind.filter(|a| !a.is_unspecified()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    ServerUrl { host: host.to_string(), port }.to_string()
 }
 
 async fn open_storage(path: &std::path::Path) -> anyhow::Result<Arc<dyn Storage>> {
@@ -184,26 +146,15 @@ async fn open_storage(path: &std::path::Path) -> anyhow::Result<Arc<dyn Storage>
         volatile_prefixes: VOLATILE_PREFIXES.iter().map(|p| (*p).to_owned()).collect(),
         ..sqlite::Options::default()
     };
-    let opened = tokio::task::spawn_blocking(move || sqlite::open(&owned, options))
-        .await
-        .context("opening the storage")?;
+    let opened =
+        tokio::task::spawn_blocking(move || sqlite::open(&owned, options)).await.context("opening the storage")?;
     opened.with_context(|| format!("the storage {}", path.display()))
 }
 
 fn roots(authority: &Authority) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(certificate_der(authority.certificate_pem())?)
-        .context("the cluster's CA")?;
+    roots.add(certificate_der(authority.certificate_pem())?).context("the cluster's CA")?;
     Ok(roots)
-}
-
-fn advertise(name: &str, ca_hash: &str, port: u16) -> Option<Advert> {
-    let advert = Advert::start(name, ca_hash, port);
-    // The server is of use without it: agents can be given its address.
-    advert
-        .inspect_err(|error| tracing::warn!(%error, "the server is not advertised on the network"))
-        .ok()
 }
 
 /// Notes what the storage wrote, now and then, if it wrote anything.
@@ -211,11 +162,7 @@ async fn count(storage: Arc<dyn Storage>, report: Arc<Report>, shutdown: Cancell
     let since = Timestamp::now();
     loop {
         let counters = storage.counters();
-        let storage = StorageStatus {
-            bytes_written: counters.bytes_written,
-            commits: counters.commits,
-            since,
-        };
+        let storage = StorageStatus { bytes_written: counters.bytes_written, commits: counters.commits, since };
         report.change(|status| status.storage = Some(storage));
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -11,18 +11,12 @@ struct InProcess {
 }
 
 impl Transport for InProcess {
-    fn send(
-        &self,
-        request: http::Request<Bytes>,
-    ) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
+    fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
         Box::pin(async move { Ok(self.server.call(self.user.clone(), request).await) })
     }
 }
 
 /// A client that is this user.
 pub(super) fn client(server: &ApiServer, user: UserInfo) -> Client {
-    Client::new(InProcess {
-        server: server.clone(),
-        user,
-    })
+    Client::new(InProcess { server: server.clone(), user })
 }

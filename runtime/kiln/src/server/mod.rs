@@ -1,9 +1,11 @@
 //! `kiln server`: the API, the cluster's CA and data, the controllers, and the node it runs on.
 
+mod advert;
 mod authority;
 mod certificate;
 mod compose;
 mod in_process;
+mod own_name;
 mod tokens;
 
 use std::net::IpAddr;

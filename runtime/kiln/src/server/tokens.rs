@@ -34,8 +34,8 @@ pub(super) async fn import(client: &Client, cluster_dir: &Path) -> anyhow::Resul
     let Some(text) = files::read(&path)? else {
         return Ok(());
     };
-    let entries: Vec<Entry> = serde_json::from_str(&text)
-        .map_err(|e| Failure::Input(format!("{}: {e}", path.display())))?;
+    let entries: Vec<Entry> =
+        serde_json::from_str(&text).map_err(|e| Failure::Input(format!("{}: {e}", path.display())))?;
     for entry in &entries {
         let secret = TokenSecret {
             id: &entry.id,
@@ -45,15 +45,11 @@ pub(super) async fn import(client: &Client, cluster_dir: &Path) -> anyhow::Resul
             single_use: entry.single_use,
             node: entry.node.as_deref(),
         };
-        match client
-            .create::<Value>(TokenSecret::PATH, &secret.to_object())
-            .await
-        {
+        match client.create::<Value>(TokenSecret::PATH, &secret.to_object()).await {
             Ok(_) => tracing::info!(id = entry.id, "join token imported"),
             Err(error) if error.is_already_exists() => {}
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("importing the join token {}", entry.id));
+                return Err(error).with_context(|| format!("importing the join token {}", entry.id));
             }
         }
     }

@@ -16,11 +16,7 @@ pub(crate) use report::Report;
 
 /// Runs a short task of a CLI verb to its end.
 pub(crate) fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?
-        .block_on(task)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?.block_on(task)
 }
 
 /// Runs a service until it ends by itself or by SIGTERM or SIGINT; the token it gets is cancelled then.
@@ -62,13 +58,9 @@ where
 
 /// Logs to standard error, at `info` unless `KILN_LOG` says otherwise.
 fn start_logging() {
-    let filter =
-        EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new("info,mdns_sd=off"));
+    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new("info,mdns_sd=off"));
     let terminal = std::io::stderr().is_terminal();
     // Fails only if a logger is set already, and then there is one.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
-        .try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
 }

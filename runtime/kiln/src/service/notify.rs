@@ -13,8 +13,7 @@ pub(crate) fn send(variables: &[(&str, &str)]) {
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(&path),
     };
-    let sent = address
-        .and_then(|a| UnixDatagram::unbound()?.send_to_addr(message(variables).as_bytes(), &a));
+    let sent = address.and_then(|a| UnixDatagram::unbound()?.send_to_addr(message(variables).as_bytes(), &a));
     if let Err(error) = sent {
         tracing::debug!(%error, "the supervisor could not be told");
     }
@@ -22,10 +21,7 @@ pub(crate) fn send(variables: &[(&str, &str)]) {
 
 /// One variable a line; a line end in a value would start another variable.
 fn message(variables: &[(&str, &str)]) -> String {
-    variables
-        .iter()
-        .map(|(key, value)| format!("{key}={}\n", value.replace(['\n', '\r'], " ")))
-        .collect()
+    variables.iter().map(|(key, value)| format!("{key}={}\n", value.replace(['\n', '\r'], " "))).collect()
 }
 
 #[cfg(test)]
@@ -34,9 +30,6 @@ mod tests {
 
     #[test]
     fn a_value_with_line_ends_stays_one_variable() {
-        assert_eq!(
-            message(&[("STATUS", "a\nREADY=1"), ("READY", "1")]),
-            "STATUS=a READY=1\nREADY=1\n"
-        );
+        assert_eq!(message(&[("STATUS", "a\nREADY=1"), ("READY", "1")]), "STATUS=a READY=1\nREADY=1\n");
     }
 }

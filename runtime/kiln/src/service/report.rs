@@ -20,16 +20,9 @@ pub(crate) struct Report {
 impl Report {
     /// Begins a report for a node.
     pub(crate) fn new(data_dir: &Path, role: &str, node: &str) -> Self {
-        let status = Status {
-            role: role.to_owned(),
-            node: node.to_owned(),
-            state: "starting".to_owned(),
-            ..Status::default()
-        };
-        let report = Report {
-            file: StatusFile::of(data_dir),
-            status: Mutex::new((status, None)),
-        };
+        let status =
+            Status { role: role.to_owned(), node: node.to_owned(), state: "starting".to_owned(), ..Status::default() };
+        let report = Report { file: StatusFile::of(data_dir), status: Mutex::new((status, None)) };
         report.change(|_| {});
         report
     }
@@ -49,11 +42,7 @@ impl Report {
     pub(crate) fn joined(&self, server: &str) {
         let name = self.node();
         tracing::info!(node = name, server, "joined");
-        notify::send(&[
-            ("READY", "1"),
-            ("X_KILN_STEP", "ready"),
-            ("STATUS", &format!("joined {server} as {name}")),
-        ]);
+        notify::send(&[("READY", "1"), ("X_KILN_STEP", "ready"), ("STATUS", &format!("joined {server} as {name}"))]);
         self.change(|status| {
             status.state = "joined".to_owned();
             status.server = Some(server.to_owned());
@@ -78,12 +67,7 @@ impl Report {
     }
 
     fn node(&self) -> String {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .node
-            .clone()
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).0.node.clone()
     }
 }
 
@@ -105,24 +89,13 @@ impl Progress for Report {
     }
 
     fn server_time(&self, time: SystemTime) {
-        let seconds = time
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         notify::send(&[("X_KILN_TIME", &seconds.to_string())]);
     }
 
     fn credentials(&self, credentials: &Credentials) {
-        let mut certificates = vec![CertificateStatus::new(
-            "client",
-            &credentials.client.certificate,
-        )];
-        certificates.extend(
-            credentials
-                .serving
-                .iter()
-                .map(|s| CertificateStatus::new("serving", &s.certificate)),
-        );
+        let mut certificates = vec![CertificateStatus::new("client", &credentials.client.certificate)];
+        certificates.extend(credentials.serving.iter().map(|s| CertificateStatus::new("serving", &s.certificate)));
         self.change(|status| {
             status.server = Some(credentials.server.clone());
             status.certificates = certificates;

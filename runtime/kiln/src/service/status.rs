@@ -50,10 +50,7 @@ impl CertificateStatus {
     /// Of a certificate.
     pub(crate) fn new(name: &str, certificate: &kiln_pki::Certificate) -> Self {
         let not_after = Timestamp::try_from(certificate.not_after).unwrap_or(Timestamp::MAX);
-        CertificateStatus {
-            name: name.to_owned(),
-            not_after,
-        }
+        CertificateStatus { name: name.to_owned(), not_after }
     }
 }
 
@@ -72,13 +69,8 @@ pub(crate) struct StorageStatus {
 impl StorageStatus {
     /// The rate so far; `None` in the first minute, which is all start-up.
     pub(crate) fn bytes_per_day(&self, now: Timestamp) -> Option<u64> {
-        let seconds = u64::try_from(now.as_second() - self.since.as_second())
-            .ok()
-            .filter(|s| *s >= 60)?;
-        Some(
-            u64::try_from(u128::from(self.bytes_written) * 86400 / u128::from(seconds))
-                .unwrap_or(u64::MAX),
-        )
+        let seconds = u64::try_from(now.as_second() - self.since.as_second()).ok().filter(|s| *s >= 60)?;
+        Some(u64::try_from(u128::from(self.bytes_written) * 86400 / u128::from(seconds)).unwrap_or(u64::MAX))
     }
 }
 
@@ -89,11 +81,8 @@ pub(crate) struct StatusFile(PathBuf);
 impl StatusFile {
     /// For a data folder: `/run/kiln/status.json` for the usual one, `run/status.json` in any other.
     pub(crate) fn of(data_dir: &Path) -> Self {
-        let folder = if data_dir == Path::new("/var/lib/kiln") {
-            PathBuf::from("/run/kiln")
-        } else {
-            data_dir.join("run")
-        };
+        let folder =
+            if data_dir == Path::new("/var/lib/kiln") { PathBuf::from("/run/kiln") } else { data_dir.join("run") };
         StatusFile(folder.join("status.json"))
     }
 
@@ -108,14 +97,10 @@ impl StatusFile {
     /// [`Failure::File`] with the path.
     pub(crate) fn read(&self) -> Result<Option<Status>, Failure> {
         let failed = |error: String| Failure::File(format!("{}: {error}", self.0.display()));
-        let Some(text) =
-            kiln_pki::files::read(&self.0).map_err(|e| Failure::File(e.to_string()))?
-        else {
+        let Some(text) = kiln_pki::files::read(&self.0).map_err(|e| Failure::File(e.to_string()))? else {
             return Ok(None);
         };
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|e| failed(e.to_string()))
+        serde_json::from_str(&text).map(Some).map_err(|e| failed(e.to_string()))
     }
 
     /// Notes it. A service does not fail because its status can't be written.

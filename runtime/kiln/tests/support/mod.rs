@@ -21,14 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn kiln() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    for variable in [
-        "KILN_TOKEN",
-        "KILN_BOARD_ID",
-        "KILN_DATA_DIR",
-        "KUBECONFIG",
-        "NOTIFY_SOCKET",
-        "KILN_LOG",
-    ] {
+    for variable in ["KILN_TOKEN", "KILN_BOARD_ID", "KILN_DATA_DIR", "KUBECONFIG", "NOTIFY_SOCKET", "KILN_LOG"] {
         command.env_remove(variable);
     }
     command
@@ -43,17 +36,10 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
-        let pipes: [Box<dyn Read + Send>; 2] = [
-            Box::new(child.stdout.take().unwrap()),
-            Box::new(child.stderr.take().unwrap()),
-        ];
+        let pipes: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
         for pipe in pipes {
             let sender = sender.clone();
             std::thread::spawn(move || {
@@ -64,21 +50,14 @@ impl Process {
                 }
             });
         }
-        Process {
-            child,
-            lines,
-            said: Vec::new(),
-        }
+        Process { child, lines, said: Vec::new() }
     }
 
     /// The next line that holds `part`.
     pub(crate) fn wait_for(&mut self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self
-                .lines
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.said.push(line.clone());
                     if line.contains(part) {
@@ -86,10 +65,7 @@ impl Process {
                     }
                 }
                 Err(why @ (RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) => {
-                    panic!(
-                        "{why} while waiting for `{part}`; it said:\n{}",
-                        self.said.join("\n")
-                    );
+                    panic!("{why} while waiting for `{part}`; it said:\n{}", self.said.join("\n"));
                 }
             }
         }
@@ -102,11 +78,7 @@ impl Process {
 
     /// Ends it in order, and expects that to succeed.
     pub(crate) fn terminate(mut self) {
-        kill(
-            Pid::from_raw(self.child.id().try_into().unwrap()),
-            Signal::SIGTERM,
-        )
-        .unwrap();
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}; it said:\n{}", self.said());
     }
@@ -141,32 +113,17 @@ impl Server {
 
     pub(crate) fn start_with(dir: &Path, arguments: &[&str]) -> Self {
         let mut command = kiln();
-        command.args([
-            "server",
-            "--bind",
-            "127.0.0.1",
-            "--no-mdns",
-            "--node-name",
-            "server",
-            "--data-dir",
-        ]);
-        command
-            .arg(dir)
-            .args(arguments)
-            .env("KILN_BOARD_ID", "a".repeat(64));
+        command.args(["server", "--bind", "127.0.0.1", "--no-mdns", "--node-name", "server", "--data-dir"]);
+        command.arg(dir).args(arguments).env("KILN_BOARD_ID", "a".repeat(64));
         let mut process = Process::start(&mut command);
         let line = process.wait_for("serving url=");
-        let url = line
-            .split("url=\"")
-            .nth(1)
-            .and_then(|rest| rest.split('"').next())
-            .unwrap()
-            .to_owned();
-        Server {
-            process,
-            url,
-            dir: dir.to_owned(),
-        }
+        Server::of(process, &line, dir)
+    }
+
+    /// One that was started otherwise and has said this line, which holds its URL.
+    pub(crate) fn of(process: Process, line: &str, dir: &Path) -> Self {
+        let url = line.split("url=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();
+        Server { process, url, dir: dir.to_owned() }
     }
 
     pub(crate) fn port(&self) -> &str {
@@ -175,62 +132,30 @@ impl Server {
 
     /// Runs a verb with this server's data folder.
     pub(crate) fn cli(&self, words: &[&str]) -> Output {
-        kiln()
-            .args(words)
-            .arg("--data-dir")
-            .arg(&self.dir)
-            .output()
-            .unwrap()
+        kiln().args(words).arg("--data-dir").arg(&self.dir).output().unwrap()
     }
 
     /// Makes a join token.
     pub(crate) fn token(&self, flags: &[&str]) -> String {
         let output = self.cli(&[&["token", "create"], flags].concat());
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     /// A client with all rights.
     pub(crate) fn admin(&self) -> Client {
         let path = self.dir.join("server/admin.kubeconfig");
-        Client::new(
-            Https::new(Kubeconfig::load(&path).unwrap().https(None, &path).unwrap()).unwrap(),
-        )
+        Client::new(Https::new(Kubeconfig::load(&path).unwrap().https(None, &path).unwrap()).unwrap())
     }
 
     /// Starts an agent on `board` that keeps its data in `dir`.
-    pub(crate) fn agent(
-        &self,
-        dir: &Path,
-        name: &str,
-        board: &str,
-        token: Option<&str>,
-    ) -> Process {
+    pub(crate) fn agent(&self, dir: &Path, name: &str, board: &str, token: Option<&str>) -> Process {
         Process::start(&mut self.agent_command(dir, name, board, token))
     }
 
-    pub(crate) fn agent_command(
-        &self,
-        dir: &Path,
-        name: &str,
-        board: &str,
-        token: Option<&str>,
-    ) -> Command {
+    pub(crate) fn agent_command(&self, dir: &Path, name: &str, board: &str, token: Option<&str>) -> Command {
         let mut command = kiln();
-        command
-            .args([
-                "agent",
-                "--server",
-                &self.url,
-                "--node-name",
-                name,
-                "--data-dir",
-            ])
-            .arg(dir);
+        command.args(["agent", "--server", &self.url, "--node-name", name, "--data-dir"]).arg(dir);
         command.env("KILN_BOARD_ID", board);
         if let Some(token) = token {
             command.env("KILN_TOKEN", token);
@@ -241,20 +166,14 @@ impl Server {
     /// The node of this name once `condition` holds.
     pub(crate) async fn node(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let client = self.admin();
-        let params = ListParams {
-            fields: format!("metadata.name={name}"),
-            ..ListParams::default()
-        };
+        let params = ListParams { fields: format!("metadata.name={name}"), ..ListParams::default() };
         let path = "/api/v1/nodes";
         let waiting = async {
             let listed = client.list::<Value>(path, &params).await.unwrap();
             if let Some(node) = listed.items.into_iter().find(|n| condition(n)) {
                 return node;
             }
-            let mut watch = client
-                .watch::<Value>(path, &params, &listed.resource_version, PATIENCE)
-                .await
-                .unwrap();
+            let mut watch = client.watch::<Value>(path, &params, &listed.resource_version, PATIENCE).await.unwrap();
             while let Some(event) = watch.next().await.unwrap() {
                 match event {
                     WatchEvent::Added(node) | WatchEvent::Modified(node) if condition(&node) => {
@@ -265,19 +184,14 @@ impl Server {
             }
             panic!("the watch of node {name} ended");
         };
-        tokio::time::timeout(PATIENCE, waiting)
-            .await
-            .unwrap_or_else(|_| panic!("node {name} did not get there"))
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("node {name} did not get there"))
     }
 }
 
 /// Whether a node's Ready condition is true.
 pub(crate) fn ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+    conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 /// PID 1's end of the notify socket.
@@ -307,9 +221,7 @@ impl Supervisor {
                 length => length.unwrap(),
             };
             let message = String::from_utf8_lossy(&buffer[..length]);
-            let value = message
-                .lines()
-                .find_map(|l| l.strip_prefix(name)?.strip_prefix('='));
+            let value = message.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('='));
             if let Some(value) = value {
                 return value.to_owned();
             }

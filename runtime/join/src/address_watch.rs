@@ -2,26 +2,24 @@
 
 use std::os::fd::AsRawFd as _;
 
-use nix::sys::socket::{
-    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket,
-};
+use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
 use tokio::net::UnixDatagram;
 
 /// Multicast groups of rtnetlink: IPv4 and IPv6 addresses (`RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR` of linux/rtnetlink.h).
 const GROUPS: u32 = 0x10 | 0x100;
 
 /// A subscription to address changes.
-pub(crate) struct AddressWatch(Option<UnixDatagram>);
+pub struct AddressWatch(Option<UnixDatagram>);
 
 impl AddressWatch {
-    /// Subscribes. Where the system doesn't allow that, nothing is ever heard; callers look now and then anyway.
-    pub(crate) fn start() -> Self {
+    /// Subscribes; must be called within tokio. Where the system doesn't allow that, nothing is ever heard; callers look now and then anyway.
+    pub fn start() -> Self {
         let socket = open().inspect_err(|error| tracing::debug!(%error, "no news of addresses"));
         AddressWatch(socket.ok())
     }
 
     /// Ends when addresses may have changed since the last call.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         let Some(socket) = &self.0 else {
             return std::future::pending().await;
         };
@@ -38,12 +36,7 @@ impl AddressWatch {
 
 fn open() -> std::io::Result<UnixDatagram> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        flags,
-        SockProtocol::NetlinkRoute,
-    )?;
+    let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
     // Of the types that tokio reads datagrams from, this one asks nothing of the address family.
     UnixDatagram::from_std(fd.into())
