@@ -61,7 +61,7 @@ impl Tools {
             .flatten()
             .find(|path| path.is_file())
             .ok_or("rustc brings no rust-lld and PATH has no ld.lld; install lld")?;
-        let cc = candidates(arch).into_iter().find(|candidate| compiles(candidate)).ok_or_else(|| {
+        let cc = candidates(arch).into_iter().find(compiles).ok_or_else(|| {
             format!("no C compiler with musl's headers for {arch} on PATH: zig, {}-gcc or clang", kit::musl(arch))
         })?;
         let rust_version = ask(&["-vV"])?;

@@ -147,7 +147,7 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     if let Some(found) = store.find(request.arch, &before) {
         return Ok(found.made_by(chosen.description().into()));
     }
-    let _alone = store.lock()?;
+    let _alone = store.lock(progress)?;
     // Another process may have made it while this one waited.
     if let Some(found) = store.find(request.arch, &before) {
         return Ok(found.made_by(chosen.description().into()));

@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{Error, Result, RuntimeBinary};
-use crate::profile::Arch;
+use crate::{profile::Arch, progress::Progress};
 
 /// Files of the workspace that decide what is built; those that are missing count as such.
 const FILES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "rust-toolchain", ".cargo/config.toml"];
@@ -47,11 +47,14 @@ impl Store {
     }
 
     /// Waits until no other process makes a toolchain or compiles in this cache.
-    pub(super) fn lock(&self) -> Result<File> {
+    pub(super) fn lock(&self, progress: &Progress) -> Result<File> {
         let path = self.root.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(Error::io("open", &path))?;
-        file.lock().map_err(Error::io("lock", &path))?;
+        if file.try_lock().is_err() {
+            progress.note(&format!("waiting for another build that uses {}", self.root.display()));
+            file.lock().map_err(Error::io("lock", &path))?;
+        }
         Ok(file)
     }
 
