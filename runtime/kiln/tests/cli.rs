@@ -93,6 +93,7 @@ fn failures_are_told_with_their_code() {
         (&["server", "--frobnicate"][..], 2, "unexpected argument"),
         (&["server", "--config", &config], 3, "node.toml:4:1: unknown key `nmae`; did you mean `name`?"),
         (&["agent"], 3, "--server"),
+        (&["agent", "--node-name", "No Name"], 2, "is no node name"),
         (&["agent", "--server", "http://x"], 2, "starts with https://"),
         (&["token", "list"], 3, "run this on a server"),
         (&["token", "create", "--ttl", "soon"], 2, "write a number with s, m, h or d"),

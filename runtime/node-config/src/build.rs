@@ -4,10 +4,7 @@ use toml::de::DeTable;
 
 use crate::decode::{Fault, integer, wrong};
 use crate::section::{Section, section};
-use crate::types::{
-    Cluster, Console, Interface, Method, Network, Node, NodeConfig, Role, Server, ServerAddress,
-    Time,
-};
+use crate::types::{Cluster, Console, Interface, Method, Network, Node, NodeConfig, Role, Server, ServerAddress, Time};
 use crate::{Problem, validate};
 
 /// The configuration of a file whose keys and types are right.
@@ -31,41 +28,20 @@ pub(crate) fn config(version: u32, root: &DeTable<'_>) -> Result<NodeConfig, Fau
             (None, Some(self::server(&server)?))
         }
     };
-    let time = Time {
-        servers: time
-            .parsed_list("servers", validate::host)?
-            .unwrap_or_else(|| Time::default().servers),
-    };
-    let console = Console {
-        shell: console
-            .get("shell")
-            .and_then(|v| v.get_ref().as_bool())
-            .unwrap_or(false),
-    };
-    Ok(NodeConfig {
-        version,
-        node,
-        cluster,
-        server,
-        network: network(&section(root, "network"))?,
-        time,
-        console,
-    })
+    let time =
+        Time { servers: time.parsed_list("servers", validate::host)?.unwrap_or_else(|| Time::default().servers) };
+    let console = Console { shell: console.get("shell").and_then(|v| v.get_ref().as_bool()).unwrap_or(false) };
+    Ok(NodeConfig { version, node, cluster, server, network: network(&section(root, "network"))?, time, console })
 }
 
 fn node(s: &Section<'_>) -> Result<Node, Fault> {
     let role = s.parsed("role", |text| match text {
         "server" => Ok(Role::Server),
         "agent" => Ok(Role::Agent),
-        other => Err(format!(
-            "`{other}` is no role; write \"server\" or \"agent\""
-        )),
+        other => Err(format!("`{other}` is no role; write \"server\" or \"agent\"")),
     })?;
     let Some(role) = role else {
-        return Err(s.missing(
-            "role",
-            "write role = \"server\" or role = \"agent\" below [node]",
-        ));
+        return Err(s.missing("role", "write role = \"server\" or role = \"agent\" below [node]"));
     };
     let name = s.parsed("name", validate::node_name)?;
     let mut labels = std::collections::BTreeMap::new();
@@ -90,10 +66,7 @@ fn cluster(s: &Section<'_>) -> Result<Cluster, Fault> {
         let why = "an agent needs to know its server; write server = \"https://192.168.1.10:6443\", or \"discover\", below [cluster]";
         return Err(s.missing("server", why));
     };
-    Ok(Cluster {
-        server,
-        token: s.parsed("token", crate::Token::parse)?,
-    })
+    Ok(Cluster { server, token: s.parsed("token", crate::Token::parse)? })
 }
 
 fn server(s: &Section<'_>) -> Result<Server, Fault> {
@@ -105,22 +78,16 @@ fn server(s: &Section<'_>) -> Result<Server, Fault> {
     if let Some(sans) = s.parsed_list("tls-sans", validate::san)? {
         server.tls_sans = sans;
     }
-    if let Some(range) = s.parsed("cluster-cidr", validate::range)? {
+    if let Some(range) = s.parsed("cluster-cidr", validate::cluster_range)? {
         server.cluster_cidr = range;
     }
-    if let Some(range) = s.parsed("service-cidr", validate::range)? {
+    if let Some(range) = s.parsed("service-cidr", validate::service_range)? {
         server.service_cidr = range;
     }
     if server.cluster_cidr.overlaps(server.service_cidr) {
-        let key = if s.get("service-cidr").is_some() {
-            "service-cidr"
-        } else {
-            "cluster-cidr"
-        };
-        let why = format!(
-            "pods' {} and services' {} overlap; choose two apart",
-            server.cluster_cidr, server.service_cidr
-        );
+        let key = if s.get("service-cidr").is_some() { "service-cidr" } else { "cluster-cidr" };
+        let why =
+            format!("pods' {} and services' {} overlap; choose two apart", server.cluster_cidr, server.service_cidr);
         return Err(s.fault(key, why));
     }
     Ok(server)
@@ -132,20 +99,10 @@ fn network(s: &Section<'_>) -> Result<Network, Fault> {
     };
     let mut interface: Vec<Interface> = Vec::new();
     for row in rows {
-        let s = Section {
-            name: "network.interface",
-            table: row.get_ref().as_table(),
-            at: row.span().start,
-        };
+        let s = Section { name: "network.interface", table: row.get_ref().as_table(), at: row.span().start };
         let new = self::interface(&s)?;
         if let Some(earlier) = interface.iter().find(|i| i.matches == new.matches) {
-            return Err(s.fault(
-                "match",
-                format!(
-                    "`{}` has a table already; the first one would win",
-                    earlier.matches
-                ),
-            ));
+            return Err(s.fault("match", format!("`{}` has a table already; the first one would win", earlier.matches)));
         }
         interface.push(new);
     }
@@ -154,18 +111,13 @@ fn network(s: &Section<'_>) -> Result<Network, Fault> {
 
 fn interface(s: &Section<'_>) -> Result<Interface, Fault> {
     let Some(matches) = s.parsed("match", str::parse)? else {
-        return Err(s.missing(
-            "match",
-            "say which interface is meant, as match = \"eth0\" or match = \"en*\"",
-        ));
+        return Err(s.missing("match", "say which interface is meant, as match = \"eth0\" or match = \"en*\""));
     };
     let method = s.parsed("method", |text| match text {
         "dhcp" => Ok(Method::Dhcp),
         "static" => Ok(Method::Static),
         "none" => Ok(Method::None),
-        other => Err(format!(
-            "`{other}` is no method; write \"dhcp\", \"static\" or \"none\""
-        )),
+        other => Err(format!("`{other}` is no method; write \"dhcp\", \"static\" or \"none\"")),
     })?;
     let Some(method) = method else {
         return Err(s.missing("method", "write method = \"dhcp\", \"static\" or \"none\""));
@@ -175,10 +127,7 @@ fn interface(s: &Section<'_>) -> Result<Interface, Fault> {
     let dns = s.parsed_list("dns", validate::ip)?.unwrap_or_default();
     match (method, address) {
         (Method::Static, None) => {
-            return Err(s.missing(
-                "address",
-                "method \"static\" needs one, as address = \"192.168.77.3/24\"",
-            ));
+            return Err(s.missing("address", "method \"static\" needs one, as address = \"192.168.77.3/24\""));
         }
         (Method::Static, Some(address)) => {
             if let Some(gateway) = gateway {
@@ -188,16 +137,13 @@ fn interface(s: &Section<'_>) -> Result<Interface, Fault> {
         (Method::Dhcp | Method::None, _) => {
             for key in ["address", "gateway"] {
                 if s.get(key).is_some() {
-                    return Err(s.fault(key, "only method \"static\" takes it; set the method to \"static\" or remove the line"));
+                    return Err(s.fault(
+                        key,
+                        "only method \"static\" takes it; set the method to \"static\" or remove the line",
+                    ));
                 }
             }
         }
     }
-    Ok(Interface {
-        matches,
-        method,
-        address,
-        gateway,
-        dns,
-    })
+    Ok(Interface { matches, method, address, gateway, dns })
 }

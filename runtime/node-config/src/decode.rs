@@ -17,22 +17,13 @@ pub(crate) type Fault = (Range<usize>, Problem);
 pub(crate) fn parse(text: &str, source_name: &str) -> Result<NodeConfig, ConfigError> {
     decode(text).map_err(|(span, problem)| {
         let (line, column) = position(text, span.start);
-        ConfigError {
-            file: source_name.to_owned(),
-            line,
-            column,
-            problem: Box::new(problem),
-        }
+        ConfigError { file: source_name.to_owned(), line, column, problem: Box::new(problem) }
     })
 }
 
 fn decode(text: &str) -> Result<NodeConfig, Fault> {
-    let root = DeTable::parse(text).map_err(|e| {
-        (
-            e.span().unwrap_or(0..0),
-            Problem::Syntax(e.message().replace('\n', "; ")),
-        )
-    })?;
+    let root = DeTable::parse(text)
+        .map_err(|e| (e.span().unwrap_or(0..0), Problem::Syntax(e.message().replace('\n', "; "))))?;
     let root = root.get_ref();
     // The version comes before all else: a later format's keys are not this one's mistakes.
     let version = version(root)?;
@@ -43,41 +34,21 @@ fn decode(text: &str) -> Result<NodeConfig, Fault> {
 fn version(root: &DeTable<'_>) -> Result<u32, Fault> {
     let Some((_, value)) = root.iter().find(|(k, _)| k.get_ref() == "version") else {
         let why = "write `version = 1` as the first line".to_owned();
-        return Err((
-            0..0,
-            Problem::Missing {
-                key: "version".to_owned(),
-                why,
-            },
-        ));
+        return Err((0..0, Problem::Missing { key: "version".to_owned(), why }));
     };
     let Some(found) = integer(value.get_ref()) else {
         let found = type_name(value.get_ref());
         return Err((
             value.span(),
-            Problem::WrongType {
-                key: "version".to_owned(),
-                wanted: Kind::Integer.name(),
-                found,
-            },
+            Problem::WrongType { key: "version".to_owned(), wanted: Kind::Integer.name(), found },
         ));
     };
     match u32::try_from(found) {
         Ok(found) if found == VERSION => Ok(found),
-        Ok(found) if found > VERSION => Err((
-            value.span(),
-            Problem::NewerVersion {
-                found: found.into(),
-                known: VERSION,
-            },
-        )),
-        _ => Err((
-            value.span(),
-            wrong(
-                "version",
-                format!("there is no version {found}; write {VERSION}"),
-            ),
-        )),
+        Ok(found) if found > VERSION => {
+            Err((value.span(), Problem::NewerVersion { found: found.into(), known: VERSION }))
+        }
+        _ => Err((value.span(), wrong("version", format!("there is no version {found}; write {VERSION}")))),
     }
 }
 
@@ -87,27 +58,11 @@ fn check(table: &DeTable<'_>, fields: &[Field], path: &str) -> Result<(), Fault>
         let name = key.get_ref().as_ref();
         let Some(field) = fields.iter().find(|f| f.key == name) else {
             let valid: Vec<&'static str> = fields.iter().map(|f| f.key).collect();
-            let table = if path.is_empty() {
-                String::new()
-            } else {
-                format!("[{path}]")
-            };
+            let table = if path.is_empty() { String::new() } else { format!("[{path}]") };
             let nearest = nearest(name, &valid);
-            return Err((
-                key.span(),
-                Problem::UnknownKey {
-                    key: name.to_owned(),
-                    table,
-                    nearest,
-                    valid,
-                },
-            ));
+            return Err((key.span(), Problem::UnknownKey { key: name.to_owned(), table, nearest, valid }));
         };
-        let dotted = if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
-        };
+        let dotted = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         check_value(value, field.kind, &dotted)?;
     }
     Ok(())
@@ -115,29 +70,17 @@ fn check(table: &DeTable<'_>, fields: &[Field], path: &str) -> Result<(), Fault>
 
 fn check_value(value: &Spanned<DeValue<'_>>, kind: Kind, dotted: &str) -> Result<(), Fault> {
     let wrong = |at: &Spanned<DeValue<'_>>, key: String, wanted: &'static str| {
-        Err((
-            at.span(),
-            Problem::WrongType {
-                key,
-                wanted,
-                found: type_name(at.get_ref()),
-            },
-        ))
+        Err((at.span(), Problem::WrongType { key, wanted, found: type_name(at.get_ref()) }))
     };
     match (kind, value.get_ref()) {
         (Kind::Integer, DeValue::Integer(_))
         | (Kind::Text, DeValue::String(_))
         | (Kind::Switch, DeValue::Boolean(_)) => Ok(()),
-        (Kind::TextList, DeValue::Array(items)) => {
-            match items.iter().position(|i| !i.get_ref().is_str()) {
-                Some(i) => wrong(&items[i], format!("{dotted}[{i}]"), Kind::Text.name()),
-                None => Ok(()),
-            }
-        }
-        (Kind::TextMap, DeValue::Table(entries)) => match entries
-            .iter()
-            .find(|(_, v)| !v.get_ref().is_str())
-        {
+        (Kind::TextList, DeValue::Array(items)) => match items.iter().position(|i| !i.get_ref().is_str()) {
+            Some(i) => wrong(&items[i], format!("{dotted}[{i}]"), Kind::Text.name()),
+            None => Ok(()),
+        },
+        (Kind::TextMap, DeValue::Table(entries)) => match entries.iter().find(|(_, v)| !v.get_ref().is_str()) {
             Some((key, v)) => wrong(v, format!("{dotted}.{}", key.get_ref()), Kind::Text.name()),
             None => Ok(()),
         },
@@ -175,8 +118,5 @@ pub(crate) fn integer(value: &DeValue<'_>) -> Option<i64> {
 
 /// A value that isn't allowed, at the dotted `key`.
 pub(crate) fn wrong(key: &str, why: String) -> Problem {
-    Problem::WrongValue {
-        key: key.to_owned(),
-        why,
-    }
+    Problem::WrongValue { key: key.to_owned(), why }
 }

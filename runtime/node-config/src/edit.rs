@@ -3,9 +3,7 @@
 //! Keys are dotted (`node.name`, `node.labels.example.org/zone`, `network.interface.0.address`). The schema says what type a
 //! value gets, so `imager config set IMAGE node.name=42` writes the string "42".
 
-use toml_edit::{
-    Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value,
-};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value};
 
 use crate::schema::{Field, Kind, ROOT, lookup};
 use crate::{ConfigError, NodeConfig};
@@ -117,9 +115,7 @@ pub fn set_all(text: &str, pairs: &[(&str, &str)]) -> Result<String, EditError> 
 /// [`EditError::NotSet`] where it isn't there, [`EditError::Invalid`] where the file needs it.
 pub fn remove(text: &str, dotted_key: &str) -> Result<String, EditError> {
     known(dotted_key)?;
-    let not_set = || EditError::NotSet {
-        key: dotted_key.to_owned(),
-    };
+    let not_set = || EditError::NotSet { key: dotted_key.to_owned() };
     if get(text, dotted_key)?.is_none() {
         return Err(not_set());
     }
@@ -151,12 +147,7 @@ fn document(text: &str) -> Result<DocumentMut, EditError> {
     text.parse::<DocumentMut>().map_err(|e| {
         let (line, column) = crate::error::position(text, e.span().map_or(0, |s| s.start));
         let problem = crate::Problem::Syntax(e.message().replace('\n', "; "));
-        EditError::Invalid(ConfigError {
-            file: "node.toml".to_owned(),
-            line,
-            column,
-            problem: Box::new(problem),
-        })
+        EditError::Invalid(ConfigError { file: "node.toml".to_owned(), line, column, problem: Box::new(problem) })
     })
 }
 
@@ -175,10 +166,8 @@ fn parts(dotted_key: &str) -> Vec<String> {
 }
 
 fn known(dotted_key: &str) -> Result<Kind, EditError> {
-    lookup(dotted_key).ok_or_else(|| EditError::UnknownKey {
-        key: dotted_key.to_owned(),
-        nearest: suggestion(dotted_key),
-    })
+    lookup(dotted_key)
+        .ok_or_else(|| EditError::UnknownKey { key: dotted_key.to_owned(), nearest: suggestion(dotted_key) })
 }
 
 /// The longest known front of the key, with the first wrong part replaced by the nearest right one.
@@ -208,11 +197,7 @@ fn suggestion(dotted_key: &str) -> Option<String> {
 }
 
 fn read_value(key: &str, kind: Kind, text: &str) -> Result<Value, EditError> {
-    let wrong = || EditError::WrongType {
-        key: key.to_owned(),
-        wanted: kind.name(),
-        text: text.to_owned(),
-    };
+    let wrong = || EditError::WrongType { key: key.to_owned(), wanted: kind.name(), text: text.to_owned() };
     let as_toml = || text.parse::<Value>().map_err(|_| wrong());
     match kind {
         Kind::Integer => as_toml().and_then(|v| if v.is_integer() { Ok(v) } else { Err(wrong()) }),
@@ -224,30 +209,16 @@ fn read_value(key: &str, kind: Kind, text: &str) -> Result<Value, EditError> {
         // A list is TOML, or words with commas between them.
         Kind::TextList => match text.parse::<Value>() {
             Ok(v) if v.is_array() => Ok(v),
-            _ => Ok(Value::Array(
-                text.split(',')
-                    .map(str::trim)
-                    .filter(|w| !w.is_empty())
-                    .collect::<Array>(),
-            )),
+            _ => Ok(Value::Array(text.split(',').map(str::trim).filter(|w| !w.is_empty()).collect::<Array>())),
         },
-        Kind::TextMap => as_toml().and_then(|v| {
-            if v.is_inline_table() {
-                Ok(v)
-            } else {
-                Err(wrong())
-            }
-        }),
+        Kind::TextMap => as_toml().and_then(|v| if v.is_inline_table() { Ok(v) } else { Err(wrong()) }),
         Kind::Table(fields) => Err(is_table(key, fields)),
         Kind::Tables(fields) => Err(is_table(&format!("{key}.0"), fields)),
     }
 }
 
 fn is_table(key: &str, fields: &[Field]) -> EditError {
-    EditError::IsTable {
-        key: key.to_owned(),
-        example: fields.first().map_or("", |f| f.key).to_owned(),
-    }
+    EditError::IsTable { key: key.to_owned(), example: fields.first().map_or("", |f| f.key).to_owned() }
 }
 
 /// The table that `path` leads to, with missing ones made in the style the file is written in.
@@ -257,17 +228,10 @@ fn descend<'a>(
     mut fields: &'static [Field],
     key: &str,
 ) -> Result<&'a mut dyn TableLike, EditError> {
-    let unknown = || EditError::UnknownKey {
-        key: key.to_owned(),
-        nearest: None,
-    };
+    let unknown = || EditError::UnknownKey { key: key.to_owned(), nearest: None };
     let mut path = path.iter();
     while let Some(part) = path.next() {
-        let kind = fields
-            .iter()
-            .find(|f| f.key == part)
-            .map(|f| f.kind)
-            .ok_or_else(unknown)?;
+        let kind = fields.iter().find(|f| f.key == part).map(|f| f.kind).ok_or_else(unknown)?;
         let fresh = match kind {
             Kind::Table(inner) => {
                 fields = inner;
@@ -284,17 +248,14 @@ fn descend<'a>(
         };
         let item = table.entry(part).or_insert(fresh);
         table = if matches!(kind, Kind::Tables(_)) {
-            let index: usize = path
-                .next()
-                .and_then(|i| i.parse().ok())
-                .ok_or_else(unknown)?;
+            let index: usize = path.next().and_then(|i| i.parse().ok()).ok_or_else(unknown)?;
             let tables = item.as_array_of_tables_mut().ok_or_else(unknown)?;
             if index == tables.len() {
                 tables.push(Table::new());
             }
-            tables.get_mut(index).ok_or_else(|| EditError::NotSet {
-                key: format!("network.interface.{}", index.saturating_sub(1)),
-            })?
+            tables
+                .get_mut(index)
+                .ok_or_else(|| EditError::NotSet { key: format!("network.interface.{}", index.saturating_sub(1)) })?
         } else {
             item.as_table_like_mut().ok_or_else(unknown)?
         };

@@ -70,24 +70,11 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::Syntax(message) => write!(f, "{message}"),
-            Problem::UnknownKey {
-                key,
-                nearest: Some(nearest),
-                ..
-            } => {
+            Problem::UnknownKey { key, nearest: Some(nearest), .. } => {
                 write!(f, "unknown key `{key}`; did you mean `{nearest}`?")
             }
-            Problem::UnknownKey {
-                key,
-                table,
-                nearest: None,
-                valid,
-            } => {
-                let place = if table.is_empty() {
-                    "the top of the file"
-                } else {
-                    table
-                };
+            Problem::UnknownKey { key, table, nearest: None, valid } => {
+                let place = if table.is_empty() { "the top of the file" } else { table };
                 let keys: Vec<String> = valid.iter().map(|k| format!("`{k}`")).collect();
                 write!(f, "unknown key `{key}`; {place} takes {}", keys.join(", "))
             }

@@ -15,12 +15,11 @@ pub mod schema;
 mod section;
 pub mod token;
 mod types;
-mod validate;
+pub mod validate;
 
 pub use error::{ConfigError, Problem};
 pub use net::{Cidr, DEFAULT_PORT, InterfaceMatch, ServerUrl};
 pub use token::Token;
 pub use types::{
-    Cluster, Console, Interface, Method, Network, Node, NodeConfig, Role, Server, ServerAddress,
-    Time, default_name,
+    Cluster, Console, Interface, Method, Network, Node, NodeConfig, Role, Server, ServerAddress, Time, default_name,
 };

@@ -22,19 +22,12 @@ impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| {
-            Err(format!(
-                "{why}; write it as https://192.168.1.10:6443 or https://name:6443"
-            ))
-        };
+        let bad = |why: &str| Err(format!("{why}; write it as https://192.168.1.10:6443 or https://name:6443"));
         let Some(rest) = text.strip_prefix("https://") else {
             return bad("a server's URL starts with https://");
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.is_empty()
-            || rest.contains(['/', '?', '#', '@'])
-            || rest.contains(char::is_whitespace)
-        {
+        if rest.is_empty() || rest.contains(['/', '?', '#', '@']) || rest.contains(char::is_whitespace) {
             return bad("a server's URL has a host and a port, and nothing else");
         }
         let (host, port) = if let Some(v6) = rest.strip_prefix('[') {
@@ -63,10 +56,7 @@ impl FromStr for ServerUrl {
         if !host.contains(':') && !is_host_name(host) {
             return bad("the host is neither a name nor an address");
         }
-        Ok(ServerUrl {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(ServerUrl { host: host.to_owned(), port })
     }
 }
 
@@ -114,11 +104,7 @@ impl Cidr {
         let width = self.width();
         let ones = u128::MAX >> (128 - u32::from(width));
         let host = u32::from(width - self.prefix);
-        if host >= 128 {
-            0
-        } else {
-            (ones >> host) << host
-        }
+        if host >= 128 { 0 } else { (ones >> host) << host }
     }
 
     fn width(self) -> u8 {
@@ -133,11 +119,7 @@ impl Cidr {
 
     /// Whether the two ranges share an address.
     pub fn overlaps(self, other: Cidr) -> bool {
-        if self.prefix <= other.prefix {
-            self.contains(other.address)
-        } else {
-            other.contains(self.address)
-        }
+        if self.prefix <= other.prefix { self.contains(other.address) } else { other.contains(self.address) }
     }
 
     /// Whether the host bits are zero, as they are in a range.
@@ -170,15 +152,11 @@ impl FromStr for Cidr {
         let Some((address, prefix)) = text.split_once('/') else {
             return Err(format!("`{text}` has no prefix length; write {text}/24"));
         };
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| format!("`{address}` is no IP address"))?;
+        let address: IpAddr = address.parse().map_err(|_| format!("`{address}` is no IP address"))?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         match prefix.parse::<u8>() {
             Ok(prefix) if prefix <= width => Ok(Cidr { address, prefix }),
-            _ => Err(format!(
-                "the prefix length `{prefix}` is no number from 0 to {width}"
-            )),
+            _ => Err(format!("the prefix length `{prefix}` is no number from 0 to {width}")),
         }
     }
 }
@@ -255,11 +233,7 @@ impl fmt::Display for InterfaceMatch {
             InterfaceMatch::Name(n) => f.write_str(n),
             InterfaceMatch::Prefix(p) => write!(f, "{p}*"),
             InterfaceMatch::Mac(m) => {
-                write!(
-                    f,
-                    "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
-                    m[0], m[1], m[2], m[3], m[4], m[5]
-                )
+                write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", m[0], m[1], m[2], m[3], m[4], m[5])
             }
         }
     }
@@ -278,24 +252,9 @@ mod tests {
     #[test]
     fn server_urls_are_read_with_names_addresses_and_default_port() {
         for (text, host, port, shown) in [
-            (
-                "https://10.0.2.2:6443",
-                "10.0.2.2",
-                6443,
-                "https://10.0.2.2:6443",
-            ),
-            (
-                "https://pi-1.local",
-                "pi-1.local",
-                6443,
-                "https://pi-1.local:6443",
-            ),
-            (
-                "https://[fd00::1]:7443/",
-                "fd00::1",
-                7443,
-                "https://[fd00::1]:7443",
-            ),
+            ("https://10.0.2.2:6443", "10.0.2.2", 6443, "https://10.0.2.2:6443"),
+            ("https://pi-1.local", "pi-1.local", 6443, "https://pi-1.local:6443"),
+            ("https://[fd00::1]:7443/", "fd00::1", 7443, "https://[fd00::1]:7443"),
         ] {
             let url: ServerUrl = text.parse().unwrap();
             assert_eq!((url.host.as_str(), url.port), (host, port));

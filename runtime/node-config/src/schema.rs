@@ -56,100 +56,45 @@ pub const VERSION: u32 = 1;
 pub const ROOT: &[Field] = &[
     field("version", Kind::Integer, "format of this file; 1"),
     field("node", Kind::Table(NODE), "this node"),
-    field(
-        "cluster",
-        Kind::Table(CLUSTER),
-        "the cluster that an agent joins",
-    ),
-    field(
-        "server",
-        Kind::Table(SERVER),
-        "the cluster that a server makes",
-    ),
+    field("cluster", Kind::Table(CLUSTER), "the cluster that an agent joins"),
+    field("server", Kind::Table(SERVER), "the cluster that a server makes"),
     field("network", Kind::Table(NETWORK), "network interfaces"),
     field("time", Kind::Table(TIME), "where the clock is set from"),
     field("console", Kind::Table(CONSOLE), "screen and serial console"),
 ];
 
 const NODE: &[Field] = &[
-    field(
-        "name",
-        Kind::Text,
-        "name of the node; absent: kiln- and the last 8 hex digits of the board id",
-    ),
+    field("name", Kind::Text, "name of the node; absent: kiln- and the last 8 hex digits of the board id"),
     field("role", Kind::Text, "\"server\" or \"agent\""),
-    field(
-        "labels",
-        Kind::TextMap,
-        "labels that the node registers with",
-    ),
+    field("labels", Kind::TextMap, "labels that the node registers with"),
 ];
 
 const CLUSTER: &[Field] = &[
-    field(
-        "server",
-        Kind::Text,
-        "URL of the server, or \"discover\" to find it by mDNS",
-    ),
-    field(
-        "token",
-        Kind::Text,
-        "join token, K10<hash of the CA>::<id>:<secret>",
-    ),
+    field("server", Kind::Text, "URL of the server, or \"discover\" to find it by mDNS"),
+    field("token", Kind::Text, "join token, K10<hash of the CA>::<id>:<secret>"),
 ];
 
 const SERVER: &[Field] = &[
     field("port", Kind::Integer, "TCP port of the API; 6443"),
-    field(
-        "tls-sans",
-        Kind::TextList,
-        "further names and addresses in the server's certificate",
-    ),
-    field(
-        "cluster-cidr",
-        Kind::Text,
-        "addresses of pods; 10.42.0.0/16",
-    ),
-    field(
-        "service-cidr",
-        Kind::Text,
-        "addresses of services; 10.43.0.0/16",
-    ),
+    field("tls-sans", Kind::TextList, "further names and addresses in the server's certificate"),
+    field("cluster-cidr", Kind::Text, "addresses of pods; 10.42.0.0/16"),
+    field("service-cidr", Kind::Text, "addresses of services; 10.43.0.0/16"),
 ];
 
-const NETWORK: &[Field] = &[field(
-    "interface",
-    Kind::Tables(INTERFACE),
-    "an interface; none at all: DHCP on every Ethernet interface",
-)];
+const NETWORK: &[Field] =
+    &[field("interface", Kind::Tables(INTERFACE), "an interface; none at all: DHCP on every Ethernet interface")];
 
 const INTERFACE: &[Field] = &[
-    field(
-        "match",
-        Kind::Text,
-        "kernel name, a trailing * allowed, or MAC address",
-    ),
+    field("match", Kind::Text, "kernel name, a trailing * allowed, or MAC address"),
     field("method", Kind::Text, "\"dhcp\", \"static\" or \"none\""),
-    field(
-        "address",
-        Kind::Text,
-        "address with prefix length, for static",
-    ),
+    field("address", Kind::Text, "address with prefix length, for static"),
     field("gateway", Kind::Text, "default route, for static"),
     field("dns", Kind::TextList, "addresses of name servers"),
 ];
 
-const TIME: &[Field] = &[field(
-    "servers",
-    Kind::TextList,
-    "SNTP servers; [] turns SNTP off",
-)];
+const TIME: &[Field] = &[field("servers", Kind::TextList, "SNTP servers; [] turns SNTP off")];
 
-const CONSOLE: &[Field] = &[field(
-    "shell",
-    Kind::Switch,
-    "a shell on the console, in images with the debug overlay",
-)];
+const CONSOLE: &[Field] = &[field("shell", Kind::Switch, "a shell on the console, in images with the debug overlay")];
 
 /// The row for a dotted key such as `node.name` or `network.interface.0.address`; `None` where there is no such key.
 ///
@@ -158,9 +103,7 @@ pub fn lookup(dotted: &str) -> Option<Kind> {
     let mut fields = ROOT;
     let mut rest = dotted;
     loop {
-        let (head, tail) = rest
-            .split_once('.')
-            .map_or((rest, None), |(h, t)| (h, Some(t)));
+        let (head, tail) = rest.split_once('.').map_or((rest, None), |(h, t)| (h, Some(t)));
         let kind = fields.iter().find(|f| f.key == head)?.kind;
         match (kind, tail) {
             (kind, None) => return Some(kind),
@@ -170,9 +113,7 @@ pub fn lookup(dotted: &str) -> Option<Kind> {
                 rest = tail;
             }
             (Kind::Tables(inner), Some(tail)) => {
-                let (index, tail) = tail
-                    .split_once('.')
-                    .map_or((tail, None), |(i, t)| (i, Some(t)));
+                let (index, tail) = tail.split_once('.').map_or((tail, None), |(i, t)| (i, Some(t)));
                 index.parse::<usize>().ok()?;
                 let Some(tail) = tail else {
                     return Some(Kind::Table(inner));

@@ -29,10 +29,7 @@ pub(crate) fn section<'a>(root: &'a DeTable<'a>, name: &'static str) -> Section<
 impl<'a> Section<'a> {
     /// The value of `key`.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.table?
-            .iter()
-            .find(|(k, _)| k.get_ref() == key)
-            .map(|(_, v)| v)
+        self.table?.iter().find(|(k, _)| k.get_ref() == key).map(|(_, v)| v)
     }
 
     /// The string at `key`.
@@ -42,12 +39,7 @@ impl<'a> Section<'a> {
 
     pub(crate) fn list(&self, key: &str) -> Option<Vec<(&'a str, Range<usize>)>> {
         let items = self.get(key)?.get_ref().as_array()?;
-        Some(
-            items
-                .iter()
-                .filter_map(|i| Some((i.get_ref().as_str()?, i.span())))
-                .collect(),
-        )
+        Some(items.iter().filter_map(|i| Some((i.get_ref().as_str()?, i.span()))).collect())
     }
 
     fn dotted(&self, key: &str) -> String {
@@ -66,13 +58,7 @@ impl<'a> Section<'a> {
 
     /// The fault that `key` isn't there.
     pub(crate) fn missing(&self, key: &str, why: &str) -> Fault {
-        (
-            self.at..self.at,
-            Problem::Missing {
-                key: self.dotted(key),
-                why: why.to_owned(),
-            },
-        )
+        (self.at..self.at, Problem::Missing { key: self.dotted(key), why: why.to_owned() })
     }
 
     /// The value through `read`; its error becomes a fault at the value.
@@ -81,9 +67,7 @@ impl<'a> Section<'a> {
         key: &str,
         read: impl Fn(&str) -> Result<T, E>,
     ) -> Result<Option<T>, Fault> {
-        self.text(key)
-            .map(|text| read(text).map_err(|e| self.fault(key, e.to_string())))
-            .transpose()
+        self.text(key).map(|text| read(text).map_err(|e| self.fault(key, e.to_string()))).transpose()
     }
 
     /// Every item of a list through `read`.
@@ -98,11 +82,6 @@ impl<'a> Section<'a> {
         let read_item = |(i, (text, span)): (usize, (&str, Range<usize>))| {
             read(text).map_err(|why| (span, wrong(&format!("{}[{i}]", self.dotted(key)), why)))
         };
-        items
-            .into_iter()
-            .enumerate()
-            .map(read_item)
-            .collect::<Result<_, _>>()
-            .map(Some)
+        items.into_iter().enumerate().map(read_item).collect::<Result<_, _>>().map(Some)
     }
 }

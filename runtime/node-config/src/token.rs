@@ -27,27 +27,19 @@ pub struct Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It doesn't start with `K10`.
-    #[error(
-        "a join token starts with `K10`; make one with `kiln token create` or `imager cluster init`"
-    )]
+    #[error("a join token starts with `K10`; make one with `kiln token create` or `imager cluster init`")]
     Prefix,
     /// `::` and `:` don't stand where they should.
     #[error("a join token has the form K10<64 hex digits>::<id>:<secret>; copy it again in full")]
     Shape,
     /// The hash isn't 64 lower-case hex digits.
-    #[error(
-        "the CA hash in the join token isn't 64 lower-case hex digits; copy the token again in full"
-    )]
+    #[error("the CA hash in the join token isn't 64 lower-case hex digits; copy the token again in full")]
     Hash,
     /// The id isn't 6 characters of `[a-z0-9]`.
-    #[error(
-        "the id in the join token isn't 6 characters of a-z and 0-9; copy the token again in full"
-    )]
+    #[error("the id in the join token isn't 6 characters of a-z and 0-9; copy the token again in full")]
     Id,
     /// The secret isn't 16 characters of `[a-z0-9]`.
-    #[error(
-        "the secret in the join token isn't 16 characters of a-z and 0-9; copy the token again in full"
-    )]
+    #[error("the secret in the join token isn't 16 characters of a-z and 0-9; copy the token again in full")]
     Secret,
 }
 
@@ -68,11 +60,7 @@ impl Token {
         if secret.len() != SECRET_LEN || !secret.chars().all(base36) {
             return Err(TokenError::Secret);
         }
-        Ok(Token {
-            ca_hash: ca_hash.to_owned(),
-            id: id.to_owned(),
-            secret: secret.to_owned(),
-        })
+        Ok(Token { ca_hash: ca_hash.to_owned(), id: id.to_owned(), secret: secret.to_owned() })
     }
 
     /// Reads a token; spaces around it are ignored.
@@ -108,12 +96,7 @@ impl Token {
 
     /// The token with its secret replaced by `****************`, for listings.
     pub fn masked(&self) -> String {
-        format!(
-            "{PREFIX}{}::{}:{}",
-            self.ca_hash,
-            self.id,
-            "*".repeat(SECRET_LEN)
-        )
+        format!("{PREFIX}{}::{}:{}", self.ca_hash, self.id, "*".repeat(SECRET_LEN))
     }
 }
 
@@ -175,10 +158,7 @@ mod tests {
             ("abc.def".to_owned(), TokenError::Prefix),
             ("K10abc".to_owned(), TokenError::Shape),
             (format!("K10{h}::abcdef"), TokenError::Shape),
-            (
-                format!("K10{}::abcdef:0123456789abcdef", "G".repeat(64)),
-                TokenError::Hash,
-            ),
+            (format!("K10{}::abcdef:0123456789abcdef", "G".repeat(64)), TokenError::Hash),
             (format!("K10{h}::abcde:0123456789abcdef"), TokenError::Id),
             (format!("K10{h}::abcdef:0123"), TokenError::Secret),
         ] {

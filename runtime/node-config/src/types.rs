@@ -41,21 +41,13 @@ impl NodeConfig {
 
     /// The node's name: the one written, or else [`default_name`].
     pub fn node_name(&self, board_id: &str) -> String {
-        self.node
-            .name
-            .clone()
-            .unwrap_or_else(|| default_name(board_id))
+        self.node.name.clone().unwrap_or_else(|| default_name(board_id))
     }
 }
 
 /// `kiln-` and the last 8 hex digits of the board id.
 pub fn default_name(board_id: &str) -> String {
-    let tail: Vec<char> = board_id
-        .chars()
-        .rev()
-        .filter(char::is_ascii_hexdigit)
-        .take(8)
-        .collect();
+    let tail: Vec<char> = board_id.chars().rev().filter(char::is_ascii_hexdigit).take(8).collect();
     let tail: String = tail.into_iter().rev().collect();
     format!("kiln-{}", tail.to_ascii_lowercase())
 }
@@ -141,10 +133,7 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        let range = |second| Cidr {
-            address: IpAddr::from([10, second, 0, 0]),
-            prefix: 16,
-        };
+        let range = |second| Cidr { address: IpAddr::from([10, second, 0, 0]), prefix: 16 };
         Server {
             port: crate::net::DEFAULT_PORT,
             tls_sans: Vec::new(),
@@ -207,9 +196,7 @@ pub struct Time {
 
 impl Default for Time {
     fn default() -> Self {
-        Time {
-            servers: vec!["pool.ntp.org".to_owned()],
-        }
+        Time { servers: vec!["pool.ntp.org".to_owned()] }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rules for single values; every error says what would be right.
+//! Rules for single values, for this file and for flags that stand for its keys. Every error says what would be right.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,10 @@ use crate::Cidr;
 use crate::net::is_host_name;
 
 /// A node's name: RFC 1123 subdomain in lower case, at most 63 characters, since it is also the host name.
-pub(crate) fn node_name(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What would be right.
+pub fn node_name(text: &str) -> Result<String, String> {
     if !is_host_name(text) || text.len() > 63 || text.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(format!(
             "`{text}` is no node name; use up to 63 of a-z, 0-9, - and ., with a letter or digit at each end"
@@ -25,40 +28,47 @@ pub(crate) fn host(text: &str) -> Result<String, String> {
 }
 
 /// A certificate's alternative name: as [`host`], or a wildcard as `*.example.org`.
-pub(crate) fn san(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What would be right.
+pub fn san(text: &str) -> Result<String, String> {
     host(text.strip_prefix("*.").unwrap_or(text))
         .map(|_| text.to_owned())
-        .map_err(|_| {
-            format!("`{text}` is neither a host name nor an address (no https:// and no port here)")
-        })
+        .map_err(|_| format!("`{text}` is neither a host name nor an address (no https:// and no port here)"))
 }
 
 /// An IP address.
 pub(crate) fn ip(text: &str) -> Result<IpAddr, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is no IP address"))
+    text.parse().map_err(|_| format!("`{text}` is no IP address"))
 }
 
-/// A range for pods or services.
-pub(crate) fn range(text: &str) -> Result<Cidr, String> {
+/// A range for pods: IPv4, and large enough for a node's /24.
+///
+/// # Errors
+/// What would be right.
+pub fn cluster_range(text: &str) -> Result<Cidr, String> {
+    range(text, 24)
+}
+
+/// A range for services: IPv4.
+///
+/// # Errors
+/// What would be right.
+pub fn service_range(text: &str) -> Result<Cidr, String> {
+    range(text, 28)
+}
+
+fn range(text: &str, longest: u8) -> Result<Cidr, String> {
     let range: Cidr = text.parse()?;
+    if !range.address.is_ipv4() {
+        return Err(format!("`{text}` is not IPv4; take a range as 10.42.0.0/16"));
+    }
     if !range.is_network() {
         let start = range.nth(0).unwrap_or(range.address);
-        return Err(format!(
-            "`{text}` has bits set behind its prefix; write {start}/{}",
-            range.prefix
-        ));
+        return Err(format!("`{text}` has bits set behind its prefix; write {start}/{}", range.prefix));
     }
-    let (shortest, longest) = if range.address.is_ipv4() {
-        (8, 28)
-    } else {
-        (32, 124)
-    };
-    if !(shortest..=longest).contains(&range.prefix) {
-        return Err(format!(
-            "the prefix length is {}; take one from {shortest} to {longest}",
-            range.prefix
-        ));
+    if !(8..=longest).contains(&range.prefix) {
+        return Err(format!("the prefix length is {}; take one from 8 to {longest}", range.prefix));
     }
     Ok(range)
 }
@@ -66,21 +76,12 @@ pub(crate) fn range(text: &str) -> Result<Cidr, String> {
 /// An interface's own address.
 pub(crate) fn interface_address(text: &str) -> Result<Cidr, String> {
     let cidr: Cidr = text.parse()?;
-    let host_bits = if cidr.address.is_ipv4() {
-        32 - cidr.prefix
-    } else {
-        128 - cidr.prefix
-    };
+    let host_bits = if cidr.address.is_ipv4() { 32 - cidr.prefix } else { 128 - cidr.prefix };
     if cidr.address.is_unspecified() || cidr.address.is_multicast() || cidr.address.is_loopback() {
-        return Err(format!(
-            "`{}` can't be an interface's address",
-            cidr.address
-        ));
+        return Err(format!("`{}` can't be an interface's address", cidr.address));
     }
     if cidr.address.is_ipv4() && host_bits >= 2 && cidr.is_network() {
-        return Err(format!(
-            "`{text}` is the network's own address; write the node's, with the prefix length"
-        ));
+        return Err(format!("`{text}` is the network's own address; write the node's, with the prefix length"));
     }
     Ok(cidr)
 }
@@ -88,35 +89,28 @@ pub(crate) fn interface_address(text: &str) -> Result<Cidr, String> {
 /// A default gateway next to an interface's address.
 pub(crate) fn gateway(address: Cidr, gateway: IpAddr) -> Result<(), String> {
     if address.address.is_ipv4() != gateway.is_ipv4() {
-        return Err(format!(
-            "`{gateway}` and the address {address} are of different IP versions"
-        ));
+        return Err(format!("`{gateway}` and the address {address} are of different IP versions"));
     }
     let link_local = matches!(gateway, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
     if gateway == address.address {
         return Err(format!("`{gateway}` is the interface's own address"));
     }
     if !link_local && !address.contains(gateway) {
-        return Err(format!(
-            "`{gateway}` can't be reached from {address}; it must lie in the same network"
-        ));
+        return Err(format!("`{gateway}` can't be reached from {address}; it must lie in the same network"));
     }
     Ok(())
 }
 
 /// A label's key: an optional DNS prefix and a name.
 pub(crate) fn label_key(text: &str) -> Result<(), String> {
-    let (prefix, name) = text
-        .split_once('/')
-        .map_or((None, text), |(p, n)| (Some(p), n));
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(p, n)| (Some(p), n));
     if prefix.is_some_and(|p| !is_host_name(p) || p.chars().any(|c| c.is_ascii_uppercase())) {
-        return Err(
-            "the part before / in a label's key is a DNS name in lower case, as example.org/zone"
-                .to_owned(),
-        );
+        return Err("the part before / in a label's key is a DNS name in lower case, as example.org/zone".to_owned());
     }
     if name.is_empty() || !is_label_text(name) {
-        return Err("a label's key is up to 63 of A-Z, a-z, 0-9, -, _ and ., with a letter or digit at each end".to_owned());
+        return Err(
+            "a label's key is up to 63 of A-Z, a-z, 0-9, -, _ and ., with a letter or digit at each end".to_owned()
+        );
     }
     Ok(())
 }
@@ -135,9 +129,7 @@ pub(crate) fn label_value(text: &str) -> Result<(), String> {
 fn is_label_text(text: &str) -> bool {
     let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     text.len() <= 63
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         && ends(text.chars().next())
         && ends(text.chars().next_back())
 }

@@ -23,54 +23,22 @@ fn setting_a_value_keeps_comments_and_order() {
 
 #[test]
 fn the_schema_gives_a_value_its_type() {
+    assert!(set(FILE, "node.name", "42").unwrap().contains("name = \"42\""));
+    assert!(set(FILE, "console.shell", "true").unwrap().contains("[console]\nshell = true"));
     assert!(
-        set(FILE, "node.name", "42")
-            .unwrap()
-            .contains("name = \"42\"")
+        set(FILE, "time.servers", "a.example, b.example").unwrap().contains("servers = [\"a.example\", \"b.example\"]")
     );
-    assert!(
-        set(FILE, "console.shell", "true")
-            .unwrap()
-            .contains("[console]\nshell = true")
-    );
-    assert!(
-        set(FILE, "time.servers", "a.example, b.example")
-            .unwrap()
-            .contains("servers = [\"a.example\", \"b.example\"]")
-    );
-    assert!(
-        set(FILE, "time.servers", "[]")
-            .unwrap()
-            .contains("servers = []")
-    );
-    assert!(matches!(
-        set(FILE, "console.shell", "maybe"),
-        Err(EditError::WrongType { .. })
-    ));
-    assert!(matches!(
-        set(FILE, "console", "x"),
-        Err(EditError::IsTable { .. })
-    ));
+    assert!(set(FILE, "time.servers", "[]").unwrap().contains("servers = []"));
+    assert!(matches!(set(FILE, "console.shell", "maybe"), Err(EditError::WrongType { .. })));
+    assert!(matches!(set(FILE, "console", "x"), Err(EditError::IsTable { .. })));
 }
 
 #[test]
 fn labels_with_dots_are_one_key() {
     let out = set(FILE, "node.labels.example.org/zone", "shop").unwrap();
-    assert!(
-        out.contains("labels = { \"example.org/zone\" = \"shop\" }"),
-        "{out}"
-    );
-    assert_eq!(
-        get(&out, "node.labels.example.org/zone")
-            .unwrap()
-            .as_deref(),
-        Some("shop")
-    );
-    assert!(
-        !remove(&out, "node.labels.example.org/zone")
-            .unwrap()
-            .contains("shop")
-    );
+    assert!(out.contains("labels = { \"example.org/zone\" = \"shop\" }"), "{out}");
+    assert_eq!(get(&out, "node.labels.example.org/zone").unwrap().as_deref(), Some("shop"));
+    assert!(!remove(&out, "node.labels.example.org/zone").unwrap().contains("shop"));
 }
 
 #[test]
@@ -84,68 +52,34 @@ fn an_interface_is_added_and_changed_by_its_index() {
         ],
     )
     .unwrap();
-    assert!(
-        out.contains("[[network.interface]]\nmatch = \"eth0\""),
-        "{out}"
-    );
-    assert_eq!(
-        get(&out, "network.interface.0.address").unwrap().as_deref(),
-        Some("192.168.77.3/24")
-    );
-    assert!(matches!(
-        set(&out, "network.interface.2.method", "dhcp"),
-        Err(EditError::NotSet { .. })
-    ));
-    assert_eq!(
-        remove(&out, "network.interface.0").unwrap().trim_end(),
-        FILE.trim_end()
-    );
+    assert!(out.contains("[[network.interface]]\nmatch = \"eth0\""), "{out}");
+    assert_eq!(get(&out, "network.interface.0.address").unwrap().as_deref(), Some("192.168.77.3/24"));
+    assert!(matches!(set(&out, "network.interface.2.method", "dhcp"), Err(EditError::NotSet { .. })));
+    assert_eq!(remove(&out, "network.interface.0").unwrap().trim_end(), FILE.trim_end());
 }
 
 #[test]
 fn an_edit_that_would_make_the_file_invalid_is_refused() {
     let error = set(FILE, "node.role", "server").unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("`[cluster]` says which server an agent joins"),
-        "{error}"
-    );
-    assert!(matches!(
-        remove(FILE, "node.role"),
-        Err(EditError::Invalid(_))
-    ));
-    assert!(matches!(
-        set(FILE, "node.name", "No Name"),
-        Err(EditError::Invalid(_))
-    ));
+    assert!(error.to_string().contains("`[cluster]` says which server an agent joins"), "{error}");
+    assert!(matches!(remove(FILE, "node.role"), Err(EditError::Invalid(_))));
+    assert!(matches!(set(FILE, "node.name", "No Name"), Err(EditError::Invalid(_))));
 }
 
 #[test]
 fn an_unknown_key_names_the_nearest() {
     let error = set(FILE, "node.nmae", "x").unwrap_err();
+    assert_eq!(error.to_string(), "there is no key `node.nmae`; did you mean `node.name`?");
     assert_eq!(
-        error.to_string(),
-        "there is no key `node.nmae`; did you mean `node.name`?"
-    );
-    assert_eq!(
-        set(FILE, "network.interface.0.adress", "x")
-            .unwrap_err()
-            .to_string(),
+        set(FILE, "network.interface.0.adress", "x").unwrap_err().to_string(),
         "there is no key `network.interface.0.adress`; did you mean `network.interface.0.address`?"
     );
-    assert!(matches!(
-        get(FILE, "x.y"),
-        Err(EditError::UnknownKey { nearest: None, .. })
-    ));
+    assert!(matches!(get(FILE, "x.y"), Err(EditError::UnknownKey { nearest: None, .. })));
 }
 
 #[test]
 fn a_token_is_scrubbed_by_removing_it() {
     let out = remove(FILE, "cluster.token").unwrap();
     assert!(!out.contains("token") && out.contains("# on the shelf"));
-    assert!(matches!(
-        remove(&out, "cluster.token"),
-        Err(EditError::NotSet { .. })
-    ));
+    assert!(matches!(remove(&out, "cluster.token"), Err(EditError::NotSet { .. })));
 }

@@ -2,19 +2,14 @@
 
 use kiln_node_config::{Method, NodeConfig, Role, ServerAddress, default_name};
 
-const TOKEN: &str =
-    "K100000000000000000000000000000000000000000000000000000000000000abc::abc123:0123456789abcdef";
+const TOKEN: &str = "K100000000000000000000000000000000000000000000000000000000000000abc::abc123:0123456789abcdef";
 
 fn error(text: &str) -> String {
-    NodeConfig::parse(text, "node.toml")
-        .unwrap_err()
-        .to_string()
+    NodeConfig::parse(text, "node.toml").unwrap_err().to_string()
 }
 
 fn agent(rest: &str) -> String {
-    format!(
-        "version = 1\n[node]\nrole = \"agent\"\n[cluster]\nserver = \"discover\"\ntoken = \"{TOKEN}\"\n{rest}"
-    )
+    format!("version = 1\n[node]\nrole = \"agent\"\n[cluster]\nserver = \"discover\"\ntoken = \"{TOKEN}\"\n{rest}")
 }
 
 fn server(rest: &str) -> String {
@@ -44,57 +39,35 @@ fn an_agent_has_its_server_and_token_and_defaults_for_the_rest() {
     assert_eq!(cluster.server, ServerAddress::Discover);
     assert_eq!(cluster.token.as_ref().unwrap().to_string(), TOKEN);
     assert_eq!(config.time.servers, ["pool.ntp.org"]);
-    assert!(
-        config.server.is_none() && config.network.interface.is_empty() && !config.console.shell
-    );
+    assert!(config.server.is_none() && config.network.interface.is_empty() && !config.console.shell);
 }
 
 #[test]
 fn an_agent_whose_token_was_scrubbed_is_still_valid() {
-    let config = NodeConfig::parse(
-        "version = 1\nnode.role = \"agent\"\ncluster.server = \"https://a:1\"",
-        "x",
-    )
-    .unwrap();
+    let config =
+        NodeConfig::parse("version = 1\nnode.role = \"agent\"\ncluster.server = \"https://a:1\"", "x").unwrap();
     assert!(config.cluster.unwrap().token.is_none());
 }
 
 #[test]
 fn a_server_has_defaults_for_everything() {
-    let server = NodeConfig::parse(&server(""), "node.toml")
-        .unwrap()
-        .server
-        .unwrap();
-    assert_eq!(
-        (server.port, server.cluster_cidr.to_string()),
-        (6443, "10.42.0.0/16".to_owned())
-    );
+    let server = NodeConfig::parse(&server(""), "node.toml").unwrap().server.unwrap();
+    assert_eq!((server.port, server.cluster_cidr.to_string()), (6443, "10.42.0.0/16".to_owned()));
     assert_eq!(server.service_cidr.to_string(), "10.43.0.0/16");
 }
 
 #[test]
 fn a_node_without_a_name_is_called_after_its_board() {
     let config = NodeConfig::parse(&agent(""), "node.toml").unwrap();
-    assert_eq!(
-        config.node_name(&"0123456789abcdef".repeat(4)),
-        "kiln-89abcdef"
-    );
+    assert_eq!(config.node_name(&"0123456789abcdef".repeat(4)), "kiln-89abcdef");
     assert_eq!(default_name("89ABCDEF"), "kiln-89abcdef");
 }
 
 #[test]
 fn an_unknown_key_is_refused_with_its_place_and_the_nearest_right_one() {
-    let text = agent(
-        "[[network.interface]]\nmatch = \"eth0\"\nmethod = \"static\"\n  adress = \"1.2.3.4/24\"\n",
-    );
-    assert_eq!(
-        error(&text),
-        "node.toml:10:3: unknown key `adress`; did you mean `address`?"
-    );
-    assert_eq!(
-        error("version = 1\n[noed]\n"),
-        "node.toml:2:2: unknown key `noed`; did you mean `node`?"
-    );
+    let text = agent("[[network.interface]]\nmatch = \"eth0\"\nmethod = \"static\"\n  adress = \"1.2.3.4/24\"\n");
+    assert_eq!(error(&text), "node.toml:10:3: unknown key `adress`; did you mean `address`?");
+    assert_eq!(error("version = 1\n[noed]\n"), "node.toml:2:2: unknown key `noed`; did you mean `node`?");
     assert_eq!(
         error(&server("[time]\nwhatever-else = 1\n")),
         "node.toml:5:1: unknown key `whatever-else`; [time] takes `servers`"
@@ -111,63 +84,31 @@ fn a_wrong_type_is_refused_with_its_place() {
         error(&server("[time]\nservers = [\"a\", 7]")),
         "node.toml:5:17: `time.servers[1]` takes a string, not a whole number"
     );
-    assert!(
-        error(&server("[console]\nshell = \"yes\"")).contains("takes true or false, not a string")
-    );
+    assert!(error(&server("[console]\nshell = \"yes\"")).contains("takes true or false, not a string"));
     assert!(error(&server("[network]\ninterface = 3")).contains("takes an array of tables"));
 }
 
 #[test]
 fn a_wrong_value_is_refused_with_its_place() {
     for (text, part) in [
-        (
-            server("[server]\nport = 0"),
-            "5:8: `server.port`: a port is a number from 1 to 65535",
-        ),
-        (
-            server("[server]\ncluster-cidr = \"10.42.1.0/16\""),
-            "write 10.42.0.0/16",
-        ),
-        (
-            server("[server]\nservice-cidr = \"10.42.128.0/17\""),
-            "overlap",
-        ),
-        (
-            server("[server]\ntls-sans = [\"https://a\"]"),
-            "5:13: `server.tls-sans[0]`",
-        ),
-        (
-            server("").replace("role", "name = \"Pi_1\"\nrole"),
-            "3:8: `node.name`: `Pi_1` is no node name",
-        ),
-        (
-            server("").replace("server", "master"),
-            "`master` is no role; write \"server\" or \"agent\"",
-        ),
-        (
-            server("").replace("role", "labels = { \"a/b/c\" = \"x\" }\nrole"),
-            "3:12: `node.labels.a/b/c`",
-        ),
-        (
-            agent("").replace("discover", "http://x"),
-            "5:10: `cluster.server`: a server's URL starts with https://",
-        ),
-        (
-            agent("").replace("K10", "K9"),
-            "6:9: `cluster.token`: a join token starts with `K10`",
-        ),
-        (
-            agent("[[network.interface]]\nmatch = \"eth0\"\nmethod = \"bootp\""),
-            "`bootp` is no method",
-        ),
+        (server("[server]\nport = 0"), "5:8: `server.port`: a port is a number from 1 to 65535"),
+        (server("[server]\ncluster-cidr = \"10.42.1.0/16\""), "write 10.42.0.0/16"),
+        (server("[server]\ncluster-cidr = \"fd00::/64\""), "is not IPv4"),
+        (server("[server]\ncluster-cidr = \"10.42.0.0/25\""), "take one from 8 to 24"),
+        (server("[server]\nservice-cidr = \"10.42.128.0/17\""), "overlap"),
+        (server("[server]\ntls-sans = [\"https://a\"]"), "5:13: `server.tls-sans[0]`"),
+        (server("").replace("role", "name = \"Pi_1\"\nrole"), "3:8: `node.name`: `Pi_1` is no node name"),
+        (server("").replace("server", "master"), "`master` is no role; write \"server\" or \"agent\""),
+        (server("").replace("role", "labels = { \"a/b/c\" = \"x\" }\nrole"), "3:12: `node.labels.a/b/c`"),
+        (agent("").replace("discover", "http://x"), "5:10: `cluster.server`: a server's URL starts with https://"),
+        (agent("").replace("K10", "K9"), "6:9: `cluster.token`: a join token starts with `K10`"),
+        (agent("[[network.interface]]\nmatch = \"eth0\"\nmethod = \"bootp\""), "`bootp` is no method"),
         (
             agent("[[network.interface]]\nmatch = \"eth0\"\nmethod = \"static\""),
             "`network.interface.address` is missing",
         ),
         (
-            agent(
-                "[[network.interface]]\nmatch = \"eth0\"\nmethod = \"dhcp\"\ngateway = \"1.1.1.1\"",
-            ),
+            agent("[[network.interface]]\nmatch = \"eth0\"\nmethod = \"dhcp\"\ngateway = \"1.1.1.1\""),
             "only method \"static\" takes it",
         ),
         (
@@ -194,23 +135,15 @@ fn the_version_is_needed_and_a_later_one_asks_for_a_newer_image() {
         "node.toml:1:1: `version` is missing: write `version = 1` as the first line"
     );
     let newer = error("version = 2\n[frobnicate]\n");
-    assert!(
-        newer.starts_with("node.toml:1:11: `version` is 2") && newer.contains("update the image"),
-        "{newer}"
-    );
+    assert!(newer.starts_with("node.toml:1:11: `version` is 2") && newer.contains("update the image"), "{newer}");
     assert!(error("version = 0").contains("there is no version 0"));
 }
 
 #[test]
 fn sections_of_the_other_role_are_refused() {
-    assert!(
-        error(&agent("[server]\nport = 1"))
-            .starts_with("node.toml:7:2: `[server]` is for a server")
-    );
+    assert!(error(&agent("[server]\nport = 1")).starts_with("node.toml:7:2: `[server]` is for a server"));
     let text = server("[cluster]\nserver = \"https://127.0.0.1:6443\"");
-    assert!(
-        error(&text).starts_with("node.toml:4:2: `[cluster]` says which server an agent joins")
-    );
+    assert!(error(&text).starts_with("node.toml:4:2: `[cluster]` says which server an agent joins"));
     assert!(error("version = 1\nnode.role = \"agent\"").contains("`cluster.server` is missing"));
 }
 
@@ -227,13 +160,7 @@ fn a_static_interface_is_read_in_full() {
     );
     let network = NodeConfig::parse(&text, "node.toml").unwrap().network;
     let row = network.for_interface("enp0s1", None).unwrap();
-    assert_eq!(
-        (row.method, row.address.unwrap().to_string()),
-        (Method::Static, "192.168.77.3/24".to_owned())
-    );
-    assert_eq!(
-        network.for_interface("eth0", None).unwrap().method,
-        Method::None
-    );
+    assert_eq!((row.method, row.address.unwrap().to_string()), (Method::Static, "192.168.77.3/24".to_owned()));
+    assert_eq!(network.for_interface("eth0", None).unwrap().method, Method::None);
     assert!(network.for_interface("wlan0", None).is_none());
 }

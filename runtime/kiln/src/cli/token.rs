@@ -60,7 +60,7 @@ enum Verb {
         #[arg(long)]
         single_use: bool,
         /// Good for a node of this name only
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = kiln_node_config::validate::node_name)]
         node: Option<String>,
         /// What it is for
         #[arg(long, value_name = "TEXT", default_value = "")]

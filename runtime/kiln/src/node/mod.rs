@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use kiln_node_config::{NodeConfig, Role, default_name};
+use kiln_node_config::{NodeConfig, Role, default_name, validate};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use sha2::{Digest as _, Sha256};
@@ -25,7 +25,7 @@ pub(crate) struct NodeOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) cluster_dir: Option<PathBuf>,
     /// The node's name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = validate::node_name)]
     pub(crate) node_name: Option<String>,
     /// What identifies this board; usually told by Kiln's init
     #[arg(long, value_name = "TEXT", env = "KILN_BOARD_ID", hide_env_values = true)]
@@ -66,8 +66,8 @@ impl NodeOptions {
     /// Name and board, from the flags, the file, or the machine.
     pub(crate) fn identity(&self, config: Option<&NodeConfig>) -> anyhow::Result<Identity> {
         let board_id = match &self.board_id {
-            Some(id) => id.clone(),
-            None => machine_board_id()?,
+            Some(id) if !id.is_empty() => id.clone(),
+            _ => machine_board_id()?,
         };
         let name = match (&self.node_name, config) {
             (Some(name), _) => name.clone(),

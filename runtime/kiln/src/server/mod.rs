@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use kiln_node_config::{Cidr, Role, Server};
+use kiln_node_config::{Cidr, Role, Server, validate};
 
 use crate::cli::Common;
 use crate::exit::Failure;
@@ -41,13 +41,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
     /// Further name or address for the server's certificate; may be repeated
-    #[arg(long = "tls-san", value_name = "NAME")]
+    #[arg(long = "tls-san", value_name = "NAME", value_parser = validate::san)]
     tls_sans: Vec<String>,
     /// Addresses of pods
-    #[arg(long, value_name = "RANGE")]
+    #[arg(long, value_name = "RANGE", value_parser = validate::cluster_range)]
     cluster_cidr: Option<Cidr>,
     /// Addresses of services
-    #[arg(long, value_name = "RANGE")]
+    #[arg(long, value_name = "RANGE", value_parser = validate::service_range)]
     service_cidr: Option<Cidr>,
     /// Don't be a node, only serve
     #[arg(long)]

@@ -80,7 +80,7 @@ impl Progress for Report {
 
     fn failed(&self, error: JoinError) {
         let (text, help) = (error.to_string(), error.help());
-        tracing::error!(help, "join failed: {text}");
+        tracing::error!("join failed: {text}; {help}");
         notify::send(&[("X_KILN_ERROR", &text), ("X_KILN_HELP", help)]);
         self.change(|status| {
             status.error = Some(text);
