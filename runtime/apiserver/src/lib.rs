@@ -24,6 +24,6 @@ mod verbs;
 pub use config::{Clock, Config, Version};
 pub use http::body::{Body, BoxError};
 pub use http::serve::{ServeError, tls_config};
-pub use registry::{NODE_LEASE_PREFIX, VOLATILE_PREFIXES};
+pub use registry::{NODE_LEASE_PREFIX, volatile};
 pub use server::{ApiServer, BuildError};
 pub use user::UserInfo;

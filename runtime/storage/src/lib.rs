@@ -14,5 +14,6 @@ mod types;
 
 pub use engine::{Retention, Watch};
 pub use types::{
-    BoxFuture, Counters, Event, EventKind, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError,
+    BoxFuture, Clock, Counters, Event, EventKind, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError,
+    Volatile,
 };

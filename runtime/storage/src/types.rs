@@ -1,9 +1,11 @@
 //! The words that every implementation and every caller of the store share.
 
+use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -102,6 +104,43 @@ pub struct Event {
     pub record: Record,
     /// The write's revision. For a delete it is later than `record.mod_revision`.
     pub revision: Revision,
+}
+
+/// Keys that live in RAM only: a restart loses them, but never reuses their revisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volatile {
+    /// What the keys begin with.
+    pub prefix: String,
+    /// How long after its last write a key is deleted; watches see that as any delete. `None`: never.
+    pub lifetime: Option<Duration>,
+}
+
+/// Where the store takes the time from that lifetimes and the age of history are measured by.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl Clock {
+    /// A clock for tests. The store looks at it at every request, and when as much real time has passed as was left.
+    pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(Instant::now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
 }
 
 /// What the store has done since it was opened.

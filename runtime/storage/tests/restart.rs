@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use kiln_storage::{EventKind, ListOptions, NewValue, Retention, Storage, StorageError, sqlite};
+use kiln_storage::{EventKind, ListOptions, NewValue, Storage, StorageError, Volatile, sqlite};
 
 const LEASES: &str = "/registry/coordination.k8s.io/leases/kube-node-lease/";
 
@@ -18,7 +18,10 @@ fn open(folder: &Path) -> Arc<dyn Storage> {
 }
 
 fn try_open(folder: &Path) -> Result<Arc<dyn Storage>, StorageError> {
-    let options = sqlite::Options { volatile_prefixes: vec![LEASES.to_owned()], retention: Retention::default() };
+    let options = sqlite::Options {
+        volatile: vec![Volatile { prefix: LEASES.to_owned(), lifetime: None }],
+        ..sqlite::Options::default()
+    };
     sqlite::open(&folder.join("state.db"), options)
 }
 

@@ -10,13 +10,22 @@ pub(crate) mod strategy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_storage::Volatile;
 
 pub(crate) use resource::{Resource, Subresource};
 
 /// Keys of the nodes' heartbeats.
 pub const NODE_LEASE_PREFIX: &str = "/registry/coordination.k8s.io/leases/kube-node-lease/";
+/// How long after its last write an event goes, as in Kubernetes.
+const EVENT_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
 /// Keys that are not worth the wear of flash: heartbeats, and events, which expire anyway.
-pub const VOLATILE_PREFIXES: &[&str] = &[NODE_LEASE_PREFIX, "/registry/core/events/"];
+pub fn volatile() -> Vec<Volatile> {
+    let keys = |prefix: &str, lifetime| Volatile { prefix: prefix.to_owned(), lifetime };
+    vec![keys(NODE_LEASE_PREFIX, None), keys("/registry/core/events/", Some(EVENT_LIFETIME))]
+}
 
 /// All rows.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use kiln_apiserver::{ApiServer, Config, UserInfo, VOLATILE_PREFIXES, tls_config};
+use kiln_apiserver::{ApiServer, Config, UserInfo, tls_config};
 use kiln_client::Clock;
 use kiln_controllers::csr::Reserved;
 use kiln_join::{Progress as _, Step};
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Certificates, Names};
-use super::{Settings, advert, authority, in_process, make_folder, own_name, tokens};
+use super::{Settings, advert, authority, in_process, make_folder, own_name, role_label, tokens};
 use crate::exit::Failure;
 use crate::node::{self, kubelet};
 use crate::service::status::StorageStatus;
@@ -102,6 +102,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         report.step(Step::Register, "registering this node");
         let user = UserInfo::new(format!("{NODE_USER_PREFIX}{}", settings.identity.name), &[NODES_GROUP]);
         let client = in_process::client(&api, user);
+        parts.spawn(role_label::run(system, settings.identity.name.clone(), shutdown.clone()));
         let (identity, shutdown) = (settings.identity.clone(), shutdown.clone());
         let data_dir = settings.data_dir.clone();
         parts.spawn(async move {
@@ -131,7 +132,8 @@ async fn listen(bind: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> 
         }
         other => other,
     };
-    listener.with_context(|| format!("listening on {address}; is another server running?"))
+    listener
+        .map_err(|e| anyhow::anyhow!("can't listen on {address}: {e}; another server may be running, or choose --port"))
 }
 
 /// The API's URL for programs on this machine.
@@ -142,10 +144,7 @@ fn local_url(bind: Option<IpAddr>, port: u16) -> String {
 
 async fn open_storage(path: &std::path::Path) -> anyhow::Result<Arc<dyn Storage>> {
     let owned = path.to_owned();
-    let options = sqlite::Options {
-        volatile_prefixes: VOLATILE_PREFIXES.iter().map(|p| (*p).to_owned()).collect(),
-        ..sqlite::Options::default()
-    };
+    let options = sqlite::Options { volatile: kiln_apiserver::volatile(), ..sqlite::Options::default() };
     let opened =
         tokio::task::spawn_blocking(move || sqlite::open(&owned, options)).await.context("opening the storage")?;
     opened.with_context(|| format!("the storage {}", path.display()))

@@ -4,6 +4,7 @@
 //! its revision, and changes nothing. Once the events are as durable as they must be, [`Engine::apply`] makes them
 //! visible to reads and watches, all at once. Only one thread at a time may be between the two steps.
 
+mod expiry;
 mod registry;
 mod staging;
 mod state;
@@ -13,11 +14,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+pub(crate) use expiry::Expiry;
 pub(crate) use staging::{Operation, Staging};
 pub(crate) use state::State;
 pub use watch::Watch;
 
-use crate::types::{Event, ListOptions, Page, Record, Revision, StorageError};
+use crate::types::{Event, ListOptions, Page, Record, Revision, StorageError, Volatile};
 
 /// How much history is kept for watches that resume and for lists at a revision. Whatever exceeds one of the upper
 /// bounds is forgotten at the next write.
@@ -39,19 +41,24 @@ impl Default for Retention {
     }
 }
 
+/// Whether the key is one of these.
+pub(crate) fn is_volatile(volatile: &[Volatile], key: &str) -> bool {
+    volatile.iter().any(|v| key.starts_with(v.prefix.as_str()))
+}
+
 /// The state, shared by the store's handle, its writer and its watches.
 pub(crate) struct Engine {
     state: RwLock<State>,
     /// A copy of the state's revision, set after the events up to it are with their watches.
     revision: AtomicI64,
     retention: Retention,
-    volatile_prefixes: Vec<String>,
+    volatile: Vec<Volatile>,
 }
 
 impl Engine {
-    pub(crate) fn new(state: State, retention: Retention, volatile_prefixes: Vec<String>) -> Arc<Self> {
+    pub(crate) fn new(state: State, retention: Retention, volatile: Vec<Volatile>) -> Arc<Self> {
         let revision = AtomicI64::new(state.revision);
-        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile_prefixes })
+        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile })
     }
 
     /// No code panics while it holds the lock, so a poisoned lock still guards a whole state.
@@ -69,12 +76,12 @@ impl Engine {
 
     /// Whether the key lives in RAM only.
     pub(crate) fn is_volatile(&self, key: &str) -> bool {
-        self.volatile_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+        is_volatile(&self.volatile, key)
     }
 
     /// Whether a key with this prefix may live in RAM only.
     fn may_be_volatile(&self, prefix: &str) -> bool {
-        self.volatile_prefixes.iter().any(|v| v.starts_with(prefix) || prefix.starts_with(v.as_str()))
+        self.volatile.iter().any(|v| v.prefix.starts_with(prefix) || prefix.starts_with(v.prefix.as_str()))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Record> {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::log::Log;
-use super::writer::{Counts, Request, Writer};
+use super::writer::{Counts, Request, Timing, Writer};
 use crate::engine::{Engine, Operation, Watch};
 use crate::types::{BoxFuture, Counters, Event, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError};
 
@@ -27,12 +27,13 @@ impl SqliteStorage {
     pub(super) fn start(
         log: Log,
         engine: Arc<Engine>,
+        timing: Timing,
         reserved: Revision,
         forget: Vec<Revision>,
     ) -> Result<Self, StorageError> {
         let counts = Arc::new(Counts::default());
         let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(log, engine.clone(), counts.clone(), reserved, forget);
+        let writer = Writer::new(log, engine.clone(), counts.clone(), timing, reserved, forget);
         let writer = std::thread::Builder::new()
             .name("storage".to_owned())
             .spawn(move || writer.run(queue))

@@ -6,6 +6,7 @@
 //! writes have gathered while it waited for the disk, applies them to the engine, and only then answers them.
 
 mod handle;
+mod inbox;
 mod log;
 mod snapshot;
 mod traffic;
@@ -13,22 +14,24 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub(crate) use snapshot::snapshot;
 
 use self::handle::SqliteStorage;
 use self::log::Log;
-use crate::engine::{Engine, Retention};
-use crate::types::{Event, EventKind, Revision, Storage, StorageError};
+use self::writer::Timing;
+use crate::engine::{Engine, Retention, is_volatile};
+use crate::types::{Clock, Event, EventKind, Revision, Storage, StorageError, Volatile};
 
 /// How to open a store.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Keys that begin with one of these live in RAM only: a restart loses them, but never reuses their revisions.
-    pub volatile_prefixes: Vec<String>,
+    /// Keys that never touch the disk.
+    pub volatile: Vec<Volatile>,
     /// How much history is kept, in RAM and on disk.
     pub retention: Retention,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// Opens the store in the database file `path`, which is created with mode 0600 if it is not there, and reads all of
@@ -39,14 +42,15 @@ pub fn open(path: &Path, options: Options) -> Result<Arc<dyn Storage>, StorageEr
 }
 
 fn open_log(log: Log, options: Options) -> Result<Arc<dyn Storage>, StorageError> {
-    let Options { volatile_prefixes, retention } = options;
-    let loaded = log.load(|key| volatile_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())))?;
-    let engine = Engine::new(loaded.state, retention, volatile_prefixes);
+    let Options { volatile, retention, clock } = options;
+    let loaded = log.load(|key| is_volatile(&volatile, key))?;
+    let timing = Timing::new(clock, &volatile);
+    let engine = Engine::new(loaded.state, retention, volatile);
     let mut forget = loaded.stray;
-    for event in engine.apply(Vec::new(), Instant::now()) {
+    for event in engine.apply(Vec::new(), timing.clock.now()) {
         outdated_rows(&event, &mut forget);
     }
-    Ok(Arc::new(SqliteStorage::start(log, engine, loaded.reserved, forget)?))
+    Ok(Arc::new(SqliteStorage::start(log, engine, timing, loaded.reserved, forget)?))
 }
 
 /// Adds the rows that only this event's place in the history kept in the log; answers how many bytes they hold.
@@ -74,7 +78,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let log = Log::open(&folder.path().join("state.db")).expect("a new store");
         log.limit_pages(16);
-        let options = Options { volatile_prefixes: vec!["/leases/".to_owned()], ..Options::default() };
+        let options = Options {
+            volatile: vec![Volatile { prefix: "/leases/".to_owned(), lifetime: None }],
+            ..Options::default()
+        };
         let store = open_log(log, options).expect("a new store");
         store.create("/leases/a".to_owned(), NewValue::plain("1")).await.expect("there is room");
         let mut written = 0;

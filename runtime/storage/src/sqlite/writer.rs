@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::inbox::{self, Wakeup};
 use super::log::{Batch, Log};
-use crate::engine::{Engine, Operation, Staging};
-use crate::types::{Counters, Event, Revision, StorageError};
+use crate::engine::{Engine, Expiry, Operation, Staging};
+use crate::types::{Clock, Counters, Event, Revision, StorageError, Volatile};
 
 /// The most writes in one commit.
 const BATCH: usize = 512;
@@ -17,6 +18,9 @@ const RESERVE: Revision = 10_000;
 /// The log's outdated rows are removed when there are this many of them, or this many bytes in them.
 const FORGET_ROWS: usize = 512;
 const FORGET_BYTES: usize = 4 << 20;
+
+/// How long expired keys stay when they could not be deleted, which needs the disk now and then to reserve revisions.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// What the writer is asked to do. A requester that stopped waiting is not an error.
 pub(super) enum Request {
@@ -42,11 +46,31 @@ impl Counts {
     }
 }
 
+/// What happens by time.
+pub(super) struct Timing {
+    pub(super) clock: Clock,
+    expiry: Expiry,
+    /// Not before this is anything expired, after a failure.
+    not_before: Option<Instant>,
+}
+
+impl Timing {
+    pub(super) fn new(clock: Clock, volatile: &[Volatile]) -> Self {
+        Self { clock, expiry: Expiry::new(volatile), not_before: None }
+    }
+
+    /// When there is something to expire.
+    fn due(&self) -> Option<Instant> {
+        self.expiry.next().map(|next| self.not_before.map_or(next, |earliest| next.max(earliest)))
+    }
+}
+
 /// The writer's own state.
 pub(super) struct Writer {
     pub(super) log: Log,
     pub(super) engine: Arc<Engine>,
     pub(super) counts: Arc<Counts>,
+    timing: Timing,
     /// Volatile writes may use revisions up to here.
     pub(super) reserved: Revision,
     /// Rows that the log no longer needs.
@@ -62,34 +86,62 @@ impl Writer {
         log: Log,
         engine: Arc<Engine>,
         counts: Arc<Counts>,
+        timing: Timing,
         reserved: Revision,
         forget: Vec<Revision>,
     ) -> Self {
-        Self { log, engine, counts, reserved, forget, forget_bytes: 0 }
+        Self { log, engine, counts, timing, reserved, forget, forget_bytes: 0 }
     }
 
     /// Works until the last handle of the store is gone.
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(first) = requests.blocking_recv() {
-            let mut writes = Vec::new();
-            let mut next = Some(first);
-            while let Some(request) = next {
-                match request {
-                    Request::Write { operation, reply } => writes.push((operation, reply)),
-                    Request::Compact { before, reply } => {
-                        self.write(std::mem::take(&mut writes));
-                        _ = reply.send(self.compact(before));
-                    }
-                }
-                next = if writes.len() < BATCH { requests.try_recv().ok() } else { None };
+        loop {
+            match inbox::next(&mut requests, self.timing.due(), &self.timing.clock) {
+                Wakeup::Request(first) => self.serve(first, &mut requests),
+                Wakeup::Due => {}
+                Wakeup::Closed => break,
             }
-            self.write(writes);
+            self.expire();
             if let Err(error) = self.log.checkpoint_if_due() {
                 tracing::warn!(%error, "the store's log could not be moved into its database; it goes on growing");
             }
             self.counts.bytes_written.store(self.log.bytes_written(), Ordering::Relaxed);
         }
         self.engine.close();
+    }
+
+    /// Carries out a request and those that wait behind it.
+    fn serve(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) {
+        let mut writes = Vec::new();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Write { operation, reply } => writes.push((operation, reply)),
+                Request::Compact { before, reply } => {
+                    self.write(std::mem::take(&mut writes));
+                    _ = reply.send(self.compact(before));
+                }
+            }
+            next = if writes.len() < BATCH { requests.try_recv().ok() } else { None };
+        }
+        self.write(writes);
+    }
+
+    /// Deletes what has outlived its lifetime: one batch, so that requests do not wait behind all of it.
+    fn expire(&mut self) {
+        let now = self.timing.clock.now();
+        if self.timing.due().is_none_or(|due| due > now) {
+            return;
+        }
+        let engine = self.engine.clone();
+        let mut staging = Staging::new(&engine);
+        let deletes = self.timing.expiry.due(now, BATCH);
+        let staged = deletes.iter().try_for_each(|delete| staging.add(delete).map(drop));
+        let done = staged.and_then(|()| self.commit(staging.events));
+        self.timing.not_before = done.err().map(|error| {
+            tracing::warn!(%error, "expired keys could not be deleted; they stay for now");
+            now + RETRY
+        });
     }
 
     /// Carries out a batch, with one commit if any of it is to last, and answers it.
@@ -130,7 +182,11 @@ impl Writer {
         let forget = !lasting.is_empty() && is_due;
         self.commit_batch(lasting, forget, reserve)?;
         let count = events.len() as u64;
-        let dropped = self.engine.apply(events, Instant::now());
+        let now = self.timing.clock.now();
+        for event in &events {
+            self.timing.expiry.note(event, now);
+        }
+        let dropped = self.engine.apply(events, now);
         self.outdate(&dropped);
         self.counts.writes.fetch_add(count, Ordering::Relaxed);
         Ok(())
