@@ -11,6 +11,7 @@ pub mod names;
 pub mod patch;
 pub mod random;
 pub mod selector;
+pub mod shape;
 pub mod status;
 pub mod time;
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::field::FieldError;
 use crate::names::{self, NameRule};
 use crate::random::RandomError;
+use crate::shape::{self, Field, Shape};
 
 /// Most bytes of all annotations together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -115,49 +116,40 @@ pub fn generated_name(base: &str) -> Result<String, RandomError> {
 }
 
 /// Refuses an object whose metadata has JSON types that metadata can't have, so that nothing behind needs to ask again.
-/// The error is a sentence for a 400.
-pub fn check_shape(object: &Value) -> Result<(), String> {
-    let Some(root) = object.as_object() else { return Err("the body must be a JSON object".into()) };
-    let Some(metadata) = root.get("metadata").filter(|m| !m.is_null()) else { return Ok(()) };
-    let Some(metadata) = metadata.as_object() else { return Err("metadata must be an object".into()) };
-    for (key, value) in metadata.iter().filter(|(_, v)| !v.is_null()) {
-        let good = match key.as_str() {
-            "name" | "generateName" | "namespace" | "uid" | "resourceVersion" | "selfLink" => value.is_string(),
-            "creationTimestamp" | "deletionTimestamp" => {
-                value.as_str().is_some_and(|t| crate::time::parse(t).is_some())
-            }
-            "generation" | "deletionGracePeriodSeconds" => value.is_i64() || value.is_u64(),
-            "labels" | "annotations" => {
-                value.as_object().is_some_and(|m| m.values().all(|v| v.is_string() || v.is_null()))
-            }
-            "finalizers" => value.as_array().is_some_and(|a| a.iter().all(Value::is_string)),
-            "ownerReferences" | "managedFields" => value.as_array().is_some_and(|a| a.iter().all(Value::is_object)),
-            _ => true,
-        };
-        if !good {
-            return Err(format!("metadata.{key} has a value of the wrong type: {value}"));
-        }
+/// `owner` is the object's kind. The error is a sentence for a 400.
+pub fn check_shape(owner: &str, object: &Value) -> Result<(), String> {
+    if !object.is_object() {
+        return Err("the body must be a JSON object".into());
     }
-    Ok(())
+    shape::check(owner, &[("metadata", Shape::Struct("ObjectMeta", FIELDS))], object)
 }
 
-/// The metadata keys an object may have; others are unknown fields.
-pub const FIELDS: &[&str] = &[
-    "annotations",
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "finalizers",
-    "generateName",
-    "generation",
-    "labels",
-    "managedFields",
-    "name",
-    "namespace",
-    "ownerReferences",
-    "resourceVersion",
-    "selfLink",
-    "uid",
+/// The metadata fields an object may have; others are unknown fields.
+pub const FIELDS: &[Field] = &[
+    ("annotations", Shape::Map(&Shape::Text)),
+    ("creationTimestamp", Shape::Time),
+    ("deletionGracePeriodSeconds", Shape::Int),
+    ("deletionTimestamp", Shape::Time),
+    ("finalizers", Shape::List(&Shape::Text)),
+    ("generateName", Shape::Text),
+    ("generation", Shape::Int),
+    ("labels", Shape::Map(&Shape::Text)),
+    ("managedFields", Shape::List(&Shape::Struct("ManagedFieldsEntry", &[]))),
+    ("name", Shape::Text),
+    ("namespace", Shape::Text),
+    ("ownerReferences", Shape::List(&Shape::Struct("OwnerReference", OWNER))),
+    ("resourceVersion", Shape::Text),
+    ("selfLink", Shape::Text),
+    ("uid", Shape::Text),
+];
+
+const OWNER: &[Field] = &[
+    ("apiVersion", Shape::Text),
+    ("blockOwnerDeletion", Shape::Bool),
+    ("controller", Shape::Bool),
+    ("kind", Shape::Text),
+    ("name", Shape::Text),
+    ("uid", Shape::Text),
 ];
 
 /// Checks metadata as every kind needs it.
@@ -240,9 +232,10 @@ mod tests {
 
     #[test]
     fn metadata_of_the_wrong_type_is_refused_at_the_door() {
-        assert!(check_shape(&json!({"metadata": {"labels": {"a": 1}}})).is_err());
-        assert!(check_shape(&json!({"metadata": {"creationTimestamp": null, "name": "a"}})).is_ok());
-        assert!(check_shape(&json!([])).is_err());
+        let why = check_shape("Thing", &json!({"metadata": {"labels": {"a": 1}}})).unwrap_err();
+        assert_eq!(why, "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string");
+        assert!(check_shape("Thing", &json!({"metadata": {"creationTimestamp": null, "name": "a"}})).is_ok());
+        assert!(check_shape("Thing", &json!([])).is_err());
     }
 
     #[test]

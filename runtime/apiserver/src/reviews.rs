@@ -29,7 +29,7 @@ pub(crate) enum Review {
 
 pub(crate) async fn answer(cx: &Cx<'_>, review: Review) -> Result<Response<Body>, Status> {
     let mut object = negotiate::read_body(cx.headers, &cx.body)?.value;
-    meta::check_shape(&object).map_err(Status::bad_request)?;
+    meta::check_shape(&cx.resource.kind, &object).map_err(Status::bad_request)?;
     let map = meta::object_mut(&mut object);
     map.insert("kind".into(), cx.resource.kind.clone().into());
     map.insert("apiVersion".into(), cx.resource.api_version().into());

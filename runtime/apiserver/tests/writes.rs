@@ -71,7 +71,8 @@ async fn all_three_patches_change_an_object_and_keep_its_identity() {
     assert_eq!(last["data"], json!({"j": "1", "m": "1", "s": "1"}));
     assert_eq!(last["metadata"]["uid"], made["metadata"]["uid"]);
     let failed = api.patch("json", &one("a"), json!([{"op": "test", "path": "/data/j", "value": "2"}])).await;
-    assert_eq!(failed.failed(422), "the server rejected our request due to an error in our request");
+    let text = failed.failed(422);
+    assert!(text.starts_with("the server rejected our request due to an error in our request: "), "{text}");
     let stale = api.patch("merge", &one("a"), json!({"metadata": {"resourceVersion": "1"}, "data": {"x": "y"}})).await;
     assert!(stale.failed(409).contains("has been modified"));
 }
@@ -106,6 +107,24 @@ async fn a_bad_name_or_key_is_invalid_with_field_and_cause() {
         api.post(MAPS, json!({"metadata": {}})).await.failed(422),
         "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"
     );
+}
+
+#[tokio::test]
+async fn a_value_of_the_wrong_type_is_told_in_upstreams_words() {
+    let api = Api::new().await;
+    let text = "json: cannot unmarshal number into Go struct field ConfigMap.data of type string";
+    assert_eq!(
+        api.post(MAPS, json!({"metadata": {"name": "a"}, "data": {"k": 3}})).await.failed(400),
+        format!("ConfigMap in version \"v1\" cannot be handled as a ConfigMap: {text}")
+    );
+    api.post(MAPS, map("a")).await.good();
+    let patched = api.patch("merge", &one("a"), json!({"data": {"k": 3}})).await;
+    let said = patched.failed(422);
+    assert!(said.starts_with(" \"\" is invalid: patch: Invalid value: \"{") && said.ends_with(text), "{said}");
+    assert_eq!(patched.json()["details"]["causes"][0]["field"], "patch");
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let text = api.post(secrets, json!({"metadata": {"name": "s"}, "data": {"k": "!"}})).await.failed(400);
+    assert!(text.ends_with("illegal base64 data at input byte 0"), "{text}");
 }
 
 #[tokio::test]

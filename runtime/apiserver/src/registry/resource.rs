@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use kiln_apimachinery::gvk::api_version;
+use kiln_apimachinery::shape::Field;
 use kiln_apimachinery::{GroupResource, Gvk};
 use serde_json::Value;
 
@@ -46,6 +47,8 @@ pub(crate) struct Resource {
     pub(crate) verbs: &'static [&'static str],
     /// Fields beside `apiVersion`, `kind` and `metadata`; empty if anything goes.
     pub(crate) fields: Vec<String>,
+    /// The types of those fields whose types are checked.
+    pub(crate) shapes: &'static [Field],
     /// Paths that field selectors may name besides the object's name and namespace.
     pub(crate) selectable: Vec<String>,
     pub(crate) columns: Vec<Column>,
@@ -78,6 +81,7 @@ impl Resource {
             subresources: Vec::new(),
             verbs: STORED_VERBS,
             fields: Vec::new(),
+            shapes: &[],
             selectable: Vec::new(),
             columns: columns::DEFAULT.to_vec(),
             strategy: Arc::new(Plain),
@@ -114,6 +118,11 @@ impl Resource {
 
     pub(crate) fn fields(self, names: &[&str]) -> Self {
         Self { fields: owned(names), ..self }
+    }
+
+    /// Fields with their types.
+    pub(crate) fn typed(self, fields: &'static [Field]) -> Self {
+        Self { fields: fields.iter().map(|(name, _)| (*name).to_owned()).collect(), shapes: fields, ..self }
     }
 
     pub(crate) fn selectable(self, paths: &[&str]) -> Self {

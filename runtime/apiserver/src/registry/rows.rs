@@ -34,9 +34,9 @@ pub(crate) fn rows() -> Vec<Resource> {
             .fields(&["spec", "status"]).selectable(&["status.phase"]).columns(c::NAMESPACE).strategy(namespace::Namespaces),
         core("Node", "nodes").cluster().short(&["no"]).with_status().fields(&["spec", "status"])
             .selectable(&["spec.unschedulable"]).columns(c::NODE).strategy(node::Nodes),
-        core("ConfigMap", "configmaps").short(&["cm"]).fields(&["data", "binaryData", "immutable"])
+        core("ConfigMap", "configmaps").short(&["cm"]).typed(config::CONFIG_MAP)
             .columns(c::CONFIG_MAP).strategy(config::ConfigMaps),
-        core("Secret", "secrets").fields(&["data", "stringData", "immutable", "type"]).selectable(&["type"])
+        core("Secret", "secrets").typed(config::SECRET).selectable(&["type"])
             .columns(c::SECRET).strategy(config::Secrets),
         core("Event", "events").short(&["ev"]).fields(event::FIELDS).selectable(event::SELECTABLE).columns(c::EVENT)
             .create_on_update().strategy(event::Events),

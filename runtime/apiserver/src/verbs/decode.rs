@@ -1,6 +1,6 @@
 //! Objects out of request bodies: kind and version checked, unknown and duplicate fields refused, warned of or dropped.
 
-use kiln_apimachinery::{FieldError, Gvk, Status, meta};
+use kiln_apimachinery::{FieldError, Gvk, Status, meta, shape};
 use serde_json::Value;
 
 use super::{Cx, encode};
@@ -30,20 +30,37 @@ fn validation(cx: &Cx<'_>) -> Result<Validation, Status> {
 pub(crate) fn body(cx: &Cx<'_>) -> Result<Value, Status> {
     let decoded = negotiate::read_body(cx.headers, &cx.body)?;
     let mut object = decoded.value;
-    check(cx, &mut object, decoded.duplicates)?;
+    let resource = &cx.resource;
+    check(cx, &mut object, decoded.duplicates).map_err(|unfit| match unfit {
+        Unfit::Undecodable(why) => Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {why}",
+            resource.kind, resource.version, resource.kind
+        )),
+        Unfit::Refused(status) => status,
+    })?;
     Ok(object)
 }
 
+/// Why an object can't be taken.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// It is no object of the kind; the sentence says why.
+    Undecodable(String),
+    /// Anything else.
+    Refused(Status),
+}
+
+impl From<Status> for Unfit {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
 /// Checks and cleans an object in the shape of the request's version.
-pub(crate) fn check(cx: &Cx<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<(), Status> {
+pub(crate) fn check(cx: &Cx<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<(), Unfit> {
     let resource = &cx.resource;
-    let cannot = |why: &str| {
-        Status::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {why}",
-            resource.kind, resource.version, resource.kind
-        ))
-    };
-    meta::check_shape(object).map_err(|why| cannot(&why))?;
+    meta::check_shape(&resource.kind, object).map_err(Unfit::Undecodable)?;
+    shape::check(&resource.kind, resource.shapes, object).map_err(Unfit::Undecodable)?;
     let (kind, version) = (resource.kind.clone(), resource.api_version());
     for (key, expected) in [("kind", &kind), ("apiVersion", &version)] {
         let found = object.get(key).cloned().unwrap_or_default();
@@ -52,11 +69,12 @@ pub(crate) fn check(cx: &Cx<'_>, object: &mut Value, duplicates: Vec<String>) ->
             Some("") => {}
             Some(found) if found == expected => {}
             Some(found) if key == "apiVersion" => {
-                return Err(Status::bad_request(format!(
+                let text = format!(
                     "the API version in the data ({found}) does not match the expected API version ({expected})"
-                )));
+                );
+                return Err(Status::bad_request(text).into());
             }
-            _ => return Err(cannot(&format!("the body is a {found}"))),
+            _ => return Err(Unfit::Undecodable(format!("the body is a {found}"))),
         }
         meta::object_mut(object).insert(key.into(), expected.as_str().into());
     }
@@ -68,7 +86,7 @@ pub(crate) fn check(cx: &Cx<'_>, object: &mut Value, duplicates: Vec<String>) ->
         .collect();
     match validation(cx)? {
         Validation::Strict if !texts.is_empty() => {
-            return Err(cannot(&format!("strict decoding error: {}", texts.join(", "))));
+            return Err(Unfit::Undecodable(format!("strict decoding error: {}", texts.join(", "))));
         }
         Validation::Warn => texts.into_iter().for_each(|t| cx.warn(t)),
         _ => {}
@@ -93,7 +111,7 @@ fn drop_unknown(cx: &Cx<'_>, object: &mut Value) -> Vec<String> {
     }
     if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| {
-            let known = meta::FIELDS.contains(&key.as_str());
+            let known = meta::FIELDS.iter().any(|(name, _)| name == key);
             if !known {
                 out.push(format!("metadata.{key}"));
             }

@@ -50,12 +50,13 @@ impl Filter {
                 "metadata.namespace" if cx.resource.namespaced => keys.terms.push(term),
                 field if cx.resource.selectable.iter().any(|s| s == field) => fields.terms.push(term),
                 field => {
-                    return Err(Status::bad_request(format!(
-                        "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
-                        cx.resource.group_resource().to_string(),
-                        cx.query.get("labelSelector").unwrap_or_default(),
-                        cx.query.get("fieldSelector").unwrap_or_default(),
-                    )));
+                    // Kinds without fields of their own to select have upstream's general answer.
+                    return Err(Status::bad_request(match cx.resource.selectable.is_empty() {
+                        true => format!(
+                            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                        ),
+                        false => format!("field label not supported: {field}"),
+                    }));
                 }
             }
         }

@@ -3,11 +3,12 @@
 use ::http::{Response, StatusCode};
 use kiln_apimachinery::patch::{self, PatchError};
 use kiln_apimachinery::status::Reason;
-use kiln_apimachinery::{Cause, Details, Status, decode as strict, meta};
+use kiln_apimachinery::{FieldError, Gvk, Status, decode as strict, meta};
 use serde_json::Value;
 
+use super::decode::{self, Unfit};
 use super::update::{ATTEMPTS, Failure, current, replace};
-use super::{Cx, decode, render};
+use super::{Cx, render};
 use crate::http::body::Body;
 use crate::http::negotiate::media_type;
 
@@ -36,7 +37,13 @@ pub(crate) async fn patch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         apply(cx, &kind, &mut object, decoded.value.clone())?;
         // A patch that names a revision is a condition; the one that was merely read is not.
         let conditional = meta::resource_version(&object) != old.record.mod_revision.to_string();
-        decode::check(cx, &mut object, decoded.duplicates.clone())?;
+        decode::check(cx, &mut object, decoded.duplicates.clone()).map_err(|unfit| match unfit {
+            Unfit::Undecodable(why) => {
+                let error = FieldError::invalid("patch", &object.to_string().into(), &why);
+                Status::invalid(&Gvk::new("", "", ""), "", &[error])
+            }
+            Unfit::Refused(status) => status,
+        })?;
         let name = meta::name(&object);
         if name != cx.info.name || meta::namespace(&object) != meta::namespace(&old.object) {
             return Err(Status::bad_request(format!(
@@ -69,18 +76,11 @@ fn apply(cx: &Cx<'_>, kind: &Kind, object: &mut Value, body: Value) -> Result<()
     };
     applied.map_err(|e| match e {
         PatchError::Malformed(text) => Status::bad_request(text),
-        PatchError::DoesNotFit(text) => {
-            let mut status =
-                Status::failure(Reason::Invalid, "the server rejected our request due to an error in our request");
-            status.details = Some(Box::new(Details {
-                name: cx.info.name.clone(),
-                group: cx.resource.group.clone(),
-                kind: cx.resource.kind.clone(),
-                causes: vec![Cause { message: text, ..Cause::default() }],
-                ..Details::default()
-            }));
-            status
-        }
+        // Upstream says no more than the first sentence.
+        PatchError::DoesNotFit(text) => Status::failure(
+            Reason::Invalid,
+            format!("the server rejected our request due to an error in our request: {text}"),
+        ),
     })
 }
 

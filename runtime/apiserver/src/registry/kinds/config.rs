@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kiln_apimachinery::shape::{Field, Shape};
 use kiln_apimachinery::{FieldError, meta, names};
 use serde_json::{Value, json};
 
@@ -10,20 +11,28 @@ use crate::registry::strategy::{Strategy, Writer, default_to, immutable, put};
 /// Most bytes of all values together.
 const MAX_SIZE: usize = 1024 * 1024;
 
+/// Fields of a ConfigMap.
+pub(crate) const CONFIG_MAP: &[Field] =
+    &[("data", Shape::Map(&Shape::Text)), ("binaryData", Shape::Map(&Shape::Bytes)), ("immutable", Shape::Bool)];
+/// Fields of a Secret.
+pub(crate) const SECRET: &[Field] = &[
+    ("data", Shape::Map(&Shape::Bytes)),
+    ("stringData", Shape::Map(&Shape::Text)),
+    ("immutable", Shape::Bool),
+    ("type", Shape::Text),
+];
+
 pub(crate) struct ConfigMaps;
 
 impl Strategy for ConfigMaps {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let mut size = 0;
-        for (key, value) in entries(object, "data", &mut errors) {
+        for (key, text) in meta::string_map(object.get("data")) {
             check_key("data", key, &mut errors);
-            match value.as_str() {
-                Some(text) => size += text.len(),
-                None => errors.push(FieldError::wrong_type(format!("data[{key}]"), value, "a string")),
-            }
+            size += text.len();
         }
-        for (key, value) in entries(object, "binaryData", &mut errors) {
+        for (key, text) in meta::string_map(object.get("binaryData")) {
             check_key("binaryData", key, &mut errors);
             if meta::at(object, &["data", key]).is_some() {
                 errors.push(FieldError::invalid(
@@ -32,7 +41,7 @@ impl Strategy for ConfigMaps {
                     "duplicate of key present in data",
                 ));
             }
-            size += base64_len("binaryData", key, value, &mut errors);
+            size += base64_len(text);
         }
         if size > MAX_SIZE {
             errors.push(FieldError::too_long("", MAX_SIZE));
@@ -78,9 +87,9 @@ impl Strategy for Secrets {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let mut size = 0;
-        for (key, value) in entries(object, "data", &mut errors) {
+        for (key, text) in meta::string_map(object.get("data")) {
             check_key("data", key, &mut errors);
-            size += base64_len("data", key, value, &mut errors);
+            size += base64_len(text);
         }
         if size > MAX_SIZE {
             errors.push(FieldError::too_long("data", MAX_SIZE));
@@ -112,32 +121,15 @@ impl Strategy for Secrets {
     }
 }
 
-fn entries<'a>(object: &'a Value, field: &str, errors: &mut Vec<FieldError>) -> Vec<(&'a str, &'a Value)> {
-    match object.get(field) {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Object(map)) => map.iter().map(|(k, v)| (k.as_str(), v)).collect(),
-        Some(other) => {
-            errors.push(FieldError::wrong_type(field, other, "a map"));
-            Vec::new()
-        }
-    }
-}
-
 fn check_key(field: &str, key: &str, errors: &mut Vec<FieldError>) {
     for why in names::config_key(key) {
         errors.push(FieldError::invalid(format!("{field}[{key}]"), &key.into(), &why));
     }
 }
 
-fn base64_len(field: &str, key: &str, value: &Value, errors: &mut Vec<FieldError>) -> usize {
-    match value.as_str().map(|t| STANDARD.decode(t)) {
-        Some(Ok(bytes)) => bytes.len(),
-        _ if value.is_null() => 0,
-        _ => {
-            errors.push(FieldError::wrong_type(format!("{field}[{key}]"), &Value::Null, "base64 text"));
-            0
-        }
-    }
+/// Bytes in a text that was checked to be base64.
+fn base64_len(text: &str) -> usize {
+    text.trim_end_matches('=').len() * 3 / 4
 }
 
 /// Complaints about changes of an object that was made immutable.
