@@ -98,3 +98,17 @@ async fn a_second_server_on_the_same_data_is_refused() {
         .unwrap();
     assert_eq!(second.status.code(), Some(6), "{}", String::from_utf8_lossy(&second.stderr));
 }
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start_with(first.path(), &["--port", "0", "--no-agent"]);
+    let output = support::kiln()
+        .args(["server", "--bind", "127.0.0.1", "--no-mdns", "--no-agent", "--port", server.port(), "--data-dir"])
+        .arg(second.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("can't listen on 127.0.0.1:{}", server.port())), "{text}");
+}

@@ -10,7 +10,8 @@ use support::{Server, Supervisor, board, ready};
 async fn the_server_registers_itself_and_an_agent_joins_as_a_second_node() {
     let (data, agent_data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let server = Server::start(data.path());
-    server.node("server", ready).await;
+    let role = "node-role.kubernetes.io/control-plane";
+    server.node("server", |node| ready(node) && node["metadata"]["labels"][role] == "").await;
     let supervisor = Supervisor::new(agent_data.path());
     let mut command = server.agent_command(agent_data.path(), "pi-1", &board('b'), Some(&server.token(&[])));
     supervisor.watches(&mut command);

@@ -101,11 +101,27 @@ pub(crate) fn gateway(address: Cidr, gateway: IpAddr) -> Result<(), String> {
     Ok(())
 }
 
+/// What a node may say of itself below the prefixes that are Kubernetes' own, as the NodeRestriction admission has it.
+const OWN_LABELS: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
+
+fn is_reserved(prefix: &str) -> bool {
+    let within = |domain: &str| prefix.strip_suffix(domain).is_some_and(|p| p.is_empty() || p.ends_with('.'));
+    let free = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+    (within("kubernetes.io") || within("k8s.io"))
+        && !free.iter().any(|f| prefix == *f || prefix.ends_with(&format!(".{f}")))
+}
+
 /// A label's key: an optional DNS prefix and a name.
 pub(crate) fn label_key(text: &str) -> Result<(), String> {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(p, n)| (Some(p), n));
     if prefix.is_some_and(|p| !is_host_name(p) || p.chars().any(|c| c.is_ascii_uppercase())) {
         return Err("the part before / in a label's key is a DNS name in lower case, as example.org/zone".to_owned());
+    }
+    if prefix.is_some_and(|p| is_reserved(p) && !OWN_LABELS.contains(&text)) {
+        return Err(
+            "a node can't give itself this label, since workloads are placed by it; use a prefix of your own, or kubectl label"
+                .to_owned(),
+        );
     }
     if name.is_empty() || !is_label_text(name) {
         return Err(

@@ -93,6 +93,10 @@ fn a_wrong_value_is_refused_with_its_place() {
     for (text, part) in [
         (server("[server]\nport = 0"), "5:8: `server.port`: a port is a number from 1 to 65535"),
         (server("[server]\ncluster-cidr = \"10.42.1.0/16\""), "write 10.42.0.0/16"),
+        (
+            server("").replace("role", "labels = { \"node-role.kubernetes.io/x\" = \"\" }\nrole"),
+            "can't give itself this label",
+        ),
         (server("[server]\ncluster-cidr = \"fd00::/64\""), "is not IPv4"),
         (server("[server]\ncluster-cidr = \"10.42.0.0/25\""), "take one from 8 to 24"),
         (server("[server]\nservice-cidr = \"10.42.128.0/17\""), "overlap"),
@@ -163,4 +167,13 @@ fn a_static_interface_is_read_in_full() {
     assert_eq!((row.method, row.address.unwrap().to_string()), (Method::Static, "192.168.77.3/24".to_owned()));
     assert_eq!(network.for_interface("eth0", None).unwrap().method, Method::None);
     assert!(network.for_interface("wlan0", None).is_none());
+}
+
+#[test]
+fn a_node_may_say_where_it_stands_in_kubernetes_own_words() {
+    let text = server("").replace(
+        "role",
+        "labels = { \"topology.kubernetes.io/zone\" = \"shop\", \"node.kubernetes.io/x\" = \"y\" }\nrole",
+    );
+    assert_eq!(NodeConfig::parse(&text, "node.toml").unwrap().node.labels.len(), 2);
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 
 use crate::secret::{hex, random_bytes};
@@ -49,11 +49,8 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut params = params(&format!("kiln-ca-{}", hex(&random_bytes::<4>()?)), None)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-        ];
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.use_authority_key_identifier_extension = false;
         set_validity(&mut params, now, now + CA_LIFETIME);
         let certificate_pem = params.self_signed(&key)?.pem();
@@ -65,10 +62,8 @@ impl Authority {
     /// # Errors
     /// [`PkiError::KeyMismatch`], [`PkiError::NotCa`], or why a text can't be read.
     pub fn load(certificate_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
-        let key = KeyPair::from_pem(key_pem).map_err(|e| PkiError::Decode {
-            what: "private key of the CA",
-            why: e.to_string(),
-        })?;
+        let key = KeyPair::from_pem(key_pem)
+            .map_err(|e| PkiError::Decode { what: "private key of the CA", why: e.to_string() })?;
         Authority::with_key(certificate_pem.to_owned(), key)
     }
 
@@ -81,15 +76,9 @@ impl Authority {
         if !key_matches(&certificate, &key.serialize_pem())? {
             return Err(PkiError::KeyMismatch);
         }
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|e| PkiError::Decode {
-            what: "CA certificate",
-            why: e.to_string(),
-        })?;
-        Ok(Authority {
-            issuer,
-            certificate,
-            certificate_pem,
-        })
+        let issuer = Issuer::from_ca_cert_der(&der, key)
+            .map_err(|e| PkiError::Decode { what: "CA certificate", why: e.to_string() })?;
+        Ok(Authority { issuer, certificate, certificate_pem })
     }
 
     /// The CA's certificate, PEM.
@@ -116,12 +105,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`PkiError::Name`] for a name that X.509 can't hold, or a failure to sign.
-    pub fn issue_server(
-        &self,
-        common_name: &str,
-        sans: &[String],
-        now: SystemTime,
-    ) -> Result<Issued, PkiError> {
+    pub fn issue_server(&self, common_name: &str, sans: &[String], now: SystemTime) -> Result<Issued, PkiError> {
         let mut params = params(common_name, None)?;
         params.subject_alt_names = alt_names(sans)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -133,12 +117,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`PkiError::Random`] or [`PkiError::Sign`].
-    pub fn issue_client(
-        &self,
-        user: &str,
-        group: Option<&str>,
-        now: SystemTime,
-    ) -> Result<Issued, PkiError> {
+    pub fn issue_client(&self, user: &str, group: Option<&str>, now: SystemTime) -> Result<Issued, PkiError> {
         let mut params = params(user, group)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params, now)
@@ -148,10 +127,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate_pem = self.sign_params(params, &key, now, LEAF_LIFETIME)?;
-        Ok(Issued {
-            certificate_pem,
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Issued { certificate_pem, key_pem: key.serialize_pem() })
     }
 
     /// Signs a request after `signer`'s rules (see [`Signer::check`]); the certificate has the request's subject, names and
@@ -170,37 +146,23 @@ impl Authority {
         signer.check(csr, usages)?;
         let group = csr.organizations.first().map(String::as_str);
         let mut params = params(&csr.common_name, group)?;
-        let names: Vec<String> = csr
-            .dns_names
-            .iter()
-            .cloned()
-            .chain(csr.ip_addresses.iter().map(ToString::to_string))
-            .collect();
+        let names: Vec<String> =
+            csr.dns_names.iter().cloned().chain(csr.ip_addresses.iter().map(ToString::to_string)).collect();
         params.subject_alt_names = alt_names(&names)?;
         for usage in usages {
             match usage.as_str() {
                 "digital signature" => params.key_usages.push(KeyUsagePurpose::DigitalSignature),
                 "key encipherment" => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
-                "client auth" => params
-                    .extended_key_usages
-                    .push(ExtendedKeyUsagePurpose::ClientAuth),
-                "server auth" => params
-                    .extended_key_usages
-                    .push(ExtendedKeyUsagePurpose::ServerAuth),
+                "client auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth),
+                "server auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth),
                 // `check` lets no other through.
                 other => {
-                    return Err(PkiError::Refused(format!(
-                        "usage `{other}` is not signed here"
-                    )));
+                    return Err(PkiError::Refused(format!("usage `{other}` is not signed here")));
                 }
             }
         }
-        let key = rcgen::SubjectPublicKeyInfo::from_der(&csr.public_key_der).map_err(|e| {
-            PkiError::Decode {
-                what: "public key of the certificate request",
-                why: e.to_string(),
-            }
-        })?;
+        let key = rcgen::SubjectPublicKeyInfo::from_der(&csr.public_key_der)
+            .map_err(|e| PkiError::Decode { what: "public key of the certificate request", why: e.to_string() })?;
         self.sign_params(params, &key, now, lifetime)
     }
 
@@ -224,13 +186,9 @@ fn params(common_name: &str, organization: Option<&str>) -> Result<CertificatePa
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     if let Some(organization) = organization {
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, organization);
+        params.distinguished_name.push(DnType::OrganizationName, organization);
     }
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     let mut serial = random_bytes::<16>()?;
     // Positive, and never shorter than 16 bytes.
     serial[0] = serial[0] & 0x7f | 0x40;
@@ -240,9 +198,7 @@ fn params(common_name: &str, organization: Option<&str>) -> Result<CertificatePa
 
 /// In whole seconds, as X.509 has them. Times before 1970 become 1970.
 fn set_validity(params: &mut CertificateParams, start: SystemTime, end: SystemTime) {
-    let since_1970 = |t: SystemTime| {
-        Duration::from_secs(t.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
-    };
+    let since_1970 = |t: SystemTime| Duration::from_secs(t.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_1970(start);
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970(end);
 }
@@ -252,11 +208,7 @@ fn alt_names(names: &[String]) -> Result<Vec<SanType>, PkiError> {
     for name in names {
         let san = match name.parse() {
             Ok(ip) => SanType::IpAddress(ip),
-            Err(_) => SanType::DnsName(
-                name.as_str()
-                    .try_into()
-                    .map_err(|_| PkiError::Name(name.clone()))?,
-            ),
+            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|_| PkiError::Name(name.clone()))?),
         };
         if !out.contains(&san) {
             out.push(san);

@@ -81,10 +81,7 @@ impl Certificate {
 
     /// When two thirds of its life are over and it should be replaced.
     pub fn renew_at(&self) -> SystemTime {
-        let life = self
-            .not_after
-            .duration_since(self.not_before)
-            .unwrap_or_default();
+        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
         self.not_before + life / 3 * 2
     }
 }
@@ -94,24 +91,14 @@ impl Certificate {
 /// # Errors
 /// [`PkiError::Decode`] where the key can't be read.
 pub fn key_matches(certificate: &Certificate, key_pem: &str) -> Result<bool, PkiError> {
-    let key = KeyPair::from_pem(key_pem).map_err(|e| PkiError::Decode {
-        what: "private key",
-        why: e.to_string(),
-    })?;
+    let key = KeyPair::from_pem(key_pem).map_err(|e| PkiError::Decode { what: "private key", why: e.to_string() })?;
     Ok(key.subject_public_key_info() == certificate.public_key_der)
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, PkiError> {
-    let fail = |why: String| PkiError::Decode {
-        what: "certificate",
-        why,
-    };
+    let fail = |why: String| PkiError::Decode { what: "certificate", why };
     let (rest, parsed) = X509Certificate::from_der(der).map_err(|e| fail(e.to_string()))?;
-    if rest.is_empty() {
-        Ok(parsed)
-    } else {
-        Err(fail("bytes follow it".to_owned()))
-    }
+    if rest.is_empty() { Ok(parsed) } else { Err(fail("bytes follow it".to_owned())) }
 }
 
 fn time(seconds: i64) -> SystemTime {
@@ -121,26 +108,14 @@ fn time(seconds: i64) -> SystemTime {
 /// Common name and organizations; other attributes are not carried into what is signed here.
 pub(crate) fn subject(name: &X509Name<'_>) -> Result<(String, Vec<String>), PkiError> {
     let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| {
-        a.as_str().map(str::to_owned).map_err(|e| PkiError::Decode {
-            what: "subject",
-            why: e.to_string(),
-        })
+        a.as_str().map(str::to_owned).map_err(|e| PkiError::Decode { what: "subject", why: e.to_string() })
     };
-    let common_names: Vec<String> = name
-        .iter_common_name()
-        .map(text)
-        .collect::<Result<_, _>>()?;
-    let organizations = name
-        .iter_organization()
-        .map(text)
-        .collect::<Result<_, _>>()?;
+    let common_names: Vec<String> = name.iter_common_name().map(text).collect::<Result<_, _>>()?;
+    let organizations = name.iter_organization().map(text).collect::<Result<_, _>>()?;
     match <[String; 1]>::try_from(common_names) {
         Ok([common_name]) => Ok((common_name, organizations)),
         Err(names) if names.is_empty() => Ok((String::new(), organizations)),
-        Err(_) => Err(PkiError::Decode {
-            what: "subject",
-            why: "it has several common names".to_owned(),
-        }),
+        Err(_) => Err(PkiError::Decode { what: "subject", why: "it has several common names".to_owned() }),
     }
 }
 
@@ -158,13 +133,11 @@ impl AltNames {
         for name in names {
             match name {
                 GeneralName::DNSName(dns) => self.dns.push((*dns).to_owned()),
-                GeneralName::IPAddress(bytes) => {
-                    match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
-                        (Ok(v4), _) => self.ips.push(v4.into()),
-                        (_, Ok(v6)) => self.ips.push(v6.into()),
-                        _ => self.others += 1,
-                    }
-                }
+                GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+                    (Ok(v4), _) => self.ips.push(v4.into()),
+                    (_, Ok(v6)) => self.ips.push(v6.into()),
+                    _ => self.others += 1,
+                },
                 _ => self.others += 1,
             }
         }

@@ -28,10 +28,7 @@ impl PrivateKey {
     /// [`PkiError::Decode`].
     pub fn from_pem(text: &str) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(text);
-        key.map(PrivateKey).map_err(|e| PkiError::Decode {
-            what: "private key",
-            why: e.to_string(),
-        })
+        key.map(PrivateKey).map_err(|e| PkiError::Decode { what: "private key", why: e.to_string() })
     }
 
     /// The key as PKCS#8 PEM.
@@ -43,34 +40,20 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`PkiError::Name`] for a name that X.509 can't hold, or a failure to sign.
-    pub fn request(
-        &self,
-        user: &str,
-        group: Option<&str>,
-        sans: &[String],
-    ) -> Result<String, PkiError> {
+    pub fn request(&self, user: &str, group: Option<&str>, sans: &[String]) -> Result<String, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         if let Some(group) = group {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, group);
+            params.distinguished_name.push(DnType::OrganizationName, group);
         }
         params.distinguished_name.push(DnType::CommonName, user);
         for san in sans {
             params.subject_alt_names.push(match san.parse() {
                 Ok(ip) => SanType::IpAddress(ip),
-                Err(_) => SanType::DnsName(
-                    san.as_str()
-                        .try_into()
-                        .map_err(|_| PkiError::Name(san.clone()))?,
-                ),
+                Err(_) => SanType::DnsName(san.as_str().try_into().map_err(|_| PkiError::Name(san.clone()))?),
             });
         }
-        Ok(pem::encode(
-            "CERTIFICATE REQUEST",
-            params.serialize_request(&self.0)?.der(),
-        ))
+        Ok(pem::encode("CERTIFICATE REQUEST", params.serialize_request(&self.0)?.der()))
     }
 }
 
@@ -100,18 +83,12 @@ impl Csr {
     /// [`PkiError::Pem`], [`PkiError::Decode`] or [`PkiError::Signature`].
     pub fn from_pem(text: &str) -> Result<Self, PkiError> {
         let der = pem::request_der(text)?;
-        let fail = |why: String| PkiError::Decode {
-            what: "certificate request",
-            why,
-        };
-        let (rest, request) =
-            X509CertificationRequest::from_der(&der).map_err(|e| fail(e.to_string()))?;
+        let fail = |why: String| PkiError::Decode { what: "certificate request", why };
+        let (rest, request) = X509CertificationRequest::from_der(&der).map_err(|e| fail(e.to_string()))?;
         if !rest.is_empty() {
             return Err(fail("bytes follow it".to_owned()));
         }
-        request
-            .verify_signature()
-            .map_err(|_| PkiError::Signature("certificate request"))?;
+        request.verify_signature().map_err(|_| PkiError::Signature("certificate request"))?;
         let info = &request.certification_request_info;
         let (common_name, organizations) = subject(&info.subject)?;
         let mut names = AltNames::default();

@@ -17,9 +17,7 @@ pub enum PkiError {
         why: String,
     },
     /// Key and certificate are of different pairs.
-    #[error(
-        "the private key doesn't belong to the certificate; use the two files that were made together"
-    )]
+    #[error("the private key doesn't belong to the certificate; use the two files that were made together")]
     KeyMismatch,
     /// The certificate can't sign others.
     #[error("the certificate `{0}` isn't a CA; give the cluster's ca.crt")]

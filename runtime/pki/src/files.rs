@@ -30,10 +30,7 @@ pub fn write_public(path: &Path, contents: &str) -> Result<(), PkiError> {
 /// # Errors
 /// [`PkiError::File`]; the old file, if any, is then untouched.
 pub fn write(path: &Path, contents: &str, mode: u32) -> Result<(), PkiError> {
-    let failed = |source| PkiError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| PkiError::File { path: path.to_owned(), source };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}", hex(&random_bytes::<6>()?)));
     let written = write_new(&beside, contents, mode).and_then(|()| fs::rename(&beside, path));
@@ -46,21 +43,14 @@ pub fn write(path: &Path, contents: &str, mode: u32) -> Result<(), PkiError> {
 }
 
 fn write_new(path: &Path, contents: &str, mode: u32) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(contents.as_bytes())?;
     file.sync_all()
 }
 
 /// Syncs the folder that `path` lies in, so that a rename or removal there outlives a power cut.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
@@ -69,12 +59,7 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 /// # Errors
 /// [`PkiError::File`] with the new path.
 pub fn rename(from: &Path, to: &Path) -> Result<(), PkiError> {
-    fs::rename(from, to)
-        .and_then(|()| sync_folder(to))
-        .map_err(|source| PkiError::File {
-            path: to.to_owned(),
-            source,
-        })
+    fs::rename(from, to).and_then(|()| sync_folder(to)).map_err(|source| PkiError::File { path: to.to_owned(), source })
 }
 
 /// A folder for secrets, mode 0700, with the folders above it made as needed.
@@ -83,10 +68,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), PkiError> {
 /// [`PkiError::File`].
 pub fn private_folder(path: &Path) -> Result<(), PkiError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| PkiError::File {
-        path: path.to_owned(),
-        source,
-    })
+    made.map_err(|source| PkiError::File { path: path.to_owned(), source })
 }
 
 /// The file's text, or `None` where there is no such file.
@@ -97,10 +79,7 @@ pub fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::File {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(PkiError::File { path: path.to_owned(), source }),
     }
 }
 
@@ -117,10 +96,7 @@ mod tests {
         write_public(&path, "old").unwrap();
         write_private(&path, "new").unwrap();
         assert_eq!(read(&path).unwrap().as_deref(), Some("new"));
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

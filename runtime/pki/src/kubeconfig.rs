@@ -22,11 +22,7 @@ impl Kubeconfig<'_> {
     pub fn render(&self) -> String {
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let (name, server) = (quote(self.name), quote(self.server));
-        let (ca, cert, key) = (
-            base64(self.ca_pem),
-            base64(self.client_cert_pem),
-            base64(self.client_key_pem),
-        );
+        let (ca, cert, key) = (base64(self.ca_pem), base64(self.client_cert_pem), base64(self.client_key_pem));
         format!(
             "apiVersion: v1
 kind: Config

@@ -26,9 +26,7 @@ pub fn certificate_der(pem: &str) -> Result<CertificateDer<'static>, PkiError> {
 /// [`PkiError::Pem`] where there is none, or one is damaged.
 pub fn certificates_der(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    all.ok()
-        .filter(|c| !c.is_empty())
-        .ok_or(PkiError::Pem("CERTIFICATE"))
+    all.ok().filter(|c| !c.is_empty()).ok_or(PkiError::Pem("CERTIFICATE"))
 }
 
 /// The private key of a PEM text (PKCS#8, PKCS#1 or SEC1), as DER.
@@ -41,8 +39,7 @@ pub fn private_key_der(pem: &str) -> Result<PrivateKeyDer<'static>, PkiError> {
 
 /// The certificate request of a PEM text, as DER.
 pub(crate) fn request_der(pem: &str) -> Result<CertificateSigningRequestDer<'static>, PkiError> {
-    CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| PkiError::Pem("CERTIFICATE REQUEST"))
+    CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).map_err(|_| PkiError::Pem("CERTIFICATE REQUEST"))
 }
 
 /// DER as a PEM block with lines of 64 characters, as RFC 7468 wants them.

@@ -29,10 +29,7 @@ pub fn random_text(len: usize) -> Result<String, PkiError> {
     let mut out = String::with_capacity(len);
     while out.len() < len {
         let fair = random_bytes::<32>()?.into_iter().filter(|b| *b < LIMIT);
-        out.extend(
-            fair.take(len - out.len())
-                .map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])),
-        );
+        out.extend(fair.take(len - out.len()).map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])));
     }
     Ok(out)
 }
@@ -43,9 +40,7 @@ pub fn random_text(len: usize) -> Result<String, PkiError> {
 /// [`PkiError::Random`].
 pub fn random_bytes<const N: usize>() -> Result<[u8; N], PkiError> {
     let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| PkiError::Random)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| PkiError::Random)?;
     Ok(bytes)
 }
 
@@ -76,10 +71,7 @@ pub fn node_identity(board_id: &str, ca_hash: &str) -> String {
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |n: u8| char::from(DIGITS[usize::from(n & 15)]);
-    bytes
-        .iter()
-        .flat_map(|b| [digit(b >> 4), digit(*b)])
-        .collect()
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(*b)]).collect()
 }
 
 #[cfg(test)]
@@ -90,11 +82,7 @@ mod tests {
     fn tokens_have_the_form_that_kubernetes_wants_and_differ() {
         let (id, secret) = new_token().unwrap();
         assert_eq!((id.len(), secret.len()), (6, 16));
-        assert!(
-            format!("{id}{secret}")
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        );
+        assert!(format!("{id}{secret}").chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
         assert_ne!(new_token().unwrap().1, secret);
     }
 

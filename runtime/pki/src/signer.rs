@@ -26,26 +26,15 @@ const OPTIONAL_USAGES: [&str; 2] = ["digital signature", "key encipherment"];
 
 impl Signer {
     /// All of them.
-    pub const ALL: [Signer; 3] = [
-        Signer::KubeletClient,
-        Signer::KubeletServing,
-        Signer::ApiClient,
-    ];
+    pub const ALL: [Signer; 3] = [Signer::KubeletClient, Signer::KubeletServing, Signer::ApiClient];
 
     fn rules(self) -> Rules {
         match self {
-            Signer::KubeletClient => Rules {
-                name: "kubernetes.io/kube-apiserver-client-kubelet",
-                required: "client auth",
-            },
-            Signer::KubeletServing => Rules {
-                name: "kubernetes.io/kubelet-serving",
-                required: "server auth",
-            },
-            Signer::ApiClient => Rules {
-                name: "kubernetes.io/kube-apiserver-client",
-                required: "client auth",
-            },
+            Signer::KubeletClient => {
+                Rules { name: "kubernetes.io/kube-apiserver-client-kubelet", required: "client auth" }
+            }
+            Signer::KubeletServing => Rules { name: "kubernetes.io/kubelet-serving", required: "server auth" },
+            Signer::ApiClient => Rules { name: "kubernetes.io/kube-apiserver-client", required: "client auth" },
         }
     }
 
@@ -74,10 +63,7 @@ impl Signer {
         if !usages.iter().any(|u| u == required) {
             return refuse(format!("the usage `{required}` is needed"));
         }
-        if let Some(other) = usages
-            .iter()
-            .find(|u| *u != required && !OPTIONAL_USAGES.contains(&u.as_str()))
-        {
+        if let Some(other) = usages.iter().find(|u| *u != required && !OPTIONAL_USAGES.contains(&u.as_str())) {
             return refuse(format!("the usage `{other}` is not allowed"));
         }
         if csr.wants_ca {
@@ -93,10 +79,7 @@ impl Signer {
         match self {
             Signer::KubeletClient | Signer::KubeletServing => {
                 if node_name(csr).is_none() {
-                    return refuse(format!(
-                        "the common name `{}` is not {NODE_USER_PREFIX}<name>",
-                        csr.common_name
-                    ));
+                    return refuse(format!("the common name `{}` is not {NODE_USER_PREFIX}<name>", csr.common_name));
                 }
                 if csr.organizations != [NODES_GROUP] {
                     return refuse(format!("the organization is not {NODES_GROUP}"));
@@ -113,9 +96,7 @@ impl Signer {
             Signer::KubeletClient if names + csr.other_names > 0 => {
                 refuse("a client certificate has no DNS names and no addresses".to_owned())
             }
-            Signer::KubeletServing if names == 0 => {
-                refuse("a DNS name or an address is needed".to_owned())
-            }
+            Signer::KubeletServing if names == 0 => refuse("a DNS name or an address is needed".to_owned()),
             Signer::KubeletServing if csr.other_names > 0 => {
                 refuse("only DNS names and addresses are allowed".to_owned())
             }
@@ -126,7 +107,5 @@ impl Signer {
 
 /// The node that a request's common name stands for.
 fn node_name(csr: &Csr) -> Option<&str> {
-    csr.common_name
-        .strip_prefix(NODE_USER_PREFIX)
-        .filter(|n| !n.is_empty())
+    csr.common_name.strip_prefix(NODE_USER_PREFIX).filter(|n| !n.is_empty())
 }

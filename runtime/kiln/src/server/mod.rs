@@ -6,6 +6,7 @@ mod certificate;
 mod compose;
 mod in_process;
 mod own_name;
+mod role_label;
 mod tokens;
 
 use std::net::IpAddr;
