@@ -1,5 +1,7 @@
 //! Adverts over real multicast, in a network namespace of its own so that nothing is heard outside.
 
+#![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test with the place")]
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! To whom the token's secret is shown, and what is believed before it is.
 
+#![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test with the place")]
+
 mod support;
 
 use std::sync::Arc;

@@ -35,7 +35,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(|cause| code_of(cause)).unwrap_or(1)
+    error.chain().find_map(code_of).unwrap_or(1)
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {

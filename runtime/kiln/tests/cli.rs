@@ -1,5 +1,7 @@
 //! The command line: what is printed, and how failures are told.
 
+#![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test with the place")]
+
 mod support;
 
 use std::process::Output;

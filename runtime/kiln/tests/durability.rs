@@ -1,5 +1,7 @@
 //! What a server keeps over a restart and over a power cut.
 
+#![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test with the place")]
+
 mod support;
 
 use kiln_client::Client;

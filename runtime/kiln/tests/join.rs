@@ -1,5 +1,7 @@
 //! Joining: who becomes a node, who comes back, and who is refused.
 
+#![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test with the place")]
+
 mod support;
 
 use kiln_client::PatchKind;

@@ -5,7 +5,7 @@ use kiln_node_config::{Method, NodeConfig, Role, ServerAddress, default_name};
 const TOKEN: &str = "K100000000000000000000000000000000000000000000000000000000000000abc::abc123:0123456789abcdef";
 
 fn error(text: &str) -> String {
-    NodeConfig::parse(text, "node.toml").unwrap_err().to_string()
+    NodeConfig::parse(text, "node.toml").expect_err("a fault").to_string()
 }
 
 fn agent(rest: &str) -> String {

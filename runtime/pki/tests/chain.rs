@@ -1,5 +1,7 @@
 //! What is issued here is believed by rustls and its webpki, and only where it should be.
 
+#![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test with the place")]
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -119,7 +119,7 @@ async fn create(access: &Access, wish: &Wish) -> anyhow::Result<()> {
         id: &id,
         secret_sha256: &secret::hash(&secret),
         description: &wish.description,
-        expires: expires.map(|e| rfc3339(e)),
+        expires: expires.map(rfc3339),
         single_use: wish.single_use,
         node: wish.node.as_deref(),
     };
