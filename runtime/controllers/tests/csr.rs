@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,15 +15,25 @@ use common::{World, pass};
 use kiln_controllers::csr::{self, Config, Reserved};
 use kiln_pki::{Authority, Certificate, PrivateKey, Signer};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 const PATH: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests/r";
 
 fn start() -> World {
+    start_on(watch::channel(addresses("10.0.0.1")).1)
+}
+
+fn addresses(text: &str) -> BTreeSet<IpAddr> {
+    [text.parse().unwrap()].into()
+}
+
+/// The same, of an API server that has these addresses.
+fn start_on(addresses: watch::Receiver<BTreeSet<IpAddr>>) -> World {
     let world = World::new();
     let authority = Arc::new(Authority::create(SystemTime::from(world.clock.now())).unwrap());
     let reserved = Reserved {
         names: ["kubernetes".to_owned(), "kubernetes.default".to_owned()].into(),
-        addresses: ["10.0.0.1".parse().unwrap()].into(),
+        addresses,
         server_node: "server".to_owned(),
     };
     let config = Config { authority, reserved, clock: world.clock.clone() };
@@ -112,7 +124,7 @@ async fn a_node_gets_a_serving_certificate_for_its_name_and_address() {
     assert_eq!(approved["type"], "Approved", "{approved}");
     let certificate = certificate(&world).await;
     assert_eq!(certificate.dns_names, ["a"]);
-    assert_eq!(certificate.ip_addresses, ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(certificate.ip_addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,13 +148,22 @@ async fn the_api_servers_address_is_in_no_other_nodes_certificate() {
     let world = start();
     world.api.put(PATH, serving("a", &["a", "10.0.0.1", "127.0.0.1", "10.0.0.2"]));
     let signed = certificate(&world).await;
-    assert_eq!(signed.ip_addresses, ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(signed.ip_addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
     world.api.put(PATH, serving("server", &["server", "10.0.0.1"]));
     let signed = certificate(&world).await;
-    assert_eq!(signed.ip_addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(signed.ip_addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     world.api.put(PATH, serving("a", &["10.0.0.1"]));
     let failed = |request: &Value| request["status"]["conditions"][1]["type"] == "Failed";
     world.until("failed", |api| api.object(PATH).is_some_and(|request| failed(&request))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_the_api_server_gets_later_is_left_out_too_and_its_old_one_is_free() {
+    let (server, known) = watch::channel(addresses("10.0.0.1"));
+    let world = start_on(known);
+    server.send_replace(addresses("10.0.0.2"));
+    world.api.put(PATH, serving("a", &["a", "10.0.0.1", "10.0.0.2"]));
+    assert_eq!(certificate(&world).await.ip_addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,20 +1,23 @@
-//! Hears from the kernel when an interface gets or loses an address.
+//! Hears from the kernel when an interface gets or loses an address, or a route changes, by which the best address is chosen.
 
 use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
 use tokio::net::UnixDatagram;
 
-/// Multicast groups of rtnetlink: IPv4 and IPv6 addresses (`RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR` of linux/rtnetlink.h).
-const GROUPS: u32 = 0x10 | 0x100;
+/// Multicast groups of rtnetlink: addresses and routes of IPv4 and IPv6 (`RTMGRP_*_IFADDR`, `RTMGRP_*_ROUTE` of
+/// linux/rtnetlink.h).
+const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 
 /// A subscription to address changes.
 pub struct AddressWatch(Option<UnixDatagram>);
 
 impl AddressWatch {
-    /// Subscribes; must be called within tokio. Where the system doesn't allow that, nothing is ever heard; callers look now and then anyway.
+    /// Subscribes; must be called within tokio. Where the system doesn't allow that, it is logged, and nothing is ever heard.
     pub fn start() -> Self {
-        let socket = open().inspect_err(|error| tracing::debug!(%error, "no news of addresses"));
+        let socket = open().inspect_err(
+            |error| tracing::warn!(%error, "no news of addresses: a change is noticed late, or at a restart"),
+        );
         AddressWatch(socket.ok())
     }
 

@@ -1,8 +1,9 @@
-//! The node's credentials on disk: `client.{crt,key}`, `serving.{crt,key}`, `ca.crt` and `server` (the API's URL).
+//! The node's credentials on disk: `client.{crt,key}`, `serving.{crt,key,names}`, `ca.crt` and `server` (the API's URL).
 //!
 //! A certificate and its key are two files, and power may fail between them: a new pair is first written whole beside the old one
 //! (`.new`), then moved in, certificate first. [`Store::pair`] finishes a move that was interrupted.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use kiln_pki::{Certificate, PkiError, files, key_matches};
@@ -54,6 +55,8 @@ pub struct Store {
 /// Names of the pairs' files, without their endings.
 const CLIENT: &str = "client";
 const SERVING: &str = "serving";
+/// Holds the names and addresses that the serving certificate was requested for, one a line.
+const REQUESTED: &str = "serving.names";
 /// Holds the id of the single-use token that was used.
 const SPENT: &str = "spent-token";
 
@@ -123,6 +126,23 @@ impl Store {
     /// [`PkiError::File`].
     pub fn save_serving(&self, pair: &Pair) -> Result<(), PkiError> {
         self.save_pair(SERVING, pair)
+    }
+
+    /// Notes the names and addresses that the serving certificate was requested for. The server may leave some out.
+    ///
+    /// # Errors
+    /// [`PkiError::File`].
+    pub fn save_requested(&self, names: &BTreeSet<String>) -> Result<(), PkiError> {
+        let lines: String = names.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
+        files::write_public(&self.path(REQUESTED), &lines)
+    }
+
+    /// The names and addresses so noted; none if there is no note.
+    ///
+    /// # Errors
+    /// [`PkiError::File`].
+    pub fn requested(&self) -> Result<BTreeSet<String>, PkiError> {
+        Ok(files::read(&self.path(REQUESTED))?.unwrap_or_default().lines().map(str::to_owned).collect())
     }
 
     /// Notes where the API is now.

@@ -1,5 +1,6 @@
 //! What a joined node needs to stay one: fresh certificates, and the server's address when that changes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kiln_client::{Backoff, Client};
@@ -84,9 +85,12 @@ pub(crate) async fn renew(joined: &mut Joined, settings: &Settings) -> Result<bo
         return Ok(renewed);
     };
     let fresh = joined.credentials.serving.as_ref().map(|s| &s.certificate);
-    if !fresh.is_some_and(|c| now < c.renew_at() && serves(c, &names)) {
-        let pair = bootstrap::serving_certificate(&joined.client, &settings.node_name, &names).await?;
+    // The server leaves out what the node may not serve as, so what was asked for is compared, not what was given.
+    if fresh.is_none_or(|c| c.renew_at() <= now) || joined.store.requested()? != names {
+        let asked: Vec<String> = names.iter().cloned().collect();
+        let pair = bootstrap::serving_certificate(&joined.client, &settings.node_name, &asked).await?;
         joined.store.save_serving(&pair)?;
+        joined.store.save_requested(&names)?;
         joined.credentials.serving = Some(pair);
         tracing::info!("the serving certificate was renewed");
         renewed = true;
@@ -95,24 +99,12 @@ pub(crate) async fn renew(joined: &mut Joined, settings: &Settings) -> Result<bo
 }
 
 /// The names and addresses that the node's object shows; `None` while there is no such object, or it shows none.
-async fn registered_names(client: &Client, node: &str) -> Result<Option<Vec<String>>, JoinError> {
+async fn registered_names(client: &Client, node: &str) -> Result<Option<BTreeSet<String>>, JoinError> {
     let found: Result<Option<Value>, _> = client.find(&format!("/api/v1/nodes/{node}")).await;
     let node = found.map_err(|e| JoinError::Api(e.to_string()))?;
     let addresses = node.iter().flat_map(|n| n["status"]["addresses"].as_array().into_iter().flatten());
-    let names: Vec<String> = addresses.filter_map(|a| Some(a["address"].as_str()?.to_owned())).collect();
+    let names: BTreeSet<String> = addresses.filter_map(|a| Some(a["address"].as_str()?.to_owned())).collect();
     Ok((!names.is_empty()).then_some(names))
-}
-
-/// Whether a certificate is for exactly these names and addresses.
-fn serves(certificate: &Certificate, names: &[String]) -> bool {
-    let mut have: Vec<String> = certificate.ip_addresses.iter().map(ToString::to_string).collect();
-    have.extend(certificate.dns_names.iter().cloned());
-    let mut want = names.to_vec();
-    have.sort();
-    have.dedup();
-    want.sort();
-    want.dedup();
-    have == want
 }
 
 /// Looks for the server on the network; says whether it was found at another address, which is then used.
@@ -155,6 +147,9 @@ mod tests {
     use crate::{Clock, Credentials, Pair, Store};
 
     const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+
+    /// The server's address, which no node may serve as.
+    const SERVER: &str = "192.168.1.1";
 
     /// A clock that a test can set.
     #[derive(Clone)]
@@ -217,7 +212,8 @@ mod tests {
             let pem = String::from_utf8(STANDARD.decode(text(&object["spec"]["request"])).unwrap()).unwrap();
             let signer = Signer::from_name(&text(&object["spec"]["signerName"])).unwrap();
             let usages: Vec<String> = serde_json::from_value(object["spec"]["usages"].clone()).unwrap();
-            let csr = Csr::from_pem(&pem).unwrap();
+            let mut csr = Csr::from_pem(&pem).unwrap();
+            csr.ip_addresses.retain(|address| address.to_string() != SERVER);
             let signed = authority.sign(&csr, signer, &usages, LEAF_LIFETIME, clock.now()).unwrap();
             api.edit(&format!("{CSRS}/{}", text(&object["metadata"]["name"])), |csr| {
                 csr["status"]["certificate"] = STANDARD.encode(&signed).into();
@@ -259,6 +255,21 @@ mod tests {
             assert_eq!(serving.dns_names, ["pi"]);
             assert!(!renew(&mut scene.joined, &scene.settings).await.unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_without_the_servers_address_is_not_asked_for_again_and_again() {
+        let mut scene = scene().await;
+        register(&scene.api, SERVER);
+        assert!(renew(&mut scene.joined, &scene.settings).await.unwrap());
+        let serving = scene.joined.credentials.serving.as_ref().unwrap();
+        assert!(serving.certificate.ip_addresses.is_empty(), "it was left out");
+        assert!(!renew(&mut scene.joined, &scene.settings).await.unwrap());
+        // Nor after a restart.
+        scene.joined.credentials = scene.joined.store.load("pi", None).unwrap().unwrap();
+        assert!(!renew(&mut scene.joined, &scene.settings).await.unwrap());
+        register(&scene.api, "192.168.1.8");
+        assert!(renew(&mut scene.joined, &scene.settings).await.unwrap());
     }
 
     #[tokio::test]

@@ -16,17 +16,18 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use kiln_pki::{Csr, NODE_USER_PREFIX, NODES_GROUP, Signer};
+use tokio::sync::watch;
 
 const BOOTSTRAPPERS: &str = "system:bootstrappers";
 
 /// Names and addresses of the API server. A node that could serve under them could pass itself off as the API, since
 /// its certificate is of the same CA.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Reserved {
     /// DNS names of the API server's certificate.
     pub names: BTreeSet<String>,
-    /// Addresses of the API server's certificate.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Addresses of the API server's certificate, which may change.
+    pub addresses: watch::Receiver<BTreeSet<IpAddr>>,
     /// The node that the API server runs on: its kubelet may serve under the same names and addresses.
     pub server_node: String,
 }
@@ -74,9 +75,10 @@ impl Reserved {
     /// The request without the addresses that the node must not have in its serving certificate.
     pub(super) fn narrow(&self, mut csr: Csr) -> Csr {
         if node_name(&csr) != self.server_node {
+            let reserved = self.addresses.borrow();
             let is_nodes = |address: &IpAddr| {
                 let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
-                !special && !self.addresses.contains(address)
+                !special && !reserved.contains(address)
             };
             csr.ip_addresses.retain(is_nodes);
         }

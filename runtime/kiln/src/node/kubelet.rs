@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use kiln_client::{Client, Clock};
+use kiln_join::AddressWatch;
 use kiln_kubelet::{Config, Machine, Progress};
 use kiln_node_config::ServerUrl;
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Identity;
@@ -45,7 +47,7 @@ pub(crate) async fn run(
         container_runtime_version: image.container_runtime.unwrap_or_default(),
         clock: Clock::system(),
     };
-    let machine = Machine::here(data_dir, remote(&server)).context("reading this machine")?;
+    let machine = Machine::here(data_dir, remote(&server), address_news()).context("reading this machine")?;
     let tell = |progress| match progress {
         Progress::WaitingForAddress => report.working("waiting for a network address"),
         Progress::Failing(why) => report.failing(&why),
@@ -53,6 +55,21 @@ pub(crate) async fn run(
     };
     kiln_kubelet::run(client, config, machine, tell, shutdown).await;
     Ok(())
+}
+
+/// Says when the machine's addresses may have changed, for as long as anyone listens.
+fn address_news() -> watch::Receiver<()> {
+    let mut kernel = AddressWatch::start();
+    let (sender, receiver) = watch::channel(());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = sender.closed() => return,
+                () = kernel.changed() => sender.send_replace(()),
+            }
+        }
+    });
+    receiver
 }
 
 fn image(path: &Path) -> anyhow::Result<Image> {

@@ -11,6 +11,7 @@ use kiln_join::AddressWatch;
 use kiln_join::tls::{HotCertificate, certified_key};
 use kiln_node_config::Cidr;
 use kiln_pki::{Authority, Certificate, files, key_matches, kubeconfig::Kubeconfig};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::admin_kubeconfig;
@@ -66,6 +67,8 @@ pub(super) struct Certificates {
     current: Certificate,
     admin_current: Certificate,
     hot: Arc<HotCertificate>,
+    /// The addresses that the certificate is to hold.
+    addresses: watch::Sender<BTreeSet<IpAddr>>,
 }
 
 impl Certificates {
@@ -89,12 +92,19 @@ impl Certificates {
         };
         let admin = admin_kubeconfig(data_dir);
         let admin_current = write_admin(&authority, &admin, &url, now)?;
-        Ok(Certificates { authority, names, folder, admin, url, current, admin_current, hot: HotCertificate::new(key) })
+        let addresses = watch::Sender::new(names.addresses(&own));
+        let hot = HotCertificate::new(key);
+        Ok(Certificates { authority, names, folder, admin, url, current, admin_current, hot, addresses })
     }
 
     /// What TLS takes its certificate from.
     pub(super) fn resolver(&self) -> Arc<HotCertificate> {
         Arc::clone(&self.hot)
+    }
+
+    /// The addresses that this server has, now and whenever they change.
+    pub(super) fn addresses(&self) -> watch::Receiver<BTreeSet<IpAddr>> {
+        self.addresses.subscribe()
     }
 
     /// For the status.
@@ -126,6 +136,12 @@ impl Certificates {
     /// Replaces what is due; says whether anything was.
     fn renew(&mut self, now: SystemTime) -> anyhow::Result<bool> {
         let own = node::addresses()?;
+        let addresses = self.names.addresses(&own);
+        self.addresses.send_if_modified(|known| {
+            let changed = *known != addresses;
+            *known = addresses;
+            changed
+        });
         let mut renewed = false;
         if is_due(&self.current, &self.names, &own, now) {
             let (certificate, key) = issue(&self.authority, &self.names, &own, &self.folder, now)?;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificate::{Certificates, Names};
 use super::{Settings, advert, authority, in_process, make_folder, own_name, role_label, tokens};
 use crate::exit::Failure;
-use crate::node::{self, kubelet};
+use crate::node::kubelet;
 use crate::service::status::StorageStatus;
 use crate::service::{Report, notify};
 
@@ -44,13 +44,11 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         extra: settings.server.tls_sans.clone(),
         service_cidr: settings.server.service_cidr,
     };
-    let reserved = Reserved {
-        names: names.dns(),
-        addresses: names.addresses(&node::addresses()?),
-        server_node: settings.identity.name.clone(),
-    };
+    let own_names = names.dns();
     let certificates =
         Certificates::open(Arc::clone(&authority), names, &settings.data_dir, url.clone(), SystemTime::now())?;
+    let reserved =
+        Reserved { names: own_names, addresses: certificates.addresses(), server_node: settings.identity.name.clone() };
     report.change(|status| {
         status.server = Some(url.clone());
         status.certificates = certificates.status();

@@ -1,18 +1,12 @@
-//! The machine's address in the cluster, and news of it from the kernel.
+//! The machine's address in the cluster.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
-use tokio::net::UnixDatagram;
 use tokio::sync::watch;
 
-/// Multicast groups of rtnetlink (linux/rtnetlink.h): addresses and routes of IPv4 and IPv6.
-const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 /// News come in bursts; the addresses are read when a burst is over.
 const SETTLE: Duration = Duration::from_millis(200);
 
@@ -20,59 +14,39 @@ const SETTLE: Duration = Duration::from_millis(200);
 const FAR_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const FAR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-/// The addresses now and whenever they change.
-pub(super) fn watch(towards: Option<IpAddr>) -> watch::Receiver<Vec<IpAddr>> {
-    let (sender, receiver) = watch::channel(find(towards));
+/// The addresses now, and whenever there are `news` of a change, which may come more often than that.
+pub(super) fn watch(towards: Option<IpAddr>, news: watch::Receiver<()>) -> watch::Receiver<Vec<IpAddr>> {
+    follow(news, move || find(towards))
+}
+
+fn follow(
+    mut news: watch::Receiver<()>,
+    find: impl Fn() -> Vec<IpAddr> + Send + 'static,
+) -> watch::Receiver<Vec<IpAddr>> {
+    let (sender, receiver) = watch::channel(find());
     tokio::spawn(async move {
-        tokio::select! {
-            () = sender.closed() => {}
-            followed = follow(&sender, towards) => {
-                let Err(error) = followed;
-                tracing::error!(%error, "no more news of the machine's addresses; a change needs a restart");
-                // The addresses known stay.
-                sender.closed().await;
+        loop {
+            tokio::select! {
+                () = sender.closed() => return,
+                heard = news.changed() => if heard.is_err() {
+                    // No more news. The addresses known stay.
+                    return sender.closed().await;
+                },
             }
+            tokio::time::sleep(SETTLE).await;
+            news.mark_unchanged();
+            let found = find();
+            sender.send_if_modified(|known| {
+                let changed = *known != found;
+                if changed {
+                    tracing::info!(from = ?known, to = ?found, "the machine's address");
+                    *known = found;
+                }
+                changed
+            });
         }
     });
     receiver
-}
-
-async fn follow(sender: &watch::Sender<Vec<IpAddr>>, towards: Option<IpAddr>) -> io::Result<std::convert::Infallible> {
-    let news = open()?;
-    loop {
-        // What changed before the socket was open, or while the last burst was read.
-        let found = find(towards);
-        sender.send_if_modified(|known| {
-            let changed = *known != found;
-            if changed {
-                tracing::info!(from = ?known, to = ?found, "the machine's address");
-                *known = found;
-            }
-            changed
-        });
-        hear(&news).await?;
-        while let Ok(heard) = tokio::time::timeout(SETTLE, hear(&news)).await {
-            heard?;
-        }
-    }
-}
-
-/// Waits for a message. What it says does not matter, since the addresses are read anew.
-async fn hear(news: &UnixDatagram) -> io::Result<()> {
-    match news.recv(&mut [0; 8192]).await {
-        Ok(_) => Ok(()),
-        // Messages were lost, which says the same.
-        Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn open() -> io::Result<UnixDatagram> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let netlink = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-    bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-    // Of the sockets that tokio reads datagrams from, this kind asks nothing of the address family.
-    UnixDatagram::from_std(netlink.into())
 }
 
 /// The best address: of the route to the server, of the default route, or any global one; IPv4 first.
@@ -125,6 +99,25 @@ mod tests {
         for address in ["127.0.0.1", "::1", "169.254.1.2", "fe80::1", "0.0.0.0", "ff02::1"] {
             assert!(!usable(address), "{address}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_of_news_is_one_look_at_the_addresses() {
+        let looks = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(0));
+        let (news, heard) = watch::channel(());
+        let counter = looks.clone();
+        let mut addresses = follow(heard, move || {
+            let looks = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            vec![Ipv4Addr::new(192, 168, 1, looks).into()]
+        });
+        for _ in 0..5 {
+            news.send_replace(());
+        }
+        addresses.changed().await.expect("it follows");
+        assert_eq!(*addresses.borrow(), [IpAddr::from([192, 168, 1, 1])]);
+        drop(news);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 
     #[test]

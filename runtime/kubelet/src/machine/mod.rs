@@ -40,13 +40,13 @@ pub struct Machine {
 impl Machine {
     /// This machine. `data` is the folder whose disk the pods will use. `towards` is the API server's address, if it is
     /// known and on another machine: of several addresses the one that reaches it is taken, else that of the default
-    /// route. Must be called within tokio, which then watches the addresses.
-    pub fn here(data: &Path, towards: Option<IpAddr>) -> Result<Self, MachineError> {
+    /// route. `news` says when addresses or routes may have changed. Must be called within tokio.
+    pub fn here(data: &Path, towards: Option<IpAddr>, news: watch::Receiver<()>) -> Result<Self, MachineError> {
         let facts = Facts::read(Path::new("/"), data)?;
         let data = data.to_owned();
         Ok(Self {
             facts,
-            addresses: addresses::watch(towards),
+            addresses: addresses::watch(towards, news),
             pressure: Arc::new(move || Pressure::read(Path::new("/"), &data)),
         })
     }
