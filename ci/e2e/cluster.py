@@ -98,7 +98,7 @@ def build(node):
     settings = FOLDER / f"{node}.toml"
     settings.write_text(NODES[node]["settings"].lstrip())
     imager("build", "--board", NODES[node]["board"], "--config", settings, "--cluster", FOLDER / "cluster",
-           "--role", NODES[node]["role"], "--name", node, "--out", FOLDER / node, "--locked")
+           "--out", FOLDER / node, "--locked")
 
 
 def boot(node, *arguments, card=None):

@@ -150,7 +150,7 @@ pub(super) struct BuildArgs {
 #[command(next_help_heading = "Settings of the node")]
 pub(super) struct SettingsArgs {
     /// Make the card part of this cluster (see `imager cluster init`).
-    #[arg(long, value_name = "DIR", requires = "role", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) cluster: Option<PathBuf>,
     /// What the node is: server or agent.
     #[arg(long, value_name = "ROLE", value_parser = role)]
@@ -164,7 +164,7 @@ pub(super) struct SettingsArgs {
     /// Agents: a join token [default: the cluster's].
     #[arg(long, value_name = "TOKEN", requires = "role", env = "KILN_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
-    /// Take the settings from this file instead.
+    /// Take the settings from this file instead; --cluster adds its files and an agent's token.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["role", "name", "server", "token"], value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
     /// Change a setting, such as time.servers=ntp.example.org (repeatable).

@@ -36,9 +36,18 @@ fn base(args: &SettingsArgs) -> anyhow::Result<Vec<ConfigFile>> {
     if let Some(path) = &args.config {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         NodeConfig::parse(&text, &path.display().to_string())?;
-        return Ok(vec![node(text)]);
+        return match &args.cluster {
+            Some(directory) => Ok(Cluster::read(directory)?.files(text)?),
+            None => Ok(vec![node(text)]),
+        };
     }
-    let Some(role) = args.role else { return Ok(Vec::new()) };
+    let Some(role) = args.role else {
+        if args.cluster.is_some() {
+            let message = "--cluster needs --role server|agent, or a --config that has it";
+            return Err(Complaint::new(Exit::Usage, message).into());
+        }
+        return Ok(Vec::new());
+    };
     if role == Role::Server && (args.server.is_some() || args.token.is_some()) {
         let message = "--server and --token say which cluster an agent joins; a server makes its own";
         return Err(Complaint::new(Exit::Usage, message).into());

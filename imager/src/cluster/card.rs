@@ -60,11 +60,26 @@ impl Cluster {
             Some(text) => Token::parse(text).map_err(ClusterError::GivenToken)?,
             None => self.token.clone(),
         };
-        self.check_token(&token)?;
+        self.files(node_toml(spec, Some(&token))?)
+    }
+
+    /// The same for settings that are already written; an agent that has no token in them gets the cluster's.
+    ///
+    /// # Errors
+    /// As [`Cluster::card`].
+    pub fn files(&self, mut settings: String) -> Result<Vec<ConfigFile>, ClusterError> {
+        let config = NodeConfig::parse(&settings, "node.toml").map_err(edit::EditError::Invalid)?;
+        match config.cluster.and_then(|cluster| cluster.token) {
+            Some(token) => self.check_token(&token)?,
+            None if config.node.role == Role::Agent => {
+                settings = edit::set(&settings, "cluster.token", &self.token.to_string())?;
+            }
+            None => {}
+        }
         let file = |path: &str, content: String| ConfigFile { path: path.to_owned(), content: content.into_bytes() };
         let on_card = |name: &str, content: String| file(&format!("/cluster/{name}"), content);
-        let mut files = vec![file("/node.toml", node_toml(spec, Some(&token))?), on_card(names::CA, self.ca.clone())];
-        if spec.role == Role::Server {
+        let mut files = vec![file("/node.toml", settings), on_card(names::CA, self.ca.clone())];
+        if config.node.role == Role::Server {
             let key = read(&self.directory, names::KEY)?;
             // A key of another CA would be found out at the first join, when the card is in the board.
             Authority::load(&self.ca, &key)?;
@@ -163,6 +178,18 @@ mod tests {
         let expected = ["/node.toml", "/cluster/ca.crt", "/cluster/ca.key", "/cluster/bootstrap-tokens.json"];
         assert_eq!(paths(&files), expected);
         assert!(!String::from_utf8_lossy(&files[0].content).contains("K10"));
+    }
+
+    #[test]
+    fn written_settings_get_the_clusters_files_and_an_agent_its_token() {
+        let (_directory, path, _) = made();
+        let cluster = Cluster::read(&path).expect("a cluster");
+        let agent = "version = 1\n# Behind the till.\n[node]\nrole = \"agent\"\n[cluster]\nserver = \"discover\"\n";
+        let files = cluster.files(agent.to_owned()).expect("a card");
+        let text = String::from_utf8_lossy(&files[0].content);
+        assert!(text.contains("K10") && text.contains("# Behind the till."), "{text}");
+        let server = "version = 1\n[node]\nrole = \"server\"\n";
+        assert_eq!(paths(&cluster.files(server.to_owned()).expect("a card")).len(), 4);
     }
 
     #[test]

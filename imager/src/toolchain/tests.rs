@@ -136,7 +136,7 @@ fn metadata(args: &[String]) -> &str {
 
 #[test]
 fn a_crate_has_one_identity_in_every_folder() {
-    let (mine, yours) = (rustc("/home/me/.cargo", &[]), rustc("/root/cargo", &[]));
+    let (mine, yours) = (rustc("/home/me/.cargo", &[]), rustc("/home/you/cargo", &[]));
     assert_eq!(metadata(&mine), metadata(&yours));
     assert_ne!(metadata(&mine), "metadata=0123");
     assert!(mine.contains(&"feature=\"a b\"".into()), "arguments pass whole: {mine:?}");
