@@ -36,6 +36,8 @@ pub fn initramfs(root: &Root, kiln: Content, mtime: u32) -> io::Result<Vec<u8>> 
         loads.push(load);
     }
     tree.file("/etc/kiln/modules.initramfs", 0o644, modules::list(&loads).into_bytes());
+    tree.file("/etc/kiln/modules.alias", 0o644, modules::aliases(&loads).into_bytes());
+    tree.file("/etc/kiln/modules.dep", 0o644, modules::dependencies(&loads).into_bytes());
     tree.add_parents();
 
     let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;

@@ -181,7 +181,7 @@ pub fn assemble(
     let early = modules.order(&profile.kernel.initramfs_modules, &[])?;
     let mut loaded = early.clone();
     let soon = modules.order(&profile.kernel.modules, &loaded)?;
-    loaded.extend(soon.iter().cloned());
+    loaded.extend(soon);
     let later = modules.order(&profile.kernel.later_modules, &loaded)?;
 
     for overlay in &profile.overlays {
@@ -190,7 +190,9 @@ pub fn assemble(
             concatenate(&mut root, rule)?;
         }
     }
-    for load in soon.iter().chain(&later) {
+    // Those of the initramfs too: it is gone by then, and a disk may be plugged in later.
+    let all: Vec<Load> = loaded.into_iter().chain(later.iter().cloned()).collect();
+    for load in &all {
         if let Some(content) = boot.content(&load.path) {
             root.file(&load.path, 0o644, content.clone());
         }
@@ -206,8 +208,11 @@ pub fn assemble(
     }
     root.file("/usr/bin/kiln", 0o755, kiln);
     // What follows the mark is loaded when the cluster service runs already.
-    let list = format!("{}# later\n{}", modules::list(&soon), modules::list(&later));
+    let (first, rest) = all.split_at(all.len() - later.len());
+    let list = format!("{}# later\n{}", modules::list(first), modules::list(rest));
     root.file("/etc/kiln/modules.load", 0o644, list.into_bytes());
+    root.file("/etc/kiln/modules.alias", 0o644, modules::aliases(&all).into_bytes());
+    root.file("/etc/kiln/modules.dep", 0o644, modules::dependencies(&all).into_bytes());
     let info = ImageInfo {
         schema: 1,
         board: profile.board.clone(),

@@ -2,6 +2,13 @@
 //!
 //! A kernel package has some four thousand modules and no `modules.dep`; a node needs about a hundred. Only the wanted
 //! ones and what they depend on are read.
+//!
+//! The runtime gets three texts, for the initramfs and for the root, each with absolute paths and in the same order:
+//! * [`list`], `modules.initramfs` or `modules.load`: `<path>[ <key>=<value>...]`, every module after what it needs;
+//! * [`aliases`], `modules.alias`: `<glob> <path>`, the devices that a module drives. A module that is named here is
+//!   loaded when such a device is present;
+//! * [`dependencies`], `modules.dep`: `<path>: <path>...`, what a module needs at once. One that drives no device and
+//!   that another needs is loaded with that one; one that nothing needs is loaded always.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +35,23 @@ pub struct Load {
     pub path: String,
     /// Parameters, `key=value` separated by spaces; often empty.
     pub parameters: String,
+    /// Names of the modules it needs loaded before itself; ones that are built in or missing may be among them.
+    pub needs: Vec<String>,
+    /// Patterns of the `MODALIAS` of the devices it drives; empty for file systems, algorithms, protocols.
+    pub devices: Vec<String>,
+}
+
+/// The buses whose devices the runtime finds in sysfs, as aliases begin before their colon. Others are names by which
+/// the kernel asks a modprobe that a node does not have (`fs-ext4`, `crypto-sha256`, `net-pf-10`), or, as `mdio:` and
+/// `cpu:`, belong to devices that sysfs gives no `MODALIAS`: such a module is loaded always.
+const BUSES: [&str; 21] = [
+    "acpi", "acpi*", "amba", "bcma", "hid", "i2c", "input", "mmc", "of", "pci", "platform", "pnp", "scsi", "sdio",
+    "serio", "spi", "ssb", "usb", "virtio", "vmbus", "xen",
+];
+
+/// Whether an alias is the pattern of a device's `MODALIAS`.
+fn is_device(alias: &str) -> bool {
+    alias.split_once(':').is_some_and(|(bus, _)| BUSES.contains(&bus))
 }
 
 impl<'a> Modules<'a> {
@@ -114,7 +138,18 @@ impl Plan<'_> {
                 });
             }
         }
-        self.out.push(Load { name: name.to_owned(), path: (*path).to_owned(), parameters: parameters.to_owned() });
+        let devices: Vec<String> = info.aliases.into_iter().filter(|alias| is_device(alias)).collect();
+        if let Some(alias) = devices.iter().find(|alias| alias.contains(char::is_whitespace)) {
+            let message = format!("the alias `{alias}` has a space, which modules.alias cannot hold");
+            return Err(RootfsError::BadModule { path: (*path).to_owned(), message });
+        }
+        self.out.push(Load {
+            name: name.to_owned(),
+            path: (*path).to_owned(),
+            parameters: parameters.to_owned(),
+            needs: info.softdep_pre.into_iter().chain(info.depends).collect(),
+            devices,
+        });
         Ok(true)
     }
 }
@@ -129,6 +164,31 @@ pub fn list(loads: &[Load]) -> String {
             text.push_str(&load.parameters);
         }
         text.push('\n');
+    }
+    text
+}
+
+/// The text of `modules.alias`: what devices the modules of a list drive.
+pub fn aliases(loads: &[Load]) -> String {
+    let lines = loads.iter().flat_map(|load| load.devices.iter().map(move |device| format!("{device} {}\n", load.path)));
+    lines.collect()
+}
+
+/// The text of `modules.dep`: what the modules of a list need of the same list.
+pub fn dependencies(loads: &[Load]) -> String {
+    let paths: BTreeMap<&str, &str> = loads.iter().map(|load| (load.name.as_str(), load.path.as_str())).collect();
+    let mut text = String::new();
+    for load in loads {
+        let needs: BTreeSet<&str> = load.needs.iter().filter_map(|name| paths.get(name.as_str()).copied()).collect();
+        if !needs.is_empty() {
+            text.push_str(&load.path);
+            text.push(':');
+            for path in needs {
+                text.push(' ');
+                text.push_str(path);
+            }
+            text.push('\n');
+        }
     }
     text
 }
@@ -148,6 +208,11 @@ mod tests {
         module("lib/crc16", &["depends=", "softdep=pre: absent"]);
         module("net/br-netfilter", &["depends=bridge"]);
         module("net/broken", &["depends=gone"]);
+        module("net/libphy", &["depends="]);
+        module("net/realtek", &["depends=libphy", "alias=mdio:0000000000011100110010??????????"]);
+        module("net/r8169", &["depends=libphy", "softdep=pre: realtek", "alias=pci:v000010ECd00008168sv*sd*bc*sc*i*"]);
+        module("drivers/sdhost", &["depends=", "alias=platform:sdhost", "alias=of:N*T*Cbrcm,bcm2835-sdhost"]);
+        module("drivers/spaced", &["depends=", "alias=platform:a b"]);
         tree.file("/usr/lib/modules/6.1/modules.builtin", 0o644, "kernel/net/bridge.ko\n");
         tree
     }
@@ -186,5 +251,43 @@ mod tests {
             list(&second),
             "/usr/lib/modules/6.1/kernel/lib/crc16.ko\n/usr/lib/modules/6.1/kernel/fs/ext4/ext4.ko debug=1\n"
         );
+    }
+
+    fn loads(wanted: &[&str]) -> Vec<Load> {
+        let tree = kernel();
+        let wanted: Vec<String> = wanted.iter().map(|w| (*w).to_owned()).collect();
+        Modules::index(&tree, "6.1").expect("index").order(&wanted, &[]).expect("all exist")
+    }
+
+    #[test]
+    fn only_patterns_of_devices_go_to_the_alias_file() {
+        assert_eq!(
+            aliases(&loads(&["r8169", "sdhost", "ext4"])),
+            "pci:v000010ECd00008168sv*sd*bc*sc*i* /usr/lib/modules/6.1/kernel/net/r8169.ko\n\
+             platform:sdhost /usr/lib/modules/6.1/kernel/drivers/sdhost.ko\n\
+             of:N*T*Cbrcm,bcm2835-sdhost /usr/lib/modules/6.1/kernel/drivers/sdhost.ko\n"
+        );
+        for name in ["fs-ext4", "crypto-sha256", "net-pf-10", "block-major-8-*", "cpu:type:x86", "mdio:0000", "devname:loop"] {
+            assert!(!is_device(name), "{name}");
+        }
+        for name in ["acpi*:PNP0C0C:*", "mmc:block", "scsi:t-0x00*", "sdio:c*v02D0d4355*", "virtio:d00000002v*"] {
+            assert!(is_device(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_dependency_file_has_soft_ones_too_but_nothing_that_is_not_in_the_list() {
+        assert_eq!(
+            dependencies(&loads(&["r8169", "br_netfilter", "crc16"])),
+            "/usr/lib/modules/6.1/kernel/net/realtek.ko: /usr/lib/modules/6.1/kernel/net/libphy.ko\n\
+             /usr/lib/modules/6.1/kernel/net/r8169.ko: /usr/lib/modules/6.1/kernel/net/libphy.ko \
+             /usr/lib/modules/6.1/kernel/net/realtek.ko\n"
+        );
+    }
+
+    #[test]
+    fn an_alias_that_the_file_cannot_hold_fails_the_build() {
+        let text = names(&["spaced"]).expect_err("a space").to_string();
+        assert!(text.contains("spaced.ko") && text.contains("`platform:a b`"), "{text}");
     }
 }

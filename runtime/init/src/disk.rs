@@ -159,6 +159,7 @@ mod tests {
             action: action.into(),
             subsystem: "block".into(),
             devname: Some(name.into()),
+            ..Uevent::default()
         };
         assert!(is_news(&event("add", "mmcblk0")));
         assert!(is_news(&event("change", "sda")));

@@ -17,7 +17,7 @@ use crate::config::status::Status;
 use crate::console::{self, say};
 use crate::disk::{self, Disk};
 use crate::error::{Error, Result};
-use crate::modules;
+use crate::modules::{Loader, Part};
 use crate::report::{PhaseReport, Stage1Report};
 use crate::sys::mount::{attach, is_mounted};
 use crate::sys::uevent::UeventSocket;
@@ -31,6 +31,8 @@ const GIVE_UP: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(15);
 /// How long a disk may take to appear before the console tells that it is waited for.
 const QUIET: Duration = Duration::from_secs(3);
+/// How long a disk may take to appear before every module is loaded: its driver may not tell what devices it is for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs stage 1; comes back only by exec of the new root's init, or by a reboot.
 pub(crate) fn run() -> ! {
@@ -57,7 +59,7 @@ pub(crate) fn run() -> ! {
 #[derive(Default)]
 struct Stage {
     events: Option<UeventSocket>,
-    modules: bool,
+    modules: Option<Loader>,
     disk: Option<Disk>,
     phases: Vec<PhaseReport>,
     told: Option<String>,
@@ -70,9 +72,13 @@ impl Stage {
             // Before the modules: their devices' events must not be missed.
             self.events = Some(UeventSocket::open()?);
         }
-        if !self.modules {
-            self.timed("early-modules", |_| modules::load_list(MODULES, modules::Part::First).map(|_| ()))?;
-            self.modules = true;
+        if self.modules.is_none() {
+            let loader = self.timed("early-modules", |_| {
+                let mut loader = Loader::read(MODULES)?;
+                loader.coldplug(Part::First);
+                Ok(loader)
+            })?;
+            self.modules = Some(loader);
         }
         let params = BootParams::read()?;
         let disk = self.timed("disk", |stage| stage.find_disk(&params))?;
@@ -100,6 +106,7 @@ impl Stage {
     fn find_disk(&mut self, params: &BootParams) -> Result<Disk> {
         let start = uptime::now();
         let mut told = false;
+        let mut patient = true;
         loop {
             let (found, seen) = disk::find(&params.disk);
             // The partitions may come an instant after their disk.
@@ -121,14 +128,28 @@ impl Stage {
                 say!("waiting for the disk with id {}; found: {seen}", params.disk);
                 told = true;
             }
-            let until = if told { RETRY } else { QUIET };
+            if waited >= PATIENCE && patient {
+                patient = false;
+                if let Some(loader) = &mut self.modules {
+                    say!("no disk for the drivers of the devices found; loading every module of the initramfs");
+                    loader.load_all();
+                    continue;
+                }
+            }
+            let until = if !told {
+                QUIET
+            } else if patient {
+                PATIENCE
+            } else {
+                RETRY
+            };
             self.pause(until.saturating_sub(waited));
         }
     }
 
-    /// Waits for a new or changed disk, at most this long. Loop and mapped devices come from our own attempts and must
-    /// not start the next one.
-    fn pause(&self, longest: Duration) {
+    /// Waits for a new or changed disk, at most this long, and loads the drivers of the devices that come meanwhile. Loop
+    /// and mapped devices come from our own attempts and must not start the next one.
+    fn pause(&mut self, longest: Duration) {
         let Some(events) = &self.events else {
             std::thread::sleep(longest);
             return;
@@ -139,14 +160,18 @@ impl Stage {
             if left.is_zero() || !events.wait(left + Duration::from_millis(1)) {
                 return;
             }
-            if events.drain().iter().any(disk::is_news) {
+            let news = events.drain();
+            if let Some(loader) = &mut self.modules {
+                loader.hotplug(&news);
+            }
+            if news.iter().any(disk::is_news) {
                 return;
             }
         }
     }
 
     /// Waits before the next attempt.
-    fn wait(&self) {
+    fn wait(&mut self) {
         self.pause(RETRY);
     }
 

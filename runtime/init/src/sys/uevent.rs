@@ -20,6 +20,8 @@ pub(crate) struct Uevent {
     pub(crate) subsystem: String,
     /// The node's name under `/dev`, if it has one.
     pub(crate) devname: Option<String>,
+    /// What modules' aliases are compared with; a device that firmware describes in two ways has two.
+    pub(crate) modaliases: Vec<String>,
 }
 
 impl Uevent {
@@ -32,6 +34,7 @@ impl Uevent {
             match field.split_once('=') {
                 Some(("SUBSYSTEM", v)) => event.subsystem = v.to_owned(),
                 Some(("DEVNAME", v)) => event.devname = Some(v.to_owned()),
+                Some(("MODALIAS", v)) => event.modaliases.push(v.to_owned()),
                 _ => {}
             }
         }
@@ -101,6 +104,13 @@ mod tests {
         assert_eq!(event.action, "add");
         assert_eq!(event.subsystem, "block");
         assert_eq!(event.devname.as_deref(), Some("vda1"));
+    }
+
+    #[test]
+    fn an_event_tells_all_aliases_of_its_device() {
+        let event =
+            Uevent::parse(b"add@/devices/u\0SUBSYSTEM=usb\0MODALIAS=usb:v1\0MODALIAS=acpi:X:\0").expect("an event");
+        assert_eq!(event.modaliases, ["usb:v1", "acpi:X:"]);
     }
 
     #[test]

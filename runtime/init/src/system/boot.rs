@@ -9,6 +9,7 @@ use kiln_node_config::{NodeConfig, Role};
 use nix::mount::MsFlags;
 
 use super::bus::{Bus, Event, PhasesUpdate};
+use super::plug::Plug;
 use crate::cmdline::BootParams;
 use crate::config::writer::Task;
 use crate::config::{self, CLUSTER, NODE_TOML};
@@ -17,7 +18,7 @@ use crate::disk::{self, Disk};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::initramfs::attach_once;
-use crate::modules::{self, Part};
+use crate::modules::Part;
 use crate::network::status::NetworkStatus;
 use crate::phases::{Next, Phase, Sequence};
 use crate::services::{Spec, cgroup, notify};
@@ -39,8 +40,6 @@ const PHASES: &[Phase<Boot>] = &[
     Phase { name: "later-modules", needs: &["modules", "console"], run: Boot::later_modules },
 ];
 
-/// The node's own module list.
-const MODULES: &str = "/etc/kiln/modules.load";
 const KILN: &str = "/usr/bin/kiln";
 const DATA: &str = "/var/lib/kiln";
 const SHELL: &str = "/bin/sh";
@@ -69,7 +68,7 @@ impl Handle {
 }
 
 /// Starts the boot thread.
-pub(super) fn start(image: Image, bus: Bus, writer: Sender<Task>) -> Result<Handle> {
+pub(super) fn start(image: Image, bus: Bus, writer: Sender<Task>, plug: Plug) -> Result<Handle> {
     let (hurry, hurried) = channel();
     let teller = bus.clone();
     let network = Arc::new(NetworkStatus::new(Box::new(move || teller.send(Event::Network))));
@@ -78,6 +77,7 @@ pub(super) fn start(image: Image, bus: Bus, writer: Sender<Task>) -> Result<Hand
         image,
         bus,
         writer,
+        plug,
         network,
         network_started: false,
         disk: None,
@@ -94,6 +94,7 @@ struct Boot {
     image: Image,
     bus: Bus,
     writer: Sender<Task>,
+    plug: Plug,
     network: Arc<NetworkStatus>,
     network_started: bool,
     disk: Option<Disk>,
@@ -174,11 +175,11 @@ impl Boot {
     }
 
     fn modules(&mut self) -> Result<()> {
-        load_modules(Part::First)
+        self.plug.load(Part::First)
     }
 
     fn later_modules(&mut self) -> Result<()> {
-        load_modules(Part::Later)
+        self.plug.load(Part::Later)
     }
 
     fn state(&mut self) -> Result<()> {
@@ -293,14 +294,6 @@ impl Boot {
     fn settings(&self) -> Result<&NodeConfig> {
         self.node.as_ref().ok_or_else(|| Error::Config("node.toml was not read yet".into()))
     }
-}
-
-fn load_modules(part: Part) -> Result<()> {
-    let (loaded, failures) = modules::load_list(MODULES, part)?;
-    if !failures.is_empty() {
-        say!("{loaded} modules loaded, {} failed", failures.len());
-    }
-    Ok(())
 }
 
 /// What every service finds in its environment.

@@ -4,6 +4,7 @@
 mod boot;
 pub(crate) mod bus;
 mod node;
+mod plug;
 mod wait;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,7 @@ use crate::sys::watchdog::Watchdog;
 use crate::sys::{command, uptime};
 use bus::{Event, Inbox};
 use node::Node;
+use plug::Plug;
 
 /// How often the time is saved for the next boot.
 const SAVE_CLOCK: Duration = Duration::from_secs(3600);
@@ -69,6 +71,7 @@ struct System {
     services: Vec<Service>,
     node: Node,
     boot: boot::Handle,
+    plug: Plug,
     ending: Option<Ending>,
 }
 
@@ -96,7 +99,8 @@ impl System {
         let notify = NotifySocket::open()?;
         let writer = crate::config::writer::start()?;
         let arm = image.watchdog;
-        let boot = boot::start(image.clone(), bus, writer.clone())?;
+        let plug = Plug::start()?;
+        let boot = boot::start(image.clone(), bus, writer.clone(), plug.clone())?;
         let node = Node::new(image, writer, boot.network());
         let now = uptime::now();
         let mut system = Self {
@@ -112,6 +116,7 @@ impl System {
             services: Vec::new(),
             node,
             boot,
+            plug,
             ending: None,
         };
         system.arm_watchdog();
@@ -201,6 +206,7 @@ impl System {
     }
 
     fn take_uevent(&mut self, event: &Uevent) {
+        self.plug.take(event);
         let name = event.devname.as_deref().unwrap_or_default();
         match (event.action.as_str(), event.subsystem.as_str()) {
             ("add", "input") => {
