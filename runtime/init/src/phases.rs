@@ -99,8 +99,15 @@ impl Sequence {
 
     /// Something in the world changed (a device, a cable): failed phases may run at once.
     pub(crate) fn hurry(&mut self) {
-        for phase in &mut self.phases {
+        for phase in self.phases.iter_mut().filter(|p| p.report.is_some()) {
             phase.due = Duration::ZERO;
+        }
+    }
+
+    /// A phase that was not tried yet shall wait until this uptime, or no longer.
+    pub(crate) fn hold(&mut self, name: &str, until: Duration) {
+        for phase in self.phases.iter_mut().filter(|p| p.name == name && p.report.is_none()) {
+            phase.due = until;
         }
     }
 
@@ -160,5 +167,16 @@ mod tests {
         assert_eq!(sequence.next(S), Next::WaitUntil(3 * S));
         sequence.hurry();
         assert_eq!(sequence.next(S), Next::Run(0));
+    }
+
+    #[test]
+    fn a_held_phase_waits_whatever_devices_come_and_is_let_go() {
+        let mut sequence = Sequence::new(&[phase("config", &[]), phase("later", &["config"])]);
+        sequence.hold("later", 30 * S);
+        sequence.finish(0, &Ok(()), S, S);
+        sequence.hurry();
+        assert_eq!(sequence.next(S), Next::WaitUntil(30 * S));
+        sequence.hold("later", Duration::ZERO);
+        assert_eq!(sequence.next(S), Next::Run(1));
     }
 }

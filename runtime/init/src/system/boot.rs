@@ -25,6 +25,9 @@ use crate::services::{Spec, cgroup, notify};
 use crate::sys::uptime;
 use crate::{board, clock, network, state};
 
+/// The phase that waits for the join.
+const LATER: &str = "later-modules";
+
 /// The boot, readable from top to bottom. `services` needs what the cluster service cannot do without: a place for its
 /// data, a name, a clock that is not in 1970. It is started without a network too, since it tells what it waits for.
 const PHASES: &[Phase<Boot>] = &[
@@ -37,7 +40,7 @@ const PHASES: &[Phase<Boot>] = &[
     Phase { name: "time", needs: &["config"], run: Boot::time },
     Phase { name: "services", needs: &["state", "hostname", "time"], run: Boot::services },
     Phase { name: "console", needs: &["services"], run: Boot::console },
-    Phase { name: "later-modules", needs: &["modules", "console"], run: Boot::later_modules },
+    Phase { name: LATER, needs: &["modules", "console"], run: Boot::later_modules },
 ];
 
 const KILN: &str = "/usr/bin/kiln";
@@ -45,12 +48,23 @@ const DATA: &str = "/var/lib/kiln";
 const SHELL: &str = "/bin/sh";
 /// How long boot waits for a first address.
 const FIRST_ADDRESS: Duration = Duration::from_secs(10);
+/// How long modules that can wait do so for the join; a node whose server is away shall be complete too.
+const JOINING: Duration = Duration::from_secs(30);
 /// Events come in bursts (a disk with its partitions); a retry waits for the burst's end.
 const BURST: Duration = Duration::from_millis(200);
 
+/// What the main loop tells the boot thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nudge {
+    /// A device or cable changed.
+    Device,
+    /// The node has joined.
+    Joined,
+}
+
 /// The main loop's handle on the boot thread.
 pub(super) struct Handle {
-    hurry: Sender<()>,
+    nudge: Sender<Nudge>,
     network: Arc<NetworkStatus>,
 }
 
@@ -58,7 +72,12 @@ impl Handle {
     /// A device or cable changed: failed phases are tried again.
     pub(super) fn hurry(&self) {
         // The thread ends when all phases are done; nobody needs to hurry then.
-        let _ = self.hurry.send(());
+        let _ = self.nudge.send(Nudge::Device);
+    }
+
+    /// The node has joined: there is time for what can wait.
+    pub(super) fn joined(&self) {
+        let _ = self.nudge.send(Nudge::Joined);
     }
 
     /// The network's state.
@@ -69,7 +88,7 @@ impl Handle {
 
 /// Starts the boot thread.
 pub(super) fn start(image: Image, bus: Bus, writer: Sender<Task>, plug: Plug) -> Result<Handle> {
-    let (hurry, hurried) = channel();
+    let (nudge, nudged) = channel();
     let teller = bus.clone();
     let network = Arc::new(NetworkStatus::new(Box::new(move || teller.send(Event::Network))));
     let status = Arc::clone(&network);
@@ -85,8 +104,8 @@ pub(super) fn start(image: Image, bus: Bus, writer: Sender<Task>, plug: Plug) ->
         name: None,
         board_id: None,
     };
-    crate::thread::spawn("boot", move || boot.run(&hurried))?;
-    Ok(Handle { hurry, network: status })
+    crate::thread::spawn("boot", move || boot.run(&nudged))?;
+    Ok(Handle { nudge, network: status })
 }
 
 /// What the phases have reached.
@@ -104,8 +123,10 @@ struct Boot {
 }
 
 impl Boot {
-    fn run(&mut self, hurried: &Receiver<()>) {
+    fn run(&mut self, nudged: &Receiver<Nudge>) {
         let mut sequence = Sequence::new(PHASES);
+        // It would take the processor from the cluster service while that starts.
+        sequence.hold(LATER, uptime::now() + JOINING);
         let mut told = vec![None; PHASES.len()];
         loop {
             match sequence.next(uptime::now()) {
@@ -113,9 +134,19 @@ impl Boot {
                 Next::Run(index) => self.run_phase(&mut sequence, index, &mut told[index]),
                 Next::WaitUntil(due) => {
                     let patience = due.saturating_sub(uptime::now());
-                    if matches!(hurried.recv_timeout(patience), Ok(()) | Err(RecvTimeoutError::Disconnected)) {
+                    let mut news = match nudged.recv_timeout(patience) {
+                        Ok(nudge) => vec![nudge],
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => vec![Nudge::Device],
+                    };
+                    if news != [Nudge::Joined] {
                         std::thread::sleep(BURST);
-                        while hurried.try_recv().is_ok() {}
+                    }
+                    news.extend(nudged.try_iter());
+                    if news.contains(&Nudge::Joined) {
+                        sequence.hold(LATER, Duration::ZERO);
+                    }
+                    if news.contains(&Nudge::Device) {
                         sequence.hurry();
                     }
                 }

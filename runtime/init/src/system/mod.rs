@@ -18,7 +18,7 @@ use crate::console::say;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::services::Service;
-use crate::services::notify::NotifySocket;
+use crate::services::notify::{Notice, NotifySocket};
 use crate::shutdown::{self, Ending};
 use crate::sys::input::PowerButton;
 use crate::sys::uevent::{Uevent, UeventSocket};
@@ -151,6 +151,9 @@ impl System {
         }
         if ready.notify {
             for notice in self.notify.drain() {
+                if matches!(notice, Notice::Ready) {
+                    self.boot.joined();
+                }
                 self.node.take_notice(notice);
             }
         }
