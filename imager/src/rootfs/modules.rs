@@ -290,4 +290,55 @@ mod tests {
         let text = names(&["spaced"]).expect_err("a space").to_string();
         assert!(text.contains("spaced.ko") && text.contains("`platform:a b`"), "{text}");
     }
+
+    /// A device pattern of some modules that boards list, as their files have it.
+    const DRIVERS: [(&str, &str); 16] = [
+        ("ahci", "pci:v*d*sv*sd*bc01sc06i01*"),
+        ("bcm2835", "of:N*T*Cbrcm,bcm2835-sdhost"),
+        ("bcm2835_wdt", "platform:bcm2835-wdt"),
+        ("cdc_ether", "usb:v*p*d*dc*dsc*dp*ic02isc06ip00in*"),
+        ("dwc2", "of:N*T*Cbrcm,bcm2835-usb"),
+        ("evdev", "input:b*v*p*e*-e*k*r*a*m*l*s*f*w*"),
+        ("genet", "of:N*T*Cbrcm,bcm2711-genet-v5"),
+        ("mmc_block", "mmc:block"),
+        ("nvme", "pci:v*d*sv*sd*bc01sc08i02*"),
+        ("sd_mod", "scsi:t-0x00*"),
+        ("sdhci_iproc", "of:N*T*Cbrcm,bcm2711-emmc2"),
+        ("smsc95xx", "usb:v0424pEC00d*dc*dsc*dp*ic*isc*ip*in*"),
+        ("usb_storage", "usb:v*p*d*dc*dsc*dp*ic08isc06ip50in*"),
+        ("virtio_blk", "virtio:d00000002v*"),
+        ("virtio_net", "virtio:d00000001v*"),
+        ("xhci_pci", "pci:v*d*sv*sd*bc0Csc03i30*"),
+    ];
+
+    #[test]
+    fn every_board_loads_file_systems_always_and_drivers_for_their_devices() {
+        use crate::profile::{Profile, Request, boards};
+        let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for board in boards(&workspace.join("boards")).expect("every board file is right") {
+            let request = Request { board: board.name.clone(), ..Request::default() };
+            let kernel = Profile::resolve(&workspace, &request).expect("its overlays exist").kernel;
+            let lists = [&kernel.initramfs_modules, &kernel.modules, &kernel.later_modules];
+            let mut tree = Tree::default();
+            for entry in lists.iter().flat_map(|list| list.iter()) {
+                let name = module_name(entry.trim_start_matches('?').split(' ').next().unwrap_or(entry));
+                let mut entries = vec!["depends=".to_owned(), format!("alias=fs-{name}")];
+                entries.extend(DRIVERS.iter().filter(|d| d.0 == name).map(|d| format!("alias={}", d.1)));
+                let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+                tree.file(&format!("/usr/lib/modules/6.1/kernel/{name}.ko"), 0o644, object(&entries));
+            }
+            let modules = Modules::index(&tree, "6.1").expect("index");
+            let early = modules.order(&kernel.initramfs_modules, &[]).expect("all exist");
+            let (listed, driven) = (list(&early), aliases(&early));
+            for name in ["loop", "squashfs", "dm_verity", "vfat"] {
+                let path = format!("/{name}.ko\n");
+                assert!(listed.contains(&path) && !driven.contains(&path), "{}: {name}", board.name);
+            }
+            let disks = ["bcm2835", "sdhci_iproc", "virtio_blk"];
+            assert!(disks.iter().any(|name| driven.contains(&format!("/{name}.ko\n"))), "{}: {driven}", board.name);
+            let soon = aliases(&modules.order(&kernel.modules, &early).expect("all exist"));
+            let networks = ["cdc_ether", "virtio_net"];
+            assert!(networks.iter().any(|name| soon.contains(&format!("/{name}.ko\n"))), "{}: {soon}", board.name);
+        }
+    }
 }
