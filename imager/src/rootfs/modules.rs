@@ -174,9 +174,10 @@ pub fn aliases(loads: &[Load]) -> String {
     lines.collect()
 }
 
-/// The text of `modules.dep`: what the modules of a list need of the same list.
+/// The text of `modules.dep`: what the modules of a list need of the same list. What comes later in it, for a cycle of
+/// wishes, is left out.
 pub fn dependencies(loads: &[Load]) -> String {
-    let paths: BTreeMap<&str, &str> = loads.iter().map(|load| (load.name.as_str(), load.path.as_str())).collect();
+    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
     let mut text = String::new();
     for load in loads {
         let needs: BTreeSet<&str> = load.needs.iter().filter_map(|name| paths.get(name.as_str()).copied()).collect();
@@ -189,6 +190,7 @@ pub fn dependencies(loads: &[Load]) -> String {
             }
             text.push('\n');
         }
+        paths.insert(&load.name, &load.path);
     }
     text
 }
@@ -211,6 +213,8 @@ mod tests {
         module("net/libphy", &["depends="]);
         module("net/realtek", &["depends=libphy", "alias=mdio:0000000000011100110010??????????"]);
         module("net/r8169", &["depends=libphy", "softdep=pre: realtek", "alias=pci:v000010ECd00008168sv*sd*bc*sc*i*"]);
+        module("lib/wisher", &["depends=", "softdep=pre: wished"]);
+        module("lib/wished", &["depends=wisher"]);
         module("drivers/sdhost", &["depends=", "alias=platform:sdhost", "alias=of:N*T*Cbrcm,bcm2835-sdhost"]);
         module("drivers/spaced", &["depends=", "alias=platform:a b"]);
         tree.file("/usr/lib/modules/6.1/modules.builtin", 0o644, "kernel/net/bridge.ko\n");
@@ -282,6 +286,14 @@ mod tests {
             "/usr/lib/modules/6.1/kernel/net/realtek.ko: /usr/lib/modules/6.1/kernel/net/libphy.ko\n\
              /usr/lib/modules/6.1/kernel/net/r8169.ko: /usr/lib/modules/6.1/kernel/net/libphy.ko \
              /usr/lib/modules/6.1/kernel/net/realtek.ko\n"
+        );
+    }
+
+    #[test]
+    fn a_cycle_of_wishes_leaves_only_what_can_be_followed() {
+        assert_eq!(
+            dependencies(&loads(&["wisher"])),
+            "/usr/lib/modules/6.1/kernel/lib/wisher.ko: /usr/lib/modules/6.1/kernel/lib/wished.ko\n"
         );
     }
 
