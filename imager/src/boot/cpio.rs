@@ -49,8 +49,9 @@ impl Entry<'_> {
 
     /// One member. `fields` are inode, mode, uid, gid, link count and mtime.
     fn member(&mut self, fields: [u32; 6], device: (u32, u32), name: &str, body: &[u8]) -> io::Result<()> {
-        let size = u32::try_from(body.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is too large for an initramfs")))?;
+        let size = u32::try_from(body.len()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is too large for an initramfs"))
+        })?;
         let mut header = String::from("070701");
         for field in fields {
             header.push_str(&format!("{field:08x}"));

@@ -150,7 +150,8 @@ mod tests {
         let mut tree = Tree::default();
         tree.file("/usr/lib/linux-image-6.1/broadcom/bcm2711-rpi-4-b.dtb", 0o644, "4b");
         tree.file("/usr/lib/linux-image-6.1/broadcom/bcm2711-rpi-400.dtb", 0o644, "400");
-        let rule = |to: &str| Copy { from: "/usr/lib/linux-image-{kernel}/broadcom/bcm2711-*.dtb".into(), to: to.into() };
+        let rule =
+            |to: &str| Copy { from: "/usr/lib/linux-image-{kernel}/broadcom/bcm2711-*.dtb".into(), to: to.into() };
         let files = copied(&[rule("/")], &tree, "6.1").expect("two match");
         assert_eq!(files.keys().collect::<Vec<_>>(), ["/bcm2711-rpi-4-b.dtb", "/bcm2711-rpi-400.dtb"]);
         assert!(copied(&[rule("/")], &tree, "6.2").is_err());

@@ -21,10 +21,7 @@ pub fn initramfs(root: &Root, kiln: Content, mtime: u32) -> io::Result<Vec<u8>> 
         tree.directory(directory, 0o755);
     }
     // The kernel opens it before /init runs and could mount a /dev.
-    tree.nodes.insert(
-        "/dev/console".to_owned(),
-        Node { kind: Kind::CharDevice(5, 1), mode: 0o600, uid: 0, gid: 0 },
-    );
+    tree.nodes.insert("/dev/console".to_owned(), Node { kind: Kind::CharDevice(5, 1), mode: 0o600, uid: 0, gid: 0 });
     tree.file("/init", 0o755, kiln);
     tree.file("/etc/kiln/image.json", 0o644, root.info.to_json());
     // The runtime sees them without the merged /usr's link.
@@ -56,8 +53,7 @@ pub fn kernel_file(kernel: &Content, compression: Compression) -> io::Result<Vec
         Compression::None => Ok(bytes.into_owned()),
         Compression::Gzip => {
             // The builder's header has no name and no time, so the same kernel gives the same bytes.
-            let mut encoder =
-                flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::new(6));
+            let mut encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::new(6));
             encoder.write_all(&bytes)?;
             encoder.finish()
         }

@@ -231,9 +231,8 @@ fn make_stage(
     progress: &Progress,
 ) -> Result<Stage, ImageError> {
     let step = progress.step("Unpack packages", Some(inputs.packages.len() as u64));
-    let filter = PathFilter::new(&profile.exclude_paths, &profile.keep_paths).map_err(|error| {
-        RootfsError::Pattern { pattern: error.pattern.clone(), message: error.to_string() }
-    })?;
+    let filter = PathFilter::new(&profile.exclude_paths, &profile.keep_paths)
+        .map_err(|error| RootfsError::Pattern { pattern: error.pattern.clone(), message: error.to_string() })?;
     let everything = PathFilter::default();
     let (mut root, mut boot) = (Tree::default(), Tree::default());
     let mut runtime_version = None;

@@ -65,10 +65,7 @@ fn partitions(plan: PartitionPlan) -> (Vec<Partition>, u64) {
         let length = u64::from(mib) * MIB;
         let role = match part {
             Part::State => Role::State,
-            _ => Role::Fat {
-                fat32: fat::is_fat32(length),
-                efi: part == Part::Config && plan.table == Table::Gpt,
-            },
+            _ => Role::Fat { fat32: fat::is_fat32(length), efi: part == Part::Config && plan.table == Table::Gpt },
         };
         all.push(Partition { number: part.number(), name: part.label().to_owned(), start: at, length, role });
         at = (at + length).next_multiple_of(ALIGNMENT);
@@ -81,7 +78,13 @@ fn partitions(plan: PartitionPlan) -> (Vec<Partition>, u64) {
 ///
 /// # Errors
 /// A partition is too small for its files, or the file cannot be written.
-pub(super) fn write(file: File, path: &Path, profile: &Profile, stage: &Stage, time: i64) -> Result<Written, ImageError> {
+pub(super) fn write(
+    file: File,
+    path: &Path,
+    profile: &Profile,
+    stage: &Stage,
+    time: i64,
+) -> Result<Written, ImageError> {
     let (partitions, total) = partitions(profile.partitions);
     let mut slot = stage.slot_files()?;
     slot.insert("/root.squashfs".to_owned(), stage.root());
@@ -127,7 +130,8 @@ pub(super) fn write(file: File, path: &Path, profile: &Profile, stage: &Stage, t
         fat::fill(&fs, files, time).map_err(full)?;
         fs.close().map_err(full)?;
     }
-    let list = |files: &BTreeMap<String, Content>| entries(files).map_err(ImageError::io("reading the files for", path));
+    let list =
+        |files: &BTreeMap<String, Content>| entries(files).map_err(ImageError::io("reading the files for", path));
     let (config, slot) = (list(&config)?, list(&slot)?);
     Ok(Written { file: image, id, partitions, cmdline, config, slot })
 }
@@ -156,11 +160,7 @@ fn entries(files: &BTreeMap<String, Content>) -> std::io::Result<Vec<FileEntry>>
         .iter()
         .map(|(path, content)| {
             let bytes = content.read()?;
-            Ok(FileEntry {
-                path: path.clone(),
-                size: bytes.len() as u64,
-                sha256: hex::encode(Sha256::digest(&bytes)),
-            })
+            Ok(FileEntry { path: path.clone(), size: bytes.len() as u64, sha256: hex::encode(Sha256::digest(&bytes)) })
         })
         .collect()
 }
@@ -206,8 +206,8 @@ mod tests {
             },
         };
         let kiln = Content::from("kiln");
-        let stage = Stage::make(place, "key", &profile, &root, &Tree::default(), &kiln, &Progress::hidden())
-            .expect("a stage");
+        let stage =
+            Stage::make(place, "key", &profile, &root, &Tree::default(), &kiln, &Progress::hidden()).expect("a stage");
         let path = place.join("a.img");
         let file = File::options().read(true).write(true).create_new(true).open(&path).expect("create");
         write(file, &path, &profile, &stage, 1_700_000_000).expect("an image");

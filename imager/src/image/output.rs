@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn a_full_disk_is_reported_as_such() {
         let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else { return };
-        let error = (&full).write_all(b"x").map_err(ImageError::io("writing", "a.img")).expect_err("the device is full");
+        let error =
+            (&full).write_all(b"x").map_err(ImageError::io("writing", "a.img")).expect_err("the device is full");
         assert!(matches!(&error, ImageError::NoSpace { .. }), "{error}");
         assert!(error.to_string().contains("no space left"), "{error}");
     }

@@ -167,8 +167,8 @@ fn fill(
             let bytes = boot::initramfs(root, kiln.clone(), mtime).map_err(ImageError::io("making", &path))?;
             write(&path, &bytes)?;
             let path = directory.join(KERNEL);
-            let bytes = boot::kernel_file(&root.kernel, profile.kernel.compression)
-                .map_err(ImageError::io("making", &path))?;
+            let bytes =
+                boot::kernel_file(&root.kernel, profile.kernel.compression).map_err(ImageError::io("making", &path))?;
             write(&path, &bytes)
         });
         let path = directory.join(ROOT);

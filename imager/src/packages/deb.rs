@@ -77,21 +77,14 @@ impl Deb {
         walk(path, &control, &mut |entry, content| {
             if entry.path == "/control" {
                 let mut buffer = String::new();
-                content
-                    .read_to_string(&mut buffer)
-                    .map_err(|e| unreadable(path, &control, &e))?;
+                content.read_to_string(&mut buffer).map_err(|e| unreadable(path, &control, &e))?;
                 text = Some(buffer);
             }
             Ok(())
         })?;
         let text = text.ok_or_else(|| bad(path, "control.tar has no control file".into()))?;
-        let control = Paragraph::parse(&text)
-            .map_err(|reason| bad(path, format!("control file: {reason}")))?;
-        Ok(Self {
-            path: path.into(),
-            control,
-            data,
-        })
+        let control = Paragraph::parse(&text).map_err(|reason| bad(path, format!("control file: {reason}")))?;
+        Ok(Self { path: path.into(), control, data })
     }
 
     /// A field of the control file, unfolded.
@@ -112,18 +105,12 @@ impl Deb {
 }
 
 fn bad(path: &Path, reason: String) -> Error {
-    Error::BadDeb {
-        path: path.into(),
-        reason,
-    }
+    Error::BadDeb { path: path.into(), reason }
 }
 
 fn unreadable(path: &Path, member: &Member, e: &io::Error) -> Error {
     match e.kind() {
-        io::ErrorKind::UnexpectedEof => Error::Truncated {
-            path: path.into(),
-            reason: format!("{}: {e}", member.name),
-        },
+        io::ErrorKind::UnexpectedEof => Error::Truncated { path: path.into(), reason: format!("{}: {e}", member.name) },
         _ => bad(path, format!("{}: {e}", member.name)),
     }
 }
@@ -132,40 +119,25 @@ fn unreadable(path: &Path, member: &Member, e: &io::Error) -> Error {
 fn members(path: &Path) -> Result<Vec<Member>> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("read", path))?.len();
-    let truncated = |reason: String| Error::Truncated {
-        path: path.into(),
-        reason,
-    };
+    let truncated = |reason: String| Error::Truncated { path: path.into(), reason };
     let mut magic = [0; MAGIC.len()];
     if length < MAGIC.len() as u64 {
         return Err(truncated(format!("it has {length} bytes")));
     }
-    file.read_exact(&mut magic)
-        .map_err(Error::io("read", path))?;
+    file.read_exact(&mut magic).map_err(Error::io("read", path))?;
     if &magic != MAGIC {
-        return Err(bad(
-            path,
-            "not a Debian package: it does not start as an ar archive".into(),
-        ));
+        return Err(bad(path, "not a Debian package: it does not start as an ar archive".into()));
     }
     let mut members = Vec::new();
     let mut at = MAGIC.len() as u64;
     while at < length {
         if length - at < HEADER as u64 {
-            return Err(truncated(format!(
-                "an archive header at byte {at} is cut off"
-            )));
+            return Err(truncated(format!("an archive header at byte {at} is cut off")));
         }
         let mut header = [0; HEADER];
-        file.seek(SeekFrom::Start(at))
-            .map_err(Error::io("read", path))?;
-        file.read_exact(&mut header)
-            .map_err(Error::io("read", path))?;
-        let text = |range: std::ops::Range<usize>| {
-            String::from_utf8_lossy(&header[range])
-                .trim_end()
-                .to_owned()
-        };
+        file.seek(SeekFrom::Start(at)).map_err(Error::io("read", path))?;
+        file.read_exact(&mut header).map_err(Error::io("read", path))?;
+        let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&header[range]).trim_end().to_owned();
         let name = text(0..16).trim_end_matches('/').to_owned();
         let size: u64 = match text(48..58).parse() {
             Ok(size) if header[58..] == *b"`\n" => size,
@@ -174,9 +146,7 @@ fn members(path: &Path) -> Result<Vec<Member>> {
         let offset = at + HEADER as u64;
         let has = length - offset;
         if size > has {
-            return Err(truncated(format!(
-                "{name} should have {size} bytes, the file has {has} left"
-            )));
+            return Err(truncated(format!("{name} should have {size} bytes, the file has {has} left")));
         }
         members.push(Member { name, offset, size });
         at = offset + size + size % 2;
@@ -185,14 +155,9 @@ fn members(path: &Path) -> Result<Vec<Member>> {
 }
 
 /// Streams a tar member, decompressed by its suffix.
-fn walk(
-    path: &Path,
-    member: &Member,
-    visit: &mut dyn FnMut(Entry, &mut dyn Read) -> Result<()>,
-) -> Result<()> {
+fn walk(path: &Path, member: &Member, visit: &mut dyn FnMut(Entry, &mut dyn Read) -> Result<()>) -> Result<()> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
-    file.seek(SeekFrom::Start(member.offset))
-        .map_err(Error::io("read", path))?;
+    file.seek(SeekFrom::Start(member.offset)).map_err(Error::io("read", path))?;
     let packed = BufReader::with_capacity(64 * 1024, file).take(member.size);
     let broken = |e: io::Error| unreadable(path, member, &e);
     let plain: Box<dyn Read> = match member.name.rsplit_once('.').map(|(_, suffix)| suffix) {
@@ -205,8 +170,7 @@ fn walk(
     let mut archive = tar::Archive::new(plain);
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
-        let Some(described) =
-            describe(&entry).map_err(|reason| bad(path, format!("{}: {reason}", member.name)))?
+        let Some(described) = describe(&entry).map_err(|reason| bad(path, format!("{}: {reason}", member.name)))?
         else {
             continue;
         };
@@ -219,8 +183,7 @@ fn walk(
 
 /// Turns a tar header into an [`Entry`]; `None` for the root directory and for a comment on the whole archive.
 fn describe<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Entry>, String> {
-    let raw = String::from_utf8(entry.path_bytes().into_owned())
-        .map_err(|e| format!("path is not UTF-8: {e}"))?;
+    let raw = String::from_utf8(entry.path_bytes().into_owned()).map_err(|e| format!("path is not UTF-8: {e}"))?;
     let Some(path) = absolute(&raw)? else {
         return Ok(None);
     };
@@ -229,44 +192,26 @@ fn describe<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Entry>, String>
         return Ok(None);
     }
     let number = |value: io::Result<u64>, what: &str| {
-        value
-            .ok()
-            .and_then(|value| u32::try_from(value).ok())
-            .ok_or_else(|| format!("{path}: bad {what}"))
+        value.ok().and_then(|value| u32::try_from(value).ok()).ok_or_else(|| format!("{path}: bad {what}"))
     };
     let target = || -> Result<String, String> {
-        let bytes = entry
-            .link_name_bytes()
-            .ok_or_else(|| format!("{path}: link without a target"))?;
-        String::from_utf8(bytes.into_owned())
-            .map_err(|e| format!("{path}: link target is not UTF-8: {e}"))
+        let bytes = entry.link_name_bytes().ok_or_else(|| format!("{path}: link without a target"))?;
+        String::from_utf8(bytes.into_owned()).map_err(|e| format!("{path}: link target is not UTF-8: {e}"))
     };
     let kind = match header.entry_type() {
         tar::EntryType::Directory => EntryKind::Directory,
         tar::EntryType::Regular | tar::EntryType::Continuous => EntryKind::File(entry.size()),
         tar::EntryType::Symlink => EntryKind::Symlink(target()?),
         tar::EntryType::Link => EntryKind::Hardlink(
-            absolute(&target()?)?
-                .ok_or_else(|| format!("{path}: hard link to the root directory"))?,
+            absolute(&target()?)?.ok_or_else(|| format!("{path}: hard link to the root directory"))?,
         ),
         other => {
-            return Err(format!(
-                "{path}: member of type {other:?}, which packages may not have"
-            ));
+            return Err(format!("{path}: member of type {other:?}, which packages may not have"));
         }
     };
     let mode = number(header.mode().map(u64::from), "mode")? & 0o7777;
-    let (uid, gid) = (
-        number(header.uid(), "owner")?,
-        number(header.gid(), "group")?,
-    );
-    Ok(Some(Entry {
-        path,
-        kind,
-        mode,
-        uid,
-        gid,
-    }))
+    let (uid, gid) = (number(header.uid(), "owner")?, number(header.gid(), "group")?);
+    Ok(Some(Entry { path, kind, mode, uid, gid }))
 }
 
 /// `./usr/bin/` to `/usr/bin`; `None` for the root. A `..` is refused: it could leave the tree.

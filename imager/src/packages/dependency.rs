@@ -63,18 +63,11 @@ impl Relation {
     fn parse(text: &str, arch: &str) -> Result<Self, String> {
         let unreadable = || format!("cannot read the relation `{text}`");
         let (name, rest) = match text.split_once('(') {
-            Some((name, rest)) => (
-                name.trim(),
-                Some(rest.split_once(')').ok_or_else(unreadable)?.0.trim()),
-            ),
+            Some((name, rest)) => (name.trim(), Some(rest.split_once(')').ok_or_else(unreadable)?.0.trim())),
             None => (text.trim(), None),
         };
         let name = match name.split_once(':') {
-            Some((plain, qualifier))
-                if matches!(qualifier, "any" | "native") || qualifier == arch =>
-            {
-                plain
-            }
+            Some((plain, qualifier)) if matches!(qualifier, "any" | "native") || qualifier == arch => plain,
             _ => name,
         };
         if name.is_empty() || name.contains(char::is_whitespace) {
@@ -83,9 +76,7 @@ impl Relation {
         let version = match rest {
             None => None,
             Some(rest) => {
-                let at = rest
-                    .find(|c| !matches!(c, '<' | '=' | '>'))
-                    .ok_or_else(unreadable)?;
+                let at = rest.find(|c| !matches!(c, '<' | '=' | '>')).ok_or_else(unreadable)?;
                 let operator = match &rest[..at] {
                     "<<" => Operator::Earlier,
                     // The single signs are old spellings of these two.
@@ -98,10 +89,7 @@ impl Relation {
                 Some((operator, rest[at..].trim().to_owned()))
             }
         };
-        Ok(Self {
-            name: name.into(),
-            version,
-        })
+        Ok(Self { name: name.into(), version })
     }
 }
 
@@ -155,21 +143,10 @@ mod tests {
 
     #[test]
     fn a_field_is_read_with_versions_alternatives_and_qualifiers() {
-        let clauses = parse(
-            "libc6 (>= 2.38), debconf (>= 0.5)|debconf-2.0, python3:any, a:arm64, b:i386 (<< 2)",
-            "arm64",
-        );
+        let clauses =
+            parse("libc6 (>= 2.38), debconf (>= 0.5)|debconf-2.0, python3:any, a:arm64, b:i386 (<< 2)", "arm64");
         let shown: Vec<_> = clauses.unwrap().iter().map(Clause::to_string).collect();
-        assert_eq!(
-            shown,
-            [
-                "libc6 (>= 2.38)",
-                "debconf (>= 0.5) | debconf-2.0",
-                "python3",
-                "a",
-                "b:i386 (<< 2)"
-            ]
-        );
+        assert_eq!(shown, ["libc6 (>= 2.38)", "debconf (>= 0.5) | debconf-2.0", "python3", "a", "b:i386 (<< 2)"]);
     }
 
     #[test]
@@ -183,11 +160,7 @@ mod tests {
             ("a", [true, true, true]),
         ] {
             let relation = Relation::parse(text, "arm64").unwrap();
-            assert_eq!(
-                ["1", "2", "3"].map(|v| relation.accepts(v)),
-                accepted,
-                "{text}"
-            );
+            assert_eq!(["1", "2", "3"].map(|v| relation.accepts(v)), accepted, "{text}");
         }
     }
 
@@ -201,9 +174,6 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        assert_eq!(
-            parse("a (?? 1)", "x").unwrap_err(),
-            "cannot read the relation `a (?? 1)`"
-        );
+        assert_eq!(parse("a (?? 1)", "x").unwrap_err(), "cannot read the relation `a (?? 1)`");
     }
 }

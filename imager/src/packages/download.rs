@@ -46,44 +46,27 @@ impl Downloader {
             // A server that packs a .gz or .xz once more would only make the hashes harder to compare.
             .accept_encoding(AutoHeaderValue::None)
             .build();
-        Self {
-            agent: config.into(),
-        }
+        Self { agent: config.into() }
     }
 
     /// Fetches a small file whole; the caller checks its signature.
     pub(super) fn text(&self, what: &str, url: &str) -> Result<Vec<u8>> {
         self.attempt(what, url, |body| {
             let mut bytes = Vec::new();
-            body.take(RELEASE_LIMIT + 1)
-                .read_to_end(&mut bytes)
-                .map_err(|e| failed(what, url, &e.into()))?;
+            body.take(RELEASE_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| failed(what, url, &e.into()))?;
             if bytes.len() as u64 > RELEASE_LIMIT {
                 let reason = format!("it is larger than {RELEASE_LIMIT} bytes");
-                return Err(Error::Malformed {
-                    what: url.into(),
-                    reason,
-                });
+                return Err(Error::Malformed { what: url.into(), reason });
             }
             Ok(bytes)
         })
     }
 
     /// Fetches a file into `target`, which appears only when size and hash are right. `arrived` is told of each piece.
-    pub(super) fn file(
-        &self,
-        wanted: Wanted<'_>,
-        url: &str,
-        target: &Path,
-        arrived: &dyn Fn(u64),
-    ) -> Result<()> {
+    pub(super) fn file(&self, wanted: Wanted<'_>, url: &str, target: &Path, arrived: &dyn Fn(u64)) -> Result<()> {
         let Wanted { what, size, sha256 } = wanted;
-        let mismatch = |expected: String, got: String| Error::Mismatch {
-            what: what.into(),
-            url: url.into(),
-            expected,
-            got,
-        };
+        let mismatch =
+            |expected: String, got: String| Error::Mismatch { what: what.into(), url: url.into(), expected, got };
         self.attempt(what, url, |body| {
             let mut file = cache::begin(target)?;
             let mut hash = Sha256::new();
@@ -100,34 +83,22 @@ impl Downloader {
                     return Err(mismatch(format!("{size} bytes"), "more".into()));
                 }
                 hash.update(&buffer[..n]);
-                file.write_all(&buffer[..n])
-                    .map_err(Error::io("write", target))?;
+                file.write_all(&buffer[..n]).map_err(Error::io("write", target))?;
                 arrived(n as u64);
             }
             if received != size {
-                return Err(mismatch(
-                    format!("{size} bytes"),
-                    format!("{received} bytes"),
-                ));
+                return Err(mismatch(format!("{size} bytes"), format!("{received} bytes")));
             }
             let found = hex::encode(hash.finalize());
             if found != sha256 {
-                return Err(mismatch(
-                    format!("sha256 {sha256}"),
-                    format!("sha256 {found}"),
-                ));
+                return Err(mismatch(format!("sha256 {sha256}"), format!("sha256 {found}")));
             }
             cache::keep(file, target)
         })
     }
 
     /// Opens `url` and reads it, again when the connection fails.
-    fn attempt<T>(
-        &self,
-        what: &str,
-        url: &str,
-        read: impl Fn(&mut dyn Read) -> Result<T>,
-    ) -> Result<T> {
+    fn attempt<T>(&self, what: &str, url: &str, read: impl Fn(&mut dyn Read) -> Result<T>) -> Result<T> {
         let mut made = 1;
         loop {
             match self.open(what, url).and_then(|mut body| read(&mut body)) {
@@ -143,11 +114,7 @@ impl Downloader {
             let file = File::open(path).map_err(|e| failed(what, url, &e.into()))?;
             return Ok(Box::new(file));
         }
-        let response = self
-            .agent
-            .get(url)
-            .call()
-            .map_err(|e| failed(what, url, &e))?;
+        let response = self.agent.get(url).call().map_err(|e| failed(what, url, &e))?;
         Ok(Box::new(response.into_body().into_reader()))
     }
 }
@@ -158,10 +125,5 @@ fn failed(what: &str, url: &str, e: &ureq::Error) -> Error {
         ureq::Error::Io(e) => e.kind() == io::ErrorKind::NotFound,
         _ => false,
     };
-    Error::Download {
-        what: what.into(),
-        url: url.into(),
-        reason: e.to_string(),
-        missing,
-    }
+    Error::Download { what: what.into(), url: url.into(), reason: e.to_string(), missing }
 }

@@ -207,16 +207,9 @@ impl Error {
     }
 
     /// Wraps an I/O error with what was being done to which path.
-    pub(super) fn io(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 }
 
@@ -225,8 +218,5 @@ fn list<T: std::fmt::Display>(items: &[T]) -> String {
 }
 
 fn list_skipped(skipped: &[Skipped]) -> String {
-    skipped
-        .iter()
-        .map(|s| format!("\n  source left out: {}: {}", s.source, s.reason))
-        .collect()
+    skipped.iter().map(|s| format!("\n  source left out: {}: {}", s.source, s.reason)).collect()
 }

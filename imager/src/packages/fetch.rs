@@ -27,19 +27,14 @@ const PARALLEL: usize = 4;
 pub fn fetch(settings: &Settings, pins: &[Pin], progress: &Progress) -> Result<Vec<PathBuf>> {
     let directory = cache::directory(settings, "debs")?;
     cache::sweep(&directory, settings.now);
-    let paths: Vec<PathBuf> = pins
-        .iter()
-        .map(|pin| directory.join(format!("{}.deb", pin.sha256)))
-        .collect();
+    let paths: Vec<PathBuf> = pins.iter().map(|pin| directory.join(format!("{}.deb", pin.sha256))).collect();
     let missing = missing(pins, &paths);
     if missing.is_empty() {
         return Ok(paths);
     }
     if settings.offline {
         let names: Vec<_> = missing.iter().map(|(pin, _)| pin.name.as_str()).collect();
-        return Err(Error::Offline {
-            what: names.join(", "),
-        });
+        return Err(Error::Offline { what: names.join(", ") });
     }
     let mirrors = Mirrors::discover(settings)?;
     let total = missing.iter().map(|(pin, _)| pin.size).sum();
@@ -49,11 +44,7 @@ pub fn fetch(settings: &Settings, pins: &[Pin], progress: &Progress) -> Result<V
         step.message(&pin.name);
         let what = format!("package {} {}", pin.name, pin.version);
         let url = format!("{}/{}", mirrors.base(pin.archive), pin.filename);
-        let wanted = Wanted {
-            what: &what,
-            size: pin.size,
-            sha256: &pin.sha256,
-        };
+        let wanted = Wanted { what: &what, size: pin.size, sha256: &pin.sha256 };
         downloader.file(wanted, &url, path, &|bytes| step.inc(bytes))
     })?;
     step.done(&format!("{} packages", missing.len()));
@@ -63,18 +54,10 @@ pub fn fetch(settings: &Settings, pins: &[Pin], progress: &Progress) -> Result<V
 /// The pins that are not in the cache as they should be, each file once.
 fn missing<'a>(pins: &'a [Pin], paths: &'a [PathBuf]) -> Vec<(&'a Pin, &'a Path)> {
     let mut seen = HashSet::new();
-    let mut files: Vec<(&Pin, &Path)> = pins
-        .iter()
-        .zip(paths.iter().map(PathBuf::as_path))
-        .collect();
+    let mut files: Vec<(&Pin, &Path)> = pins.iter().zip(paths.iter().map(PathBuf::as_path)).collect();
     files.retain(|(pin, _)| seen.insert(pin.sha256.as_str()));
-    let Ok(held) =
-        parallel::map::<_, _, Infallible>(&files, parallel::processors(), |(pin, path)| {
-            Ok(cache::holds(path, pin.size, &pin.sha256))
-        });
-    files
-        .into_iter()
-        .zip(held)
-        .filter_map(|(file, held)| (!held).then_some(file))
-        .collect()
+    let Ok(held) = parallel::map::<_, _, Infallible>(&files, parallel::processors(), |(pin, path)| {
+        Ok(cache::holds(path, pin.size, &pin.sha256))
+    });
+    files.into_iter().zip(held).filter_map(|(file, held)| (!held).then_some(file)).collect()
 }

@@ -34,10 +34,7 @@ impl PathFilter {
                 })
                 .collect::<Result<Vec<_>, _>>()
         };
-        Ok(Self {
-            exclude: check(exclude)?,
-            keep: check(keep)?,
-        })
+        Ok(Self { exclude: check(exclude)?, keep: check(keep)? })
     }
 
     /// Whether `path` (absolute, no trailing slash) stays.
@@ -49,8 +46,7 @@ impl PathFilter {
 }
 
 fn matches(glob: &str, path: &str) -> bool {
-    glob.strip_suffix("/**")
-        .is_some_and(|directory| glob_match(directory.as_bytes(), path.as_bytes()))
+    glob.strip_suffix("/**").is_some_and(|directory| glob_match(directory.as_bytes(), path.as_bytes()))
         || glob_match(glob.as_bytes(), path.as_bytes())
 }
 
@@ -74,11 +70,9 @@ mod tests {
 
     #[test]
     fn globs_match_within_a_segment_and_across() {
-        let filter = PathFilter::new(
-            &["/usr/share/doc/**", "/usr/lib/*/lib?.a", "/**/*.pyc"],
-            &["/usr/share/doc/*/copyright"],
-        )
-        .unwrap();
+        let filter =
+            PathFilter::new(&["/usr/share/doc/**", "/usr/lib/*/lib?.a", "/**/*.pyc"], &["/usr/share/doc/*/copyright"])
+                .unwrap();
         for (path, kept) in [
             ("/usr/share/doc", false),
             ("/usr/share/doc/zlib1g/changelog.gz", false),
@@ -95,9 +89,7 @@ mod tests {
     #[test]
     fn a_relative_pattern_is_refused() {
         assert_eq!(
-            PathFilter::new(&["usr/share/**"], &[])
-                .unwrap_err()
-                .to_string(),
+            PathFilter::new(&["usr/share/**"], &[]).unwrap_err().to_string(),
             "path pattern `usr/share/**` must start with `/`"
         );
     }

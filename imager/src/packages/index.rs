@@ -66,10 +66,7 @@ impl<'a> Package<'a> {
 
     /// `Pre-Depends` and `Depends`.
     pub(super) fn depends(self) -> [&'a str; 2] {
-        [
-            self.text(self.record.pre_depends),
-            self.text(self.record.depends),
-        ]
+        [self.text(self.record.pre_depends), self.text(self.record.depends)]
     }
 
     pub(super) fn provides(self) -> &'a str {
@@ -78,20 +75,14 @@ impl<'a> Package<'a> {
 
     /// `Conflicts` and `Breaks`.
     pub(super) fn conflicts(self) -> [&'a str; 2] {
-        [
-            self.text(self.record.conflicts),
-            self.text(self.record.breaks),
-        ]
+        [self.text(self.record.conflicts), self.text(self.record.breaks)]
     }
 
     /// How much a system wants it, 0 most: the order of Debian's priorities.
     pub(super) fn priority(self) -> usize {
         let priorities = ["required", "important", "standard", "optional"];
         let own = self.text(self.record.priority);
-        priorities
-            .iter()
-            .position(|p| *p == own)
-            .unwrap_or(priorities.len())
+        priorities.iter().position(|p| *p == own).unwrap_or(priorities.len())
     }
 
     pub(super) fn pin(self) -> Pin {
@@ -119,22 +110,14 @@ impl Index {
         let own = |record: &Record| &self.text[record.name.0 as usize..record.name.1 as usize];
         let start = self.packages.partition_point(|record| own(record) < name);
         let count = self.packages[start..].partition_point(|record| own(record) == name);
-        self.packages[start..start + count]
-            .iter()
-            .map(|record| Package {
-                index: self,
-                record,
-            })
+        self.packages[start..start + count].iter().map(|record| Package { index: self, record })
     }
 
     /// The packages whose `Provides` mentions `name`, as a part of another word too.
     pub(super) fn mentioning<'a>(&'a self, name: &str) -> impl Iterator<Item = Package<'a>> {
         self.packages
             .iter()
-            .map(|record| Package {
-                index: self,
-                record,
-            })
+            .map(|record| Package { index: self, record })
             .filter(move |package| package.provides().contains(name))
     }
 
@@ -155,17 +138,12 @@ impl Index {
             text: String::new(),
             packages: Vec::new(),
         };
-        index.read(reader).map_err(|reason| Error::Malformed {
-            what: url.into(),
-            reason,
-        })?;
+        index.read(reader).map_err(|reason| Error::Malformed { what: url.into(), reason })?;
         index.text.shrink_to_fit();
         let text = &index.text;
         let get = |span: Span| &text[span.0 as usize..span.1 as usize];
         index.packages.sort_by(|a, b| {
-            get(a.name)
-                .cmp(get(b.name))
-                .then_with(|| version::compare(get(b.version), get(a.version)))
+            get(a.name).cmp(get(b.name)).then_with(|| version::compare(get(b.version), get(a.version)))
         });
         Ok(index)
     }
@@ -175,14 +153,11 @@ impl Index {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let n = reader
-                .read_until(b'\n', &mut line)
-                .map_err(|e| e.to_string())?;
+            let n = reader.read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
             let field = line.trim_ascii_end();
             if field.is_empty() {
                 if record.name != Span::default() {
-                    self.packages
-                        .push(self.checked(std::mem::take(&mut record))?);
+                    self.packages.push(self.checked(std::mem::take(&mut record))?);
                 }
                 if n == 0 {
                     return Ok(());
@@ -207,17 +182,13 @@ impl Index {
                 b"SHA256" => &mut record.sha256,
                 b"Size" => {
                     let text = String::from_utf8_lossy(field[colon + 1..].trim_ascii());
-                    record.size = text
-                        .parse()
-                        .map_err(|_| format!("size `{text}` is not a number"))?;
+                    record.size = text.parse().map_err(|_| format!("size `{text}` is not a number"))?;
                     continue;
                 }
                 _ => continue,
             };
-            let value =
-                std::str::from_utf8(field[colon + 1..].trim_ascii()).map_err(|e| e.to_string())?;
-            let position =
-                |at: usize| u32::try_from(at).map_err(|_| "it is larger than 4 GiB".to_owned());
+            let value = std::str::from_utf8(field[colon + 1..].trim_ascii()).map_err(|e| e.to_string())?;
+            let position = |at: usize| u32::try_from(at).map_err(|_| "it is larger than 4 GiB".to_owned());
             let start = position(self.text.len())?;
             self.text.push_str(value);
             *slot = (start, position(self.text.len())?);
@@ -228,17 +199,13 @@ impl Index {
     fn checked(&self, record: Record) -> Result<Record, String> {
         let get = |span: Span| &self.text[span.0 as usize..span.1 as usize];
         let name = get(record.name);
-        for (field, span) in [
-            ("Version", record.version),
-            ("Architecture", record.arch),
-            ("Filename", record.filename),
-        ] {
+        for (field, span) in [("Version", record.version), ("Architecture", record.arch), ("Filename", record.filename)]
+        {
             if span.0 == span.1 {
                 return Err(format!("package {name} has no {field}"));
             }
         }
-        lock::check(get(record.sha256), get(record.filename))
-            .map_err(|e| format!("package {name}: {e}"))?;
+        lock::check(get(record.sha256), get(record.filename)).map_err(|e| format!("package {name}: {e}"))?;
         Ok(record)
     }
 }

@@ -40,31 +40,15 @@ pub(super) fn load(settings: &Settings, sources: &[Source], progress: &Progress)
     let mirrors = Mirrors::discover(settings)?;
     let downloader = Downloader::new();
     let step = progress.step("Reading package indices", Some(sources.len() as u64));
-    let loader = Loader {
-        settings,
-        mirrors: &mirrors,
-        downloader: &downloader,
-        step: &step,
-    };
+    let loader = Loader { settings, mirrors: &mirrors, downloader: &downloader, step: &step };
     let outcomes: Vec<Result<(Vec<Index>, i64)>> = thread::scope(|scope| {
-        let threads: Vec<_> = sources
-            .iter()
-            .map(|source| scope.spawn(|| loader.source(source)))
-            .collect();
+        let threads: Vec<_> = sources.iter().map(|source| scope.spawn(|| loader.source(source))).collect();
         threads
             .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     });
-    let mut loaded = Loaded {
-        indices: Vec::new(),
-        date: 0,
-        skipped: Vec::new(),
-    };
+    let mut loaded = Loaded { indices: Vec::new(), date: 0, skipped: Vec::new() };
     for (source, outcome) in sources.iter().zip(outcomes) {
         match outcome {
             Ok((indices, date)) => {
@@ -74,24 +58,16 @@ pub(super) fn load(settings: &Settings, sources: &[Source], progress: &Progress)
             Err(e @ (Error::Mismatch { .. } | Error::Download { .. } | Error::Offline { .. })) => {
                 let label = format!("{} {} ({})", source.suite, source.arch, source.archive);
                 progress.note(&format!("warning: source {label} is left out: {e}"));
-                loaded.skipped.push(Skipped {
-                    source: label,
-                    reason: e.to_string(),
-                });
+                loaded.skipped.push(Skipped { source: label, reason: e.to_string() });
             }
             Err(e) => return Err(e),
         }
     }
     if loaded.indices.is_empty() {
-        return Err(Error::NoIndex {
-            skipped: loaded.skipped,
-        });
+        return Err(Error::NoIndex { skipped: loaded.skipped });
     }
     let packages: usize = loaded.indices.iter().map(|index| index.len()).sum();
-    step.done(&format!(
-        "{packages} packages in {} indices",
-        loaded.indices.len()
-    ));
+    step.done(&format!("{packages} packages in {} indices", loaded.indices.len()));
     Ok(loaded)
 }
 
@@ -106,53 +82,26 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// Loads all components of a source, and its date.
     fn source(&self, source: &Source) -> Result<(Vec<Index>, i64)> {
-        let directory = cache::directory(
-            self.settings,
-            &format!("indices/{}/{}", source.archive, source.suite),
-        )?;
+        let directory = cache::directory(self.settings, &format!("indices/{}/{}", source.archive, source.suite))?;
         cache::sweep(&directory, self.settings.now);
-        let base = format!(
-            "{}/dists/{}",
-            self.mirrors.base(source.archive),
-            source.suite
-        );
+        let base = format!("{}/dists/{}", self.mirrors.base(source.archive), source.suite);
         let release = self.release(source, &base, &directory)?;
         let mut components = source.components.clone();
         components.sort();
         components.dedup();
         let mut indices = Vec::new();
         for component in &components {
-            let (name, file) =
-                release
-                    .packages(component, &source.arch)
-                    .ok_or_else(|| Error::Download {
-                        what: format!("index of {}/{component} for {}", source.suite, source.arch),
-                        url: format!("{base}/InRelease"),
-                        reason: "the suite has no such component or architecture".into(),
-                        missing: true,
-                    })?;
-            let path = self.packages(
-                source,
-                component,
-                &base,
-                &directory,
-                &name,
-                file,
-                release.by_hash,
-            )?;
+            let (name, file) = release.packages(component, &source.arch).ok_or_else(|| Error::Download {
+                what: format!("index of {}/{component} for {}", source.suite, source.arch),
+                url: format!("{base}/InRelease"),
+                reason: "the suite has no such component or architecture".into(),
+                missing: true,
+            })?;
+            let path = self.packages(source, component, &base, &directory, &name, file, release.by_hash)?;
             let url = format!("{base}/{name}");
             let reader = File::open(&path).map_err(Error::io("open", &path))?;
-            let reader = BufReader::with_capacity(
-                1 << 16,
-                liblzma::read::XzDecoder::new_multi_decoder(reader),
-            );
-            indices.push(Index::parse(
-                source,
-                component,
-                release.not_automatic,
-                reader,
-                &url,
-            )?);
+            let reader = BufReader::with_capacity(1 << 16, liblzma::read::XzDecoder::new_multi_decoder(reader));
+            indices.push(Index::parse(source, component, release.not_automatic, reader, &url)?);
         }
         self.step.inc(1);
         Ok((indices, release.date))
@@ -167,15 +116,8 @@ impl Loader<'_> {
             true => fs::read(&cached).map_err(|_| Error::Offline { what })?,
             false => self.downloader.text(&what, &url)?,
         };
-        let signature = |reason| Error::Signature {
-            url: url.clone(),
-            reason,
-        };
-        let text = self
-            .settings
-            .keyring
-            .verify(&message, self.settings.now)
-            .map_err(signature)?;
+        let signature = |reason| Error::Signature { url: url.clone(), reason };
+        let text = self.settings.keyring.verify(&message, self.settings.now).map_err(signature)?;
         let release = Release::parse(&text, &url)?;
         release.check(&source.suite, self.settings.now_unix(), &url)?;
         if !self.settings.offline {
@@ -185,10 +127,7 @@ impl Loader<'_> {
     }
 
     /// The cached `Packages.xz` with that hash, fetched when missing. Older ones of the same component are removed.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is one step of the file's address"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "each is one step of the file's address")]
     fn packages(
         &self,
         source: &Source,
@@ -208,25 +147,16 @@ impl Loader<'_> {
         if self.settings.offline {
             return Err(Error::Offline { what });
         }
-        let wanted = Wanted {
-            what: &what,
-            size: file.size,
-            sha256: &file.sha256,
-        };
+        let wanted = Wanted { what: &what, size: file.size, sha256: &file.sha256 };
         let get = |url: &str| self.downloader.file(wanted, url, &target, &|_| ());
         let plain = format!("{base}/{name}");
         let by_hash = by_hash.then(|| name.rsplit_once('/')).flatten();
-        match by_hash
-            .map(|(folder, _)| get(&format!("{base}/{folder}/by-hash/SHA256/{}", file.sha256)))
-        {
+        match by_hash.map(|(folder, _)| get(&format!("{base}/{folder}/by-hash/SHA256/{}", file.sha256))) {
             // Some partial mirrors copy the index but not the files by hash; what comes is checked all the same.
             None | Some(Err(Error::Download { missing: true, .. })) => get(&plain)?,
             Some(outcome) => outcome?,
         }
-        for entry in fs::read_dir(directory)
-            .map_err(Error::io("read", directory))?
-            .flatten()
-        {
+        for entry in fs::read_dir(directory).map_err(Error::io("read", directory))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(&stem) && entry.path() != target {
                 let _gone = fs::remove_file(entry.path());
             }

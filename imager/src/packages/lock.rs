@@ -15,7 +15,8 @@ use super::{Error, Pin, Resolution, Result, Source, cache};
 /// Version of the file's format that this program writes and reads.
 const VERSION: u32 = 1;
 
-const HEAD: &str = "# Made by `imager update-lock`: every package of every image, by version and SHA-256. Commit this file.\n\n";
+const HEAD: &str =
+    "# Made by `imager update-lock`: every package of every image, by version and SHA-256. Commit this file.\n\n";
 
 /// The lock file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,19 +47,10 @@ pub struct Section {
 impl Section {
     /// The section that locks what `resolve` answered to these arguments.
     #[must_use]
-    pub fn new(
-        sources: &[Source],
-        wanted: &[String],
-        exclude: &[String],
-        resolution: &Resolution,
-    ) -> Self {
+    pub fn new(sources: &[Source], wanted: &[String], exclude: &[String], resolution: &Resolution) -> Self {
         let mut packages = resolution.pins.clone();
         packages.sort();
-        Self {
-            timestamp: resolution.index_date,
-            request: Self::request(sources, wanted, exclude),
-            packages,
-        }
+        Self { timestamp: resolution.index_date, request: Self::request(sources, wanted, exclude), packages }
     }
 
     /// Digest of the arguments of `resolve`, independent of their order: SHA-256, lower-case hex.
@@ -69,16 +61,8 @@ impl Section {
         for source in sources {
             let mut components = source.components.clone();
             components.sort();
-            let Source {
-                suite,
-                arch,
-                archive,
-                ..
-            } = source;
-            lines.insert(format!(
-                "source {archive} {suite} {arch} {}",
-                components.join(" ")
-            ));
+            let Source { suite, arch, archive, .. } = source;
+            lines.insert(format!("source {archive} {suite} {arch} {}", components.join(" ")));
         }
         lines.extend(wanted.iter().map(|item| format!("wanted {item}")));
         lines.extend(exclude.iter().map(|item| format!("exclude {item}")));
@@ -92,22 +76,14 @@ impl Section {
     /// What would change if `now` replaced this section, by package name; empty when the pins are the same.
     #[must_use]
     pub fn changes(&self, now: &[Pin]) -> Vec<Change> {
-        let old: BTreeMap<_, _> = self
-            .packages
-            .iter()
-            .map(|pin| (pin.name.as_str(), pin))
-            .collect();
+        let old: BTreeMap<_, _> = self.packages.iter().map(|pin| (pin.name.as_str(), pin)).collect();
         let new: BTreeMap<_, _> = now.iter().map(|pin| (pin.name.as_str(), pin)).collect();
         let names: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
         names
             .into_iter()
             .filter_map(|name| {
                 let (old, new) = (old.get(name).copied(), new.get(name).copied());
-                (old != new).then(|| Change {
-                    name: name.into(),
-                    old: old.cloned(),
-                    new: new.cloned(),
-                })
+                (old != new).then(|| Change { name: name.into(), old: old.cloned(), new: new.cloned() })
             })
             .collect()
     }
@@ -132,18 +108,10 @@ impl Display for Change {
                 write!(f, "package {name}: {} -> {}", old.version, new.version)
             }
             (Some(old), Some(new)) if old.sha256 != new.sha256 => {
-                write!(
-                    f,
-                    "package {name} {}: same version, sha256 {} -> {}",
-                    old.version, old.sha256, new.sha256
-                )
+                write!(f, "package {name} {}: same version, sha256 {} -> {}", old.version, old.sha256, new.sha256)
             }
             (Some(old), Some(new)) => {
-                write!(
-                    f,
-                    "package {name} {}: from {} -> {}",
-                    old.version, old.source, new.source
-                )
+                write!(f, "package {name} {}: from {} -> {}", old.version, old.source, new.source)
             }
             (None, Some(new)) => write!(f, "package {name}: added, {}", new.version),
             (Some(old), None) => write!(f, "package {name}: removed, was {}", old.version),
@@ -154,11 +122,7 @@ impl Display for Change {
 
 impl Default for Lock {
     fn default() -> Self {
-        Self {
-            version: VERSION,
-            boards: BTreeMap::new(),
-            toolchain: BTreeMap::new(),
-        }
+        Self { version: VERSION, boards: BTreeMap::new(), toolchain: BTreeMap::new() }
     }
 }
 
@@ -173,10 +137,7 @@ impl Lock {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("read", path)(e)),
         };
-        let bad = |reason: String| Error::BadLock {
-            path: path.into(),
-            reason,
-        };
+        let bad = |reason: String| Error::BadLock { path: path.into(), reason };
         let lock: Self = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
         if lock.version != VERSION {
             return Err(bad(format!(
@@ -184,14 +145,8 @@ impl Lock {
                 lock.version
             )));
         }
-        for pin in lock
-            .boards
-            .values()
-            .chain(lock.toolchain.values())
-            .flat_map(|section| &section.packages)
-        {
-            check(&pin.sha256, &pin.filename)
-                .map_err(|reason| bad(format!("package {}: {reason}", pin.name)))?;
+        for pin in lock.boards.values().chain(lock.toolchain.values()).flat_map(|section| &section.packages) {
+            check(&pin.sha256, &pin.filename).map_err(|reason| bad(format!("package {}: {reason}", pin.name)))?;
         }
         Ok(Some(lock))
     }
@@ -202,10 +157,7 @@ impl Lock {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let body = toml::to_string(self).map_err(|e| Error::BadLock {
-            path: path.into(),
-            reason: e.to_string(),
-        })?;
+        let body = toml::to_string(self).map_err(|e| Error::BadLock { path: path.into(), reason: e.to_string() })?;
         let text = format!("{HEAD}{body}");
         if fs::read_to_string(path).is_ok_and(|old| old == text) {
             return Ok(());
@@ -216,17 +168,13 @@ impl Lock {
     /// The board's section if it locks exactly this request.
     #[must_use]
     pub fn board(&self, name: &str, request: &str) -> Option<&Section> {
-        self.boards
-            .get(name)
-            .filter(|section| section.request == request)
+        self.boards.get(name).filter(|section| section.request == request)
     }
 
     /// The toolchain's section of that name if it locks exactly this request.
     #[must_use]
     pub fn toolchain(&self, name: &str, request: &str) -> Option<&Section> {
-        self.toolchain
-            .get(name)
-            .filter(|section| section.request == request)
+        self.toolchain.get(name).filter(|section| section.request == request)
     }
 
     /// `--locked`: whether the indices still give what the lock has for a board.
@@ -234,29 +182,18 @@ impl Lock {
     /// # Errors
     /// [`Error::Drift`] naming each package that would change; all of them when the board is not locked at all.
     pub fn check_board(&self, name: &str, now: &[Pin]) -> Result<()> {
-        let empty = Section {
-            timestamp: 0,
-            request: String::new(),
-            packages: Vec::new(),
-        };
+        let empty = Section { timestamp: 0, request: String::new(), packages: Vec::new() };
         let changes = self.boards.get(name).unwrap_or(&empty).changes(now);
         if changes.is_empty() {
             return Ok(());
         }
-        Err(Error::Drift {
-            section: format!("board {name}"),
-            changes,
-        })
+        Err(Error::Drift { section: format!("board {name}"), changes })
     }
 }
 
 /// A pin's hash and path become file names and URLs, so neither an index nor a lock may smuggle other things in.
 pub(super) fn check(sha256: &str, filename: &str) -> Result<(), String> {
-    if sha256.len() != 64
-        || !sha256
-            .bytes()
-            .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
-    {
+    if sha256.len() != 64 || !sha256.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(format!("sha256 `{sha256}` is not 64 lower-case hex digits"));
     }
     if filename.starts_with('/') || filename.split('/').any(|part| part == "..") {

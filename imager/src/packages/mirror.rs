@@ -34,10 +34,7 @@ impl Mirrors {
         if !usable(&debian) {
             return Err(Error::BadMirror { url: url.into() });
         }
-        Ok(Self {
-            security: format!("{debian}-security"),
-            debian,
-        })
+        Ok(Self { security: format!("{debian}-security"), debian })
     }
 
     /// The first URIs of apt's sources below `directory` whose paths end in `/debian` and `/debian-security`. A missing
@@ -63,9 +60,7 @@ impl Mirrors {
 }
 
 fn usable(url: &str) -> bool {
-    ["http://", "https://", "file:/"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme))
+    ["http://", "https://", "file:/"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// All usable URIs that apt would fetch binaries from, in apt's order, without trailing slashes.
@@ -82,16 +77,8 @@ fn apt_uris(directory: &Path) -> Result<Vec<String>> {
         match file.extension().and_then(|e| e.to_str()) {
             Some("list") => uris.extend(text.lines().filter_map(one_line)),
             Some("sources") => {
-                let malformed = |reason| Error::Malformed {
-                    what: file.display().to_string(),
-                    reason,
-                };
-                uris.extend(
-                    Paragraph::parse_all(&text)
-                        .map_err(malformed)?
-                        .iter()
-                        .flat_map(deb822),
-                );
+                let malformed = |reason| Error::Malformed { what: file.display().to_string(), reason };
+                uris.extend(Paragraph::parse_all(&text).map_err(malformed)?.iter().flat_map(deb822));
             }
             _ => {}
         }
@@ -116,18 +103,12 @@ fn listing(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// The URI of `deb [options] uri suite component...`.
 fn one_line(line: &str) -> Option<String> {
-    let rest = line
-        .trim()
-        .strip_prefix("deb")?
-        .strip_prefix([' ', '\t'])?
-        .trim_start();
+    let rest = line.trim().strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
     let rest = match rest.strip_prefix('[') {
         Some(options) => options.split_once(']')?.1,
         None => rest,
     };
-    rest.split_whitespace()
-        .next()
-        .map(|uri| uri.trim_end_matches('/').to_owned())
+    rest.split_whitespace().next().map(|uri| uri.trim_end_matches('/').to_owned())
 }
 
 /// The URIs of a deb822 paragraph that is enabled and for binaries.
@@ -137,9 +118,7 @@ fn deb822(paragraph: &Paragraph) -> Vec<String> {
     if !enabled || !words("Types").any(|kind| kind == "deb") {
         return Vec::new();
     }
-    words("URIs")
-        .map(|uri| uri.trim_end_matches('/').to_owned())
-        .collect()
+    words("URIs").map(|uri| uri.trim_end_matches('/').to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -178,20 +157,13 @@ mod tests {
 
     #[test]
     fn a_host_without_a_debian_mirror_is_told_to_give_one() {
-        let error =
-            apt(&[("sources.list", "deb http://a.example/ubuntu noble main\n")]).unwrap_err();
+        let error = apt(&[("sources.list", "deb http://a.example/ubuntu noble main\n")]).unwrap_err();
         assert!(error.to_string().contains("--mirror"), "{error}");
     }
 
     #[test]
     fn a_given_mirror_must_be_a_url() {
-        assert!(matches!(
-            Mirrors::from_url("ftp://x/debian"),
-            Err(Error::BadMirror { .. })
-        ));
-        assert_eq!(
-            Mirrors::from_url("file:///m/debian/").unwrap().security,
-            "file:///m/debian-security"
-        );
+        assert!(matches!(Mirrors::from_url("ftp://x/debian"), Err(Error::BadMirror { .. })));
+        assert_eq!(Mirrors::from_url("file:///m/debian/").unwrap().security, "file:///m/debian-security");
     }
 }

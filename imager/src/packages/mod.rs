@@ -73,13 +73,7 @@ impl Settings {
     /// # Errors
     /// [`Error::Keyring`] when the shipped key file does not parse, which a test excludes.
     pub fn new(mirror: Option<String>, cache: PathBuf) -> Result<Self> {
-        Ok(Self {
-            mirror,
-            cache,
-            keyring: Keyring::shipped()?,
-            now: SystemTime::now(),
-            offline: false,
-        })
+        Ok(Self { mirror, cache, keyring: Keyring::shipped()?, now: SystemTime::now(), offline: false })
     }
 
     /// [`Settings::now`] in seconds since 1970.
@@ -113,11 +107,7 @@ impl Source {
             suite: suite.into(),
             components: components.iter().map(|&c| c.into()).collect(),
             arch: arch.into(),
-            archive: if suite.ends_with("-security") {
-                Archive::DebianSecurity
-            } else {
-                Archive::Debian
-            },
+            archive: if suite.ends_with("-security") { Archive::DebianSecurity } else { Archive::Debian },
         }
     }
 }
@@ -202,9 +192,5 @@ pub fn resolve(
 ) -> Result<Resolution> {
     let loaded = load::load(settings, sources, progress)?;
     let pins = resolver::resolve(&loaded.indices, wanted, exclude, &loaded.skipped)?;
-    Ok(Resolution {
-        pins,
-        index_date: loaded.date,
-        skipped: loaded.skipped,
-    })
+    Ok(Resolution { pins, index_date: loaded.date, skipped: loaded.skipped })
 }

@@ -9,10 +9,7 @@ pub(super) struct Paragraph {
 impl Paragraph {
     /// Reads the first paragraph of `text`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        Self::parse_all(text)?
-            .into_iter()
-            .next()
-            .ok_or_else(|| "it is empty".into())
+        Self::parse_all(text)?.into_iter().next().ok_or_else(|| "it is empty".into())
     }
 
     /// Reads all paragraphs of `text`; `#` starts a comment line.
@@ -47,10 +44,7 @@ impl Paragraph {
 
     /// The value of a field, its name in any case.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -70,9 +64,6 @@ mod tests {
 
     #[test]
     fn a_line_without_a_field_is_named() {
-        assert_eq!(
-            Paragraph::parse("A: 1\nnonsense\n").unwrap_err(),
-            "line 2: no `Field:`"
-        );
+        assert_eq!(Paragraph::parse("A: 1\nnonsense\n").unwrap_err(), "line 2: no `Field:`");
     }
 }

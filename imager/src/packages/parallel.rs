@@ -34,10 +34,7 @@ pub(super) fn map<T: Sync, R: Send, E: Send>(
                     if result.is_err() {
                         next.store(items.len(), Ordering::Relaxed);
                     }
-                    results
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((at, result));
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
                 }
             });
         }

@@ -32,29 +32,21 @@ pub(super) struct IndexFile {
 impl Release {
     /// Reads the text that [`super::Keyring`] has verified; `url` is for messages.
     pub(super) fn parse(text: &str, url: &str) -> Result<Self> {
-        let malformed = |reason: String| Error::Malformed {
-            what: url.into(),
-            reason,
-        };
+        let malformed = |reason: String| Error::Malformed { what: url.into(), reason };
         let fields = Paragraph::parse(text).map_err(malformed)?;
         let yes = |name| fields.get(name) == Some("yes");
         let time = |name: &str, value: &str| {
             parse_date(value).ok_or_else(|| malformed(format!("{name}: `{value}` is not a date")))
         };
-        let date_text = fields
-            .get("Date")
-            .ok_or_else(|| malformed("it has no Date".into()))?;
+        let date_text = fields.get("Date").ok_or_else(|| malformed("it has no Date".into()))?;
         let valid_until = match fields.get("Valid-Until") {
             Some(value) => Some((time("Valid-Until", value)?, value.to_owned())),
             None => None,
         };
-        let list = fields
-            .get("SHA256")
-            .ok_or_else(|| malformed("it lists no SHA256".into()))?;
+        let list = fields.get("SHA256").ok_or_else(|| malformed("it lists no SHA256".into()))?;
         let mut files = HashMap::new();
         for line in list.lines().filter(|line| !line.is_empty()) {
-            let (name, file) = parse_file(line)
-                .ok_or_else(|| malformed(format!("SHA256: cannot read `{line}`")))?;
+            let (name, file) = parse_file(line).ok_or_else(|| malformed(format!("SHA256: cannot read `{line}`")))?;
             if name.ends_with("/Packages.xz") {
                 files.insert(name, file);
             }
@@ -76,23 +68,13 @@ impl Release {
         let url = url.to_owned();
         if suite != self.suite && suite != self.codename {
             let got = format!("{} ({})", self.suite, self.codename);
-            return Err(Error::WrongSuite {
-                url,
-                wanted: suite.into(),
-                got,
-            });
+            return Err(Error::WrongSuite { url, wanted: suite.into(), got });
         }
         if self.date > now + CLOCK_SKEW {
-            return Err(Error::FromTheFuture {
-                url,
-                date: self.date_text.clone(),
-            });
+            return Err(Error::FromTheFuture { url, date: self.date_text.clone() });
         }
         match &self.valid_until {
-            Some((end, text)) if *end < now => Err(Error::Expired {
-                url,
-                valid_until: text.clone(),
-            }),
+            Some((end, text)) if *end < now => Err(Error::Expired { url, valid_until: text.clone() }),
             _ => Ok(()),
         }
     }
@@ -111,13 +93,7 @@ fn parse_file(line: &str) -> Option<(String, IndexFile)> {
     let (sha256, size, name) = (words.next()?, words.next()?, words.next()?);
     let hex = sha256.len() == 64 && sha256.bytes().all(|c| c.is_ascii_hexdigit());
     hex.then_some(())?;
-    Some((
-        name.into(),
-        IndexFile {
-            size: size.parse().ok()?,
-            sha256: sha256.to_lowercase(),
-        },
-    ))
+    Some((name.into(), IndexFile { size: size.parse().ok()?, sha256: sha256.to_lowercase() }))
 }
 
 /// `Sat, 15 Nov 2025 09:34:12 UTC` to seconds since 1970.
@@ -126,9 +102,7 @@ fn parse_date(text: &str) -> Option<i64> {
         Some(head) => format!("{head}+0000"),
         None => text.into(),
     };
-    jiff::fmt::rfc2822::parse(&text)
-        .ok()
-        .map(|time| time.timestamp().as_second())
+    jiff::fmt::rfc2822::parse(&text).ok().map(|time| time.timestamp().as_second())
 }
 
 #[cfg(test)]
@@ -162,43 +136,24 @@ mod tests {
         let now = release.date;
         release.check("trixie", now, "u").unwrap();
         release.check("stable", now, "u").unwrap();
-        assert!(matches!(
-            release.check("bookworm", now, "u"),
-            Err(Error::WrongSuite { .. })
-        ));
+        assert!(matches!(release.check("bookworm", now, "u"), Err(Error::WrongSuite { .. })));
     }
 
     #[test]
     fn an_index_is_good_from_its_date_with_some_skew_until_it_expires() {
         let release = release("Valid-Until: Sat, 22 Nov 2025 09:34:12 UTC\n");
-        release
-            .check("trixie", release.date - CLOCK_SKEW, "u")
-            .unwrap();
-        release
-            .check("trixie", release.date + 7 * DAY, "u")
-            .unwrap();
-        let error = release
-            .check("trixie", release.date + 7 * DAY + 1, "u")
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("expired on Sat, 22 Nov 2025"),
-            "{error}"
-        );
-        assert!(matches!(
-            release.check("trixie", release.date - DAY, "u"),
-            Err(Error::FromTheFuture { .. })
-        ));
+        release.check("trixie", release.date - CLOCK_SKEW, "u").unwrap();
+        release.check("trixie", release.date + 7 * DAY, "u").unwrap();
+        let error = release.check("trixie", release.date + 7 * DAY + 1, "u").unwrap_err();
+        assert!(error.to_string().contains("expired on Sat, 22 Nov 2025"), "{error}");
+        assert!(matches!(release.check("trixie", release.date - DAY, "u"), Err(Error::FromTheFuture { .. })));
     }
 
     #[test]
     fn a_damaged_index_says_what_is_wrong() {
         let error = Release::parse("Date: yesterday\nSHA256:\n", "u").unwrap_err();
         assert_eq!(error.to_string(), "u: Date: `yesterday` is not a date");
-        let error = Release::parse(
-            "Date: Sat, 15 Nov 2025 09:34:12 UTC\nSHA256:\n zz 1 x\n",
-            "u",
-        )
-        .unwrap_err();
+        let error = Release::parse("Date: Sat, 15 Nov 2025 09:34:12 UTC\nSHA256:\n zz 1 x\n", "u").unwrap_err();
         assert_eq!(error.to_string(), "u: SHA256: cannot read `zz 1 x`");
     }
 }

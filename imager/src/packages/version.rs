@@ -109,13 +109,7 @@ mod tests {
 
     #[test]
     fn zero_epoch_zero_revision_and_leading_zeros_make_no_difference() {
-        for (a, b) in [
-            ("0:1.0", "1.0"),
-            ("1.0-0", "1.0"),
-            ("1.01", "1.1"),
-            ("1.", "1.0"),
-            ("00:1", "1"),
-        ] {
+        for (a, b) in [("0:1.0", "1.0"), ("1.0-0", "1.0"), ("1.01", "1.1"), ("1.", "1.0"), ("00:1", "1")] {
             assert_eq!(compare(a, b), Ordering::Equal, "{a} against {b}");
         }
     }
@@ -123,9 +117,6 @@ mod tests {
     #[test]
     fn digits_beyond_any_integer_compare() {
         let big = "9".repeat(60);
-        assert_eq!(
-            compare(&format!("1.{big}"), &format!("1.1{big}")),
-            Ordering::Less
-        );
+        assert_eq!(compare(&format!("1.{big}"), &format!("1.1{big}")), Ordering::Less);
     }
 }

@@ -258,8 +258,7 @@ impl Board {
             return Err(source.invalid(at("kind"), message.into()));
         }
         let plan = self.partitions;
-        for (key, size) in
-            [("config-mib", plan.config_mib), ("slot-mib", plan.slot_mib), ("state-mib", plan.state_mib)]
+        for (key, size) in [("config-mib", plan.config_mib), ("slot-mib", plan.slot_mib), ("state-mib", plan.state_mib)]
         {
             if size < 4 {
                 return Err(source.invalid(at(key), format!("`{key}` is {size} MiB; at least 4 are needed")));

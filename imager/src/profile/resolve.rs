@@ -160,12 +160,7 @@ impl Profile {
 }
 
 /// The board's overlays without the unwanted ones, then the added ones.
-fn overlays(
-    workspace: &Path,
-    boards: &Path,
-    board: &Board,
-    request: &Request,
-) -> Result<Vec<Overlay>, ProfileError> {
+fn overlays(workspace: &Path, boards: &Path, board: &Board, request: &Request) -> Result<Vec<Overlay>, ProfileError> {
     let dir = workspace.join("overlays");
     let mut found: Vec<Overlay> = Vec::new();
     for name in &board.overlays {

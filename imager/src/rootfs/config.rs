@@ -46,7 +46,8 @@ fn parse(config: &str) -> BTreeMap<&str, &str> {
 mod tests {
     use super::*;
 
-    const CONFIG: &str = "# CONFIG_KASAN is not set\nCONFIG_VXLAN=m\nCONFIG_MEMCG=y\nCONFIG_ARM64_16K_PAGES=y\nCONFIG_HZ=250\n";
+    const CONFIG: &str =
+        "# CONFIG_KASAN is not set\nCONFIG_VXLAN=m\nCONFIG_MEMCG=y\nCONFIG_ARM64_16K_PAGES=y\nCONFIG_HZ=250\n";
 
     fn check(required: &[&str]) -> Result<(), RootfsError> {
         let required: Vec<String> = required.iter().map(|r| (*r).to_owned()).collect();

@@ -315,9 +315,12 @@ mod tests {
 
     #[test]
     fn a_debian_version_is_reported_as_upstream_numbers_it() {
-        for (debian, upstream_version) in
-            [("1.7.24~ds1-6+deb13u1", "1.7.24"), ("2:2.10-24", "2.10"), ("1.6.20", "1.6.20"), ("1.1.15+ds1-2+b4", "1.1.15")]
-        {
+        for (debian, upstream_version) in [
+            ("1.7.24~ds1-6+deb13u1", "1.7.24"),
+            ("2:2.10-24", "2.10"),
+            ("1.6.20", "1.6.20"),
+            ("1.1.15+ds1-2+b4", "1.1.15"),
+        ] {
             assert_eq!(upstream(debian), upstream_version);
         }
     }

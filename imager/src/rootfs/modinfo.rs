@@ -84,8 +84,11 @@ fn modinfo_section(elf: &[u8]) -> Option<&[u8]> {
     };
     let header = |index: usize| elf.get(table + index * entry_size..)?.get(..entry_size);
     let body = |header: &[u8]| {
-        let (offset, size) =
-            if wide { (word(header, 0x18, 8)?, word(header, 0x20, 8)?) } else { (word(header, 0x10, 4)?, word(header, 0x14, 4)?) };
+        let (offset, size) = if wide {
+            (word(header, 0x18, 8)?, word(header, 0x20, 8)?)
+        } else {
+            (word(header, 0x10, 4)?, word(header, 0x14, 4)?)
+        };
         elf.get(offset..offset.checked_add(size)?)
     };
     let names = body(header(names)?)?;
@@ -134,7 +137,8 @@ pub(super) mod tests {
 
     #[test]
     fn needs_are_read_from_the_modinfo_section() {
-        let elf = object(&["license=GPL", "depends=jbd2,crc16", "softdep=pre: crypto-crc32c post: late", "alias=fs-ext4"]);
+        let elf =
+            object(&["license=GPL", "depends=jbd2,crc16", "softdep=pre: crypto-crc32c post: late", "alias=fs-ext4"]);
         let info = read(&elf).expect("a well-formed object");
         assert_eq!(info.depends, ["jbd2", "crc16"]);
         assert_eq!(info.softdep_pre, ["crypto_crc32c"]);

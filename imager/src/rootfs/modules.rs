@@ -85,11 +85,7 @@ impl<'a> Modules<'a> {
     /// # Errors
     /// [`RootfsError::NoModule`] for a name the kernel has neither as a file nor built in, unless it starts with `?`.
     pub fn order(&self, wanted: &[String], loaded: &[Load]) -> Result<Vec<Load>, RootfsError> {
-        let mut plan = Plan {
-            modules: self,
-            done: loaded.iter().map(|l| l.name.clone()).collect(),
-            out: Vec::new(),
-        };
+        let mut plan = Plan { modules: self, done: loaded.iter().map(|l| l.name.clone()).collect(), out: Vec::new() };
         for entry in wanted {
             let (name, parameters) = entry.split_once(' ').unwrap_or((entry, ""));
             let (name, optional) = match name.strip_prefix('?') {
@@ -123,8 +119,8 @@ impl Plan<'_> {
         self.done.insert(name.to_owned());
         let read = |source| RootfsError::Read { path: (*path).to_owned(), source };
         let bytes = modules.tree.content(path).map(|c| c.read()).transpose().map_err(read)?.unwrap_or_default();
-        let info = modinfo::read(&bytes)
-            .map_err(|message| RootfsError::BadModule { path: (*path).to_owned(), message })?;
+        let info =
+            modinfo::read(&bytes).map_err(|message| RootfsError::BadModule { path: (*path).to_owned(), message })?;
         for dependency in &info.softdep_pre {
             // A soft dependency is a wish, and may name an alias that nothing here provides.
             self.add(dependency, "")?;
@@ -170,7 +166,8 @@ pub fn list(loads: &[Load]) -> String {
 
 /// The text of `modules.alias`: what devices the modules of a list drive.
 pub fn aliases(loads: &[Load]) -> String {
-    let lines = loads.iter().flat_map(|load| load.devices.iter().map(move |device| format!("{device} {}\n", load.path)));
+    let lines =
+        loads.iter().flat_map(|load| load.devices.iter().map(move |device| format!("{device} {}\n", load.path)));
     lines.collect()
 }
 
@@ -229,7 +226,10 @@ mod tests {
 
     #[test]
     fn a_module_comes_after_what_it_depends_on_and_only_once() {
-        assert_eq!(names(&["jbd2", "ext4", "br_netfilter"]).expect("all exist"), ["jbd2", "crc16", "ext4", "br_netfilter"]);
+        assert_eq!(
+            names(&["jbd2", "ext4", "br_netfilter"]).expect("all exist"),
+            ["jbd2", "crc16", "ext4", "br_netfilter"]
+        );
     }
 
     #[test]
@@ -271,7 +271,9 @@ mod tests {
              platform:sdhost /usr/lib/modules/6.1/kernel/drivers/sdhost.ko\n\
              of:N*T*Cbrcm,bcm2835-sdhost /usr/lib/modules/6.1/kernel/drivers/sdhost.ko\n"
         );
-        for name in ["fs-ext4", "crypto-sha256", "net-pf-10", "block-major-8-*", "cpu:type:x86", "mdio:0000", "devname:loop"] {
+        for name in
+            ["fs-ext4", "crypto-sha256", "net-pf-10", "block-major-8-*", "cpu:type:x86", "mdio:0000", "devname:loop"]
+        {
             assert!(!is_device(name), "{name}");
         }
         for name in ["acpi*:PNP0C0C:*", "mmc:block", "scsi:t-0x00*", "sdio:c*v02D0d4355*", "virtio:d00000002v*"] {

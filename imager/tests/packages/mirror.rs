@@ -17,70 +17,32 @@ use imager::{
 
 fn peak_memory_kib() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    status
-        .lines()
-        .find(|line| line.starts_with("VmHWM"))
-        .unwrap_or_default()
-        .to_owned()
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
 }
 
 #[test]
 #[ignore = "needs a Debian mirror"]
 fn the_boards_packages_resolve_from_the_hosts_mirror() {
     let temporary = tempfile::tempdir().unwrap();
-    let cache =
-        env::var_os("KILN_TEST_CACHE").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    let cache = env::var_os("KILN_TEST_CACHE").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let settings = Settings::new(env::var("KILN_MIRROR").ok(), cache).unwrap();
     let components = ["main", "non-free-firmware"];
-    let node = [
-        "containerd",
-        "runc",
-        "e2fsprogs",
-        "iptables",
-        "ca-certificates",
-    ];
+    let node = ["containerd", "runc", "e2fsprogs", "iptables", "ca-certificates"];
     let boards: [(&str, &str, &[&str]); 3] = [
-        (
-            "arm64",
-            "linux-image-arm64",
-            &["trixie", "trixie-updates", "trixie-security"],
-        ),
+        ("arm64", "linux-image-arm64", &["trixie", "trixie-updates", "trixie-security"]),
         (
             "armhf",
             "linux-image-armmp/bookworm-backports",
-            &[
-                "bookworm",
-                "bookworm-updates",
-                "bookworm-security",
-                "bookworm-backports",
-            ],
+            &["bookworm", "bookworm-updates", "bookworm-security", "bookworm-backports"],
         ),
-        (
-            "amd64",
-            "linux-image-cloud-amd64",
-            &["trixie", "trixie-updates", "trixie-security"],
-        ),
+        ("amd64", "linux-image-cloud-amd64", &["trixie", "trixie-updates", "trixie-security"]),
     ];
     let mut lock = Lock::default();
     for (arch, kernel, suites) in boards {
-        let sources: Vec<_> = suites
-            .iter()
-            .map(|suite| Source::new(suite, &components, arch))
-            .collect();
-        let wanted: Vec<String> = node
-            .iter()
-            .chain([&kernel])
-            .map(|&name| name.into())
-            .collect();
-        let exclude: Vec<String> = [
-            "initramfs-tools",
-            "linux-initramfs-tool",
-            "debconf",
-            "perl",
-            "perl-base",
-        ]
-        .map(Into::into)
-        .into();
+        let sources: Vec<_> = suites.iter().map(|suite| Source::new(suite, &components, arch)).collect();
+        let wanted: Vec<String> = node.iter().chain([&kernel]).map(|&name| name.into()).collect();
+        let exclude: Vec<String> =
+            ["initramfs-tools", "linux-initramfs-tool", "debconf", "perl", "perl-base"].map(Into::into).into();
         let start = Instant::now();
         let found = resolve(&settings, &sources, &wanted, &exclude, &Progress::stderr()).unwrap();
         eprintln!(
@@ -92,16 +54,8 @@ fn the_boards_packages_resolve_from_the_hosts_mirror() {
         for pin in &found.pins {
             eprintln!("  {} {} {} {}", pin.name, pin.version, pin.source, pin.size);
         }
-        assert!(
-            found
-                .pins
-                .iter()
-                .any(|pin| pin.name.starts_with("linux-image-6."))
-        );
-        lock.boards.insert(
-            arch.into(),
-            Section::new(&sources, &wanted, &exclude, &found),
-        );
+        assert!(found.pins.iter().any(|pin| pin.name.starts_with("linux-image-6.")));
+        lock.boards.insert(arch.into(), Section::new(&sources, &wanted, &exclude, &found));
     }
     let path = settings.cache.join("imager.lock");
     lock.save(&path).unwrap();
@@ -133,11 +87,7 @@ fn unpack(settings: &Settings, section: &Section) {
                 .iter()
                 .map(|entry| format!("{}/{} {}", entry.uid, entry.gid, entry.path))
                 .collect();
-            let listing = Command::new("dpkg-deb")
-                .arg("--fsys-tarfile")
-                .arg(deb)
-                .output()
-                .unwrap();
+            let listing = Command::new("dpkg-deb").arg("--fsys-tarfile").arg(deb).output().unwrap();
             let mut tar = Command::new("tar")
                 .args(["--numeric-owner", "-tvf", "-"])
                 .stdin(Stdio::piped())
@@ -153,11 +103,7 @@ fn unpack(settings: &Settings, section: &Section) {
                 .lines()
                 .filter_map(|line| {
                     let owner = line.split_whitespace().nth(1)?;
-                    let path = line
-                        .split_whitespace()
-                        .nth(5)?
-                        .trim_start_matches('.')
-                        .trim_end_matches('/');
+                    let path = line.split_whitespace().nth(5)?.trim_start_matches('.').trim_end_matches('/');
                     (!path.is_empty()).then(|| format!("{owner} {path}"))
                 })
                 .collect();

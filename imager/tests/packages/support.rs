@@ -11,8 +11,8 @@ use std::{
 use imager::packages::{Keyring, Settings};
 use pgp::{
     composed::{
-        CleartextSignedMessage, EncryptionCaps, KeyType, SecretKeyParamsBuilder, SignedPublicKey,
-        SignedSecretKey, SubkeyParamsBuilder,
+        CleartextSignedMessage, EncryptionCaps, KeyType, SecretKeyParamsBuilder, SignedPublicKey, SignedSecretKey,
+        SubkeyParamsBuilder,
     },
     ser::Serialize,
     types::Password,
@@ -49,8 +49,7 @@ pub(crate) fn keyring(key: &SignedSecretKey) -> Keyring {
 /// Signs like Debian does: by the subkey.
 pub(crate) fn sign(key: &SignedSecretKey, text: &str) -> String {
     let subkey = &key.secret_subkeys[0].key;
-    let message =
-        CleartextSignedMessage::sign(thread_rng(), text, subkey, &Password::empty()).unwrap();
+    let message = CleartextSignedMessage::sign(thread_rng(), text, subkey, &Password::empty()).unwrap();
     message.to_armored_string(None.into()).unwrap()
 }
 
@@ -82,36 +81,15 @@ pub(crate) struct Member {
 }
 
 pub(crate) fn file(path: &'static str, content: &[u8], mode: u32, owner: (u64, u64)) -> Member {
-    Member {
-        path,
-        kind: tar::EntryType::Regular,
-        target: "",
-        content: content.into(),
-        mode,
-        owner,
-    }
+    Member { path, kind: tar::EntryType::Regular, target: "", content: content.into(), mode, owner }
 }
 
 pub(crate) fn directory(path: &'static str, mode: u32) -> Member {
-    Member {
-        path,
-        kind: tar::EntryType::Directory,
-        target: "",
-        content: Vec::new(),
-        mode,
-        owner: (0, 0),
-    }
+    Member { path, kind: tar::EntryType::Directory, target: "", content: Vec::new(), mode, owner: (0, 0) }
 }
 
 pub(crate) fn link(path: &'static str, target: &'static str, kind: tar::EntryType) -> Member {
-    Member {
-        path,
-        kind,
-        target,
-        content: Vec::new(),
-        mode: 0o777,
-        owner: (0, 0),
-    }
+    Member { path, kind, target, content: Vec::new(), mode: 0o777, owner: (0, 0) }
 }
 
 /// A tar of these members, names written as they are, `..` included.
@@ -139,12 +117,7 @@ pub(crate) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = b"!<arch>\n".to_vec();
     for (name, bytes) in members {
         let size = bytes.len();
-        writeln!(
-            out,
-            "{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`",
-            0, 0, 0, "100644"
-        )
-        .unwrap();
+        writeln!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`", 0, 0, 0, "100644").unwrap();
         out.extend_from_slice(bytes);
         if size % 2 == 1 {
             out.push(b'\n');
@@ -154,20 +127,13 @@ pub(crate) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 pub(crate) fn control(text: &str) -> Vec<u8> {
-    xz(&tarball(&[
-        directory("./", 0o755),
-        file("./control", text.as_bytes(), 0o644, (0, 0)),
-    ]))
+    xz(&tarball(&[directory("./", 0o755), file("./control", text.as_bytes(), 0o644, (0, 0))]))
 }
 
 /// A `.deb` of these files.
 pub(crate) fn deb(control_text: &str, members: &[Member]) -> Vec<u8> {
     let (control, data) = (control(control_text), xz(&tarball(members)));
-    ar(&[
-        ("debian-binary", b"2.0\n"),
-        ("control.tar.xz", &control),
-        ("data.tar.xz", &data),
-    ])
+    ar(&[("debian-binary", b"2.0\n"), ("control.tar.xz", &control), ("data.tar.xz", &data)])
 }
 
 /// How a suite is published.
@@ -184,14 +150,7 @@ pub(crate) struct Publish<'a> {
 impl<'a> Publish<'a> {
     pub(crate) fn new(suite: &'a str) -> Self {
         let date = SystemTime::now() - Duration::from_secs(60);
-        Self {
-            suite,
-            codename: suite,
-            date,
-            valid_until: None,
-            extra: "",
-            signer: None,
-        }
+        Self { suite, codename: suite, date, valid_until: None, extra: "", signer: None }
     }
 }
 
@@ -204,11 +163,7 @@ pub(crate) struct Archive {
 
 impl Archive {
     pub(crate) fn new() -> Self {
-        Self {
-            root: tempfile::tempdir().unwrap(),
-            key: key(),
-            stanzas: BTreeMap::new(),
-        }
+        Self { root: tempfile::tempdir().unwrap(), key: key(), stanzas: BTreeMap::new() }
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
@@ -216,46 +171,28 @@ impl Archive {
     }
 
     fn base(&self, suite: &str) -> PathBuf {
-        self.path(if suite.ends_with("-security") {
-            "debian-security"
-        } else {
-            "debian"
-        })
+        self.path(if suite.ends_with("-security") { "debian-security" } else { "debian" })
     }
 
     /// Adds a package with these extra control lines to a suite's pool; shows in the index once that is published.
     pub(crate) fn add(&mut self, suite: &str, name: &str, version: &str, lines: &str) {
         let text = format!("Package: {name}\nVersion: {version}\nArchitecture: arm64\n{lines}");
-        let bytes = deb(
-            &text,
-            &[
-                directory("./", 0o755),
-                file("./usr/share/hello", name.as_bytes(), 0o644, (0, 0)),
-            ],
-        );
+        let bytes = deb(&text, &[directory("./", 0o755), file("./usr/share/hello", name.as_bytes(), 0o644, (0, 0))]);
         let filename = format!("pool/main/{name}_{}_arm64.deb", version.replace(':', "."));
         write(&self.base(suite).join(&filename), &bytes);
         let (size, hash) = (bytes.len(), sha256(&bytes));
         self.stanzas
             .entry(suite.into())
             .or_default()
-            .push_str(&format!(
-                "{text}Filename: {filename}\nSize: {size}\nSHA256: {hash}\n\n"
-            ));
+            .push_str(&format!("{text}Filename: {filename}\nSize: {size}\nSHA256: {hash}\n\n"));
     }
 
     /// Writes and signs a suite's index.
     pub(crate) fn publish(&self, how: &Publish<'_>) {
         let dists = self.base(how.suite).join("dists").join(how.suite);
-        let packages = xz(self
-            .stanzas
-            .get(how.suite)
-            .map_or("", String::as_str)
-            .as_bytes());
+        let packages = xz(self.stanzas.get(how.suite).map_or("", String::as_str).as_bytes());
         write(&dists.join("main/binary-arm64/Packages.xz"), &packages);
-        let valid_until = how
-            .valid_until
-            .map_or_else(String::new, |time| format!("Valid-Until: {}\n", date(time)));
+        let valid_until = how.valid_until.map_or_else(String::new, |time| format!("Valid-Until: {}\n", date(time)));
         let text = format!(
             "Suite: {0}\nCodename: {0}\nDate: {1}\n{valid_until}{2}SHA256:\n {3} {4} main/binary-arm64/Packages.xz\n",
             how.codename,
@@ -264,10 +201,7 @@ impl Archive {
             sha256(&packages),
             packages.len(),
         );
-        write(
-            &dists.join("InRelease"),
-            sign(how.signer.unwrap_or(&self.key), &text).as_bytes(),
-        );
+        write(&dists.join("InRelease"), sign(how.signer.unwrap_or(&self.key), &text).as_bytes());
     }
 
     /// Settings that use this mirror, its key and the cache below it.

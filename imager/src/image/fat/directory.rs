@@ -62,7 +62,8 @@ pub(super) fn entries<M: Medium>(volume: &Volume<M>, place: Place) -> io::Result
 /// The entry of that name; case does not matter.
 pub(super) fn find<M: Medium>(volume: &Volume<M>, place: Place, name: &str) -> io::Result<Option<Found>> {
     let wanted = name.to_lowercase();
-    let same = |found: &Found| found.entry.name.to_lowercase() == wanted || short_text(&found.short).to_lowercase() == wanted;
+    let same =
+        |found: &Found| found.entry.name.to_lowercase() == wanted || short_text(&found.short).to_lowercase() == wanted;
     Ok(scan(&volume.directory(place)?).into_iter().find(same))
 }
 
@@ -206,9 +207,15 @@ fn record(short: &[u8; 11], attributes: u8, cluster: u32, size: u32, stamp: Stam
     slot[..11].copy_from_slice(short);
     slot[11] = attributes;
     let (high, low) = ((cluster >> 16) as u16, cluster as u16);
-    for (at, value) in
-        [(14, stamp.time), (16, stamp.date), (18, stamp.date), (20, high), (22, stamp.time), (24, stamp.date), (26, low)]
-    {
+    for (at, value) in [
+        (14, stamp.time),
+        (16, stamp.date),
+        (18, stamp.date),
+        (20, high),
+        (22, stamp.time),
+        (24, stamp.date),
+        (26, low),
+    ] {
         slot[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
     slot[28..].copy_from_slice(&size.to_le_bytes());

@@ -23,7 +23,9 @@ use table::{Place, Volume};
 #[derive(Debug, thiserror::Error)]
 pub enum FatError {
     /// The files do not fit.
-    #[error("partition {label} is full: {path} needs {need} bytes, {free} are free; a larger partition is set in the board file")]
+    #[error(
+        "partition {label} is full: {path} needs {need} bytes, {free} are free; a larger partition is set in the board file"
+    )]
     Full {
         /// The partition.
         label: String,

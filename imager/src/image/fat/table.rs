@@ -46,7 +46,10 @@ impl<M: Medium> Volume<M> {
         window.get(0, &mut boot)?;
         let two = |at: usize| u64::from(u16::from_le_bytes([boot[at], boot[at + 1]]));
         let four = |at: usize| two(at) | two(at + 2) << 16;
-        if boot[510..] != [0x55, 0xaa] || two(11) != SECTOR || !boot[13].is_power_of_two() || !(1..=2).contains(&boot[16])
+        if boot[510..] != [0x55, 0xaa]
+            || two(11) != SECTOR
+            || !boot[13].is_power_of_two()
+            || !(1..=2).contains(&boot[16])
         {
             return Err(damaged("its first sector describes none"));
         }
@@ -58,7 +61,8 @@ impl<M: Medium> Volume<M> {
         let root_start = fat_start + fats * fat_length;
         let root_length = (two(17) * 32).next_multiple_of(SECTOR);
         let data_start = root_start + root_length;
-        let clusters = (sectors * SECTOR).checked_sub(data_start).ok_or_else(|| damaged("its sizes contradict"))? / cluster;
+        let clusters =
+            (sectors * SECTOR).checked_sub(data_start).ok_or_else(|| damaged("its sizes contradict"))? / cluster;
         if clusters < 4085 {
             return Err(damaged("FAT12 is not supported"));
         }
@@ -82,8 +86,20 @@ impl<M: Medium> Volume<M> {
         let (root_cluster, info) = if wide { (four(44) as u32, two(48)) } else { (0, 0) };
         let info_sector = if info == 0xffff { 0 } else { info };
         Ok(Volume {
-            window, wide, cluster, fat_start, fat_length, fats, root_start, root_length, data_start, root_cluster,
-            info_sector, next, free, changed: false,
+            window,
+            wide,
+            cluster,
+            fat_start,
+            fat_length,
+            fats,
+            root_start,
+            root_length,
+            data_start,
+            root_cluster,
+            info_sector,
+            next,
+            free,
+            changed: false,
         })
     }
 
@@ -228,10 +244,8 @@ impl<M: Medium> Volume<M> {
         if count > u64::from(self.free) {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "no free clusters"));
         }
-        let found: Vec<u32> = (2..self.next.len() as u32)
-            .filter(|c| self.next[*c as usize] == 0)
-            .take(count as usize)
-            .collect();
+        let found: Vec<u32> =
+            (2..self.next.len() as u32).filter(|c| self.next[*c as usize] == 0).take(count as usize).collect();
         for (at, cluster) in found.iter().enumerate() {
             self.next[*cluster as usize] = found.get(at + 1).copied().unwrap_or(0x0fff_ffff);
         }

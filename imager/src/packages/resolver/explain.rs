@@ -33,15 +33,13 @@ impl<'a> Attempt<'a> {
 
     /// A chosen package other than `own` that is, or provides, what a conflict names.
     fn conflicting(&self, own: &str, relation: &Relation) -> Option<Package<'a>> {
-        let named = self
-            .chosen
-            .get(relation.name.as_str())
-            .filter(|p| p.name() != own && relation.accepts(p.version()));
+        let named =
+            self.chosen.get(relation.name.as_str()).filter(|p| p.name() != own && relation.accepts(p.version()));
         named.copied().or_else(|| {
             let providers = self.provided.get(&relation.name)?;
-            let (name, _) = providers.iter().find(|(name, version)| {
-                *name != own && relation.accepts_provided(version.as_deref())
-            })?;
+            let (name, _) = providers
+                .iter()
+                .find(|(name, version)| *name != own && relation.accepts_provided(version.as_deref()))?;
             self.chosen.get(name).copied()
         })
     }
@@ -49,26 +47,15 @@ impl<'a> Attempt<'a> {
     /// Why a relation cannot be met, in words that tell what to change.
     pub(super) fn why_not(&self, relation: &Relation) -> String {
         let name = &relation.name;
-        let all: Vec<_> = self
-            .indices
-            .iter()
-            .flat_map(|index| index.named(name))
-            .collect();
+        let all: Vec<_> = self.indices.iter().flat_map(|index| index.named(name)).collect();
         if all.is_empty() {
             return format!("no source has {name}");
         }
         let mut reason: Vec<String> = Vec::new();
         if all.iter().all(|package| package.index.not_automatic) {
-            reason.push(format!(
-                "{name} must be asked for by suite: {name}/{}",
-                all[0].index.suite
-            ));
+            reason.push(format!("{name} must be asked for by suite: {name}/{}", all[0].index.suite));
         }
-        let offers = all
-            .iter()
-            .map(|p| format!("{} in {}", p.version(), p.index.suite))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let offers = all.iter().map(|p| format!("{} in {}", p.version(), p.index.suite)).collect::<Vec<_>>().join(", ");
         reason.push(format!("{name} is offered as {offers}"));
         if let Some(chosen) = self.chosen.get(name.as_str()) {
             reason.push(format!("{} is chosen", chosen.version()));

@@ -34,11 +34,7 @@ pub struct Unsatisfied {
 
 impl Display for Unsatisfied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} needs {}: {}",
-            self.requirer, self.relation, self.reason
-        )
+        write!(f, "{} needs {}: {}", self.requirer, self.relation, self.reason)
     }
 }
 
@@ -49,36 +45,22 @@ pub(super) fn resolve(
     exclude: &[String],
     skipped: &[Skipped],
 ) -> Result<Vec<Pin>> {
-    let wanted = wanted
-        .iter()
-        .map(|item| Wish::parse(item))
-        .collect::<BTreeSet<_>>();
+    let wanted = wanted.iter().map(|item| Wish::parse(item)).collect::<BTreeSet<_>>();
     let exclude: BTreeSet<&str> = exclude.iter().map(String::as_str).collect();
     let mut demands = Demands::default();
     loop {
         let mut attempt = Attempt::new(indices, &exclude, &demands);
         attempt.run(&wanted);
-        let Attempt {
-            chosen,
-            mut problems,
-            new_demand,
-            ..
-        } = attempt;
+        let Attempt { chosen, mut problems, new_demand, .. } = attempt;
         // Each round adds a demand that was not there, and there are finitely many, so this ends.
         if let Some((relation, requirer)) = new_demand {
-            demands
-                .entry(relation.name.clone())
-                .or_default()
-                .insert(relation, requirer);
+            demands.entry(relation.name.clone()).or_default().insert(relation, requirer);
             continue;
         }
         problems.sort();
         problems.dedup();
         if !problems.is_empty() {
-            return Err(Error::Unsatisfied {
-                problems,
-                skipped: skipped.to_vec(),
-            });
+            return Err(Error::Unsatisfied { problems, skipped: skipped.to_vec() });
         }
         return Ok(chosen.into_values().map(Package::pin).collect());
     }
@@ -119,16 +101,12 @@ impl<'a> Attempt<'a> {
     }
 
     fn run(&mut self, wanted: &BTreeSet<Wish>) {
-        let (pinned, free): (Vec<_>, Vec<_>) = wanted
-            .iter()
-            .partition(|w| w.version.is_some() || w.suite.is_some());
+        let (pinned, free): (Vec<_>, Vec<_>) = wanted.iter().partition(|w| w.version.is_some() || w.suite.is_some());
         for wish in pinned.into_iter().chain(free) {
             self.grant(wish);
         }
         while self.new_demand.is_none() {
-            let Some((requirer, clause)) =
-                self.plain.pop_front().or_else(|| self.choices.pop_front())
-            else {
+            let Some((requirer, clause)) = self.plain.pop_front().or_else(|| self.choices.pop_front()) else {
                 return self.check_conflicts();
             };
             self.satisfy(requirer, &clause);
@@ -156,10 +134,7 @@ impl<'a> Attempt<'a> {
         if let Some(package) = self.candidates(&wish.name, allowed).into_iter().find(fits) {
             return self.choose(package);
         }
-        let relation = Relation {
-            name: wish.name.clone(),
-            version: None,
-        };
+        let relation = Relation { name: wish.name.clone(), version: None };
         match self.provider(&relation, allowed) {
             Some(provider) if !explicit => self.choose(provider),
             _ => self.wish_fails(wish, self.why_not(&relation)),
@@ -167,30 +142,21 @@ impl<'a> Attempt<'a> {
     }
 
     fn wish_fails(&mut self, wish: &Wish, reason: String) {
-        self.problems.push(Unsatisfied {
-            requirer: "the package list".into(),
-            relation: wish.to_string(),
-            reason,
-        });
+        self.problems.push(Unsatisfied { requirer: "the package list".into(), relation: wish.to_string(), reason });
     }
 
     /// Chooses something that meets a dependency, unless something does already.
     fn satisfy(&mut self, requirer: Package<'a>, clause: &Clause) {
         let relations = &clause.0;
-        if relations
-            .iter()
-            .any(|r| self.exclude.contains(r.name.as_str()))
-            || relations.iter().any(|r| self.is_met(r))
+        if relations.iter().any(|r| self.exclude.contains(r.name.as_str())) || relations.iter().any(|r| self.is_met(r))
         {
             return;
         }
         let allowed = |index: &Index| !index.not_automatic || index.suite == requirer.index.suite;
         for relation in relations {
             if !self.chosen.contains_key(relation.name.as_str()) {
-                let found = self
-                    .candidates(&relation.name, allowed)
-                    .into_iter()
-                    .find(|p| relation.accepts(p.version()));
+                let found =
+                    self.candidates(&relation.name, allowed).into_iter().find(|p| relation.accepts(p.version()));
                 if let Some(package) = found {
                     return self.choose(package);
                 }
@@ -200,44 +166,23 @@ impl<'a> Attempt<'a> {
             }
         }
         let label = label(requirer);
-        for relation in relations
-            .iter()
-            .filter(|r| self.chosen.contains_key(r.name.as_str()))
-        {
-            let possible = self
-                .candidates(&relation.name, allowed)
-                .iter()
-                .any(|p| relation.accepts(p.version()));
-            let demanded = self
-                .demands
-                .get(&relation.name)
-                .is_some_and(|known| known.contains_key(relation));
+        for relation in relations.iter().filter(|r| self.chosen.contains_key(r.name.as_str())) {
+            let possible = self.candidates(&relation.name, allowed).iter().any(|p| relation.accepts(p.version()));
+            let demanded = self.demands.get(&relation.name).is_some_and(|known| known.contains_key(relation));
             if possible && !demanded {
                 self.new_demand = Some((relation.clone(), label));
                 return;
             }
         }
-        let reason = relations
-            .iter()
-            .map(|r| self.why_not(r))
-            .collect::<Vec<_>>()
-            .join("; ");
-        self.problems.push(Unsatisfied {
-            requirer: label,
-            relation: clause.to_string(),
-            reason,
-        });
+        let reason = relations.iter().map(|r| self.why_not(r)).collect::<Vec<_>>().join("; ");
+        self.problems.push(Unsatisfied { requirer: label, relation: clause.to_string(), reason });
     }
 
     fn is_met(&self, relation: &Relation) -> bool {
         let name = relation.name.as_str();
-        self.chosen
-            .get(name)
-            .is_some_and(|package| relation.accepts(package.version()))
+        self.chosen.get(name).is_some_and(|package| relation.accepts(package.version()))
             || self.provided.get(name).is_some_and(|providers| {
-                providers
-                    .iter()
-                    .any(|(_, version)| relation.accepts_provided(version.as_deref()))
+                providers.iter().any(|(_, version)| relation.accepts_provided(version.as_deref()))
             })
     }
 
@@ -250,40 +195,30 @@ impl<'a> Attempt<'a> {
             .iter()
             .filter(|index| allowed(index))
             .flat_map(|index| index.named(name))
-            .filter(|p| {
-                demands
-                    .is_none_or(|demands| demands.keys().all(|demand| demand.accepts(p.version())))
-            })
+            .filter(|p| demands.is_none_or(|demands| demands.keys().all(|demand| demand.accepts(p.version()))))
             .collect();
         found.sort_by(|a, b| {
-            (a.index.not_automatic.cmp(&b.index.not_automatic))
-                .then_with(|| version::compare(b.version(), a.version()))
+            (a.index.not_automatic.cmp(&b.index.not_automatic)).then_with(|| version::compare(b.version(), a.version()))
         });
         found
     }
 
     /// The best package that provides what a relation asks for: by priority, then name, then as [`Self::candidates`].
-    fn provider(
-        &self,
-        relation: &Relation,
-        allowed: impl Fn(&Index) -> bool + Copy,
-    ) -> Option<Package<'a>> {
+    fn provider(&self, relation: &Relation, allowed: impl Fn(&Index) -> bool + Copy) -> Option<Package<'a>> {
         let names: BTreeSet<(usize, &str)> = self
             .indices
             .iter()
             .filter(|index| allowed(index))
             .flat_map(|index| index.mentioning(&relation.name))
-            .filter(|package| {
-                !self.chosen.contains_key(package.name()) && !self.exclude.contains(package.name())
-            })
+            .filter(|package| !self.chosen.contains_key(package.name()) && !self.exclude.contains(package.name()))
             .map(|package| (package.priority(), package.name()))
             .collect();
         names.into_iter().find_map(|(_, name)| {
             let mut candidates = self.candidates(name, allowed).into_iter();
             candidates.find(|package| {
-                provisions(*package).iter().any(|(name, version)| {
-                    *name == relation.name && relation.accepts_provided(version.as_deref())
-                })
+                provisions(*package)
+                    .iter()
+                    .any(|(name, version)| *name == relation.name && relation.accepts_provided(version.as_deref()))
             })
         })
     }
@@ -292,33 +227,20 @@ impl<'a> Attempt<'a> {
     fn choose(&mut self, package: Package<'a>) {
         self.chosen.insert(package.name(), package);
         for (name, version) in provisions(package) {
-            self.provided
-                .entry(name)
-                .or_default()
-                .push((package.name(), version));
+            self.provided.entry(name).or_default().push((package.name(), version));
         }
         for field in package.depends() {
             match dependency::parse(field, &package.index.arch) {
-                Ok(clauses) => clauses
-                    .into_iter()
-                    .for_each(|clause| self.enqueue(package, clause)),
+                Ok(clauses) => clauses.into_iter().for_each(|clause| self.enqueue(package, clause)),
                 Err(reason) => {
-                    self.problems.push(Unsatisfied {
-                        requirer: label(package),
-                        relation: field.into(),
-                        reason,
-                    });
+                    self.problems.push(Unsatisfied { requirer: label(package), relation: field.into(), reason });
                 }
             }
         }
     }
 
     fn enqueue(&mut self, requirer: Package<'a>, clause: Clause) {
-        let named = |name: &str| {
-            self.indices
-                .iter()
-                .any(|index| index.named(name).next().is_some())
-        };
+        let named = |name: &str| self.indices.iter().any(|index| index.named(name).next().is_some());
         match clause.0.as_slice() {
             [only] if named(&only.name) => self.plain.push_back((requirer, clause)),
             _ => self.choices.push_back((requirer, clause)),

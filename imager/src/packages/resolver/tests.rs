@@ -19,10 +19,7 @@ fn indices(suites: &[(&str, &[&str])]) -> Vec<Index> {
 fn stanza(line: &str) -> String {
     let (head, fields) = line.split_once(';').unwrap_or((line, ""));
     let (name, version) = head.trim().split_once(' ').unwrap();
-    let fields: String = fields
-        .split(';')
-        .map(|field| format!("{}\n", field.trim()))
-        .collect();
+    let fields: String = fields.split(';').map(|field| format!("{}\n", field.trim())).collect();
     let hash = "00".repeat(32);
     let fields = fields.trim_start();
     format!(
@@ -36,10 +33,7 @@ fn strings(items: &[&str]) -> Vec<String> {
 
 fn attempt(suites: &[(&str, &[&str])], wanted: &[&str], exclude: &[&str]) -> Result<Vec<String>> {
     let pins = resolve(&indices(suites), &strings(wanted), &strings(exclude), &[])?;
-    Ok(pins
-        .iter()
-        .map(|pin| format!("{} {}", pin.name, pin.version))
-        .collect())
+    Ok(pins.iter().map(|pin| format!("{} {}", pin.name, pin.version)).collect())
 }
 
 fn solved(packages: &[&str], wanted: &[&str]) -> Vec<String> {
@@ -47,28 +41,18 @@ fn solved(packages: &[&str], wanted: &[&str]) -> Vec<String> {
 }
 
 fn refused(packages: &[&str], wanted: &[&str]) -> String {
-    attempt(&[("trixie", packages)], wanted, &[])
-        .unwrap_err()
-        .to_string()
+    attempt(&[("trixie", packages)], wanted, &[]).unwrap_err().to_string()
 }
 
 #[test]
 fn depends_and_pre_depends_are_followed_and_recommends_are_not() {
-    let packages = [
-        "a 1; Depends: b; Recommends: d",
-        "b 1; Pre-Depends: c",
-        "c 1",
-        "d 1",
-    ];
+    let packages = ["a 1; Depends: b; Recommends: d", "b 1; Pre-Depends: c", "c 1", "d 1"];
     assert_eq!(solved(&packages, &["a"]), ["a 1", "b 1", "c 1"]);
 }
 
 #[test]
 fn a_cycle_ends() {
-    assert_eq!(
-        solved(&["a 1; Depends: b", "b 1; Depends: a"], &["a"]),
-        ["a 1", "b 1"]
-    );
+    assert_eq!(solved(&["a 1; Depends: b", "b 1; Depends: a"], &["a"]), ["a 1", "b 1"]);
 }
 
 #[test]
@@ -99,41 +83,27 @@ fn a_virtual_package_is_met_by_the_provider_of_highest_priority_then_by_name() {
 
 #[test]
 fn a_versioned_demand_takes_a_versioned_provision_only() {
-    let packages = [
-        "a 1; Depends: v (>= 2)",
-        "p 1; Provides: v",
-        "q 1; Provides: v (= 1), w",
-        "r 1; Provides: v (= 2)",
-    ];
+    let packages =
+        ["a 1; Depends: v (>= 2)", "p 1; Provides: v", "q 1; Provides: v (= 1), w", "r 1; Provides: v (= 2)"];
     assert_eq!(solved(&packages, &["a"]), ["a 1", "r 1"]);
     assert!(refused(&packages[..3], &["a"]).contains("a 1 needs v (>= 2): no source has v"));
 }
 
 #[test]
 fn a_name_that_contains_the_provided_one_is_no_provision() {
-    assert!(
-        refused(&["a 1; Depends: awk", "b 1; Provides: awk-doc"], &["a"])
-            .contains("no source has awk")
-    );
+    assert!(refused(&["a 1; Depends: awk", "b 1; Provides: awk-doc"], &["a"]).contains("no source has awk"));
 }
 
 #[test]
 fn a_provider_serves_for_a_real_package_that_is_too_old() {
-    let packages = [
-        "a 1; Depends: lib (>= 2)",
-        "lib 1",
-        "libt64 2; Provides: lib (= 2)",
-    ];
+    let packages = ["a 1; Depends: lib (>= 2)", "lib 1", "libt64 2; Provides: lib (= 2)"];
     assert_eq!(solved(&packages, &["a"]), ["a 1", "libt64 2"]);
 }
 
 #[test]
 fn the_newest_version_of_all_automatic_suites_wins() {
-    let suites: [(&str, &[&str]); 3] = [
-        ("trixie", &["a 1.9"]),
-        ("trixie-security", &["a 1.10"]),
-        ("trixie-backports", &["a 2"]),
-    ];
+    let suites: [(&str, &[&str]); 3] =
+        [("trixie", &["a 1.9"]), ("trixie-security", &["a 1.10"]), ("trixie-backports", &["a 2"])];
     assert_eq!(attempt(&suites, &["a"], &[]).unwrap(), ["a 1.10"]);
 }
 
@@ -143,12 +113,7 @@ fn backports_are_taken_only_by_suite_and_for_what_they_need() {
         ("trixie", &["kernel 6.12", "base 1", "tool 1"]),
         (
             "trixie-backports",
-            &[
-                "kernel 6.18; Depends: image (= 6.18), base, tool (>= 2)",
-                "image 6.18",
-                "base 2",
-                "tool 2",
-            ],
+            &["kernel 6.18; Depends: image (= 6.18), base, tool (>= 2)", "image 6.18", "base 2", "tool 2"],
         ),
     ];
     assert_eq!(attempt(&suites, &["kernel"], &[]).unwrap(), ["kernel 6.12"]);
@@ -157,10 +122,7 @@ fn backports_are_taken_only_by_suite_and_for_what_they_need() {
         ["base 1", "image 6.18", "kernel 6.18", "tool 2"]
     );
     let error = attempt(&suites, &["image"], &[]).unwrap_err().to_string();
-    assert!(
-        error.contains("image must be asked for by suite: image/trixie-backports"),
-        "{error}"
-    );
+    assert!(error.contains("image must be asked for by suite: image/trixie-backports"), "{error}");
 }
 
 #[test]
@@ -168,39 +130,22 @@ fn a_version_pin_is_obeyed_and_one_that_nobody_offers_is_refused_with_what_is_of
     let packages = ["a 1", "a 2", "b 1; Depends: a"];
     assert_eq!(solved(&packages, &["b", "a=1"]), ["a 1", "b 1"]);
     let error = refused(&packages, &["a=3"]);
-    assert!(
-        error.contains("the package list needs a=3: a is offered as 2 in trixie, 1 in trixie"),
-        "{error}"
-    );
+    assert!(error.contains("the package list needs a=3: a is offered as 2 in trixie, 1 in trixie"), "{error}");
 }
 
 #[test]
 fn a_later_exact_demand_makes_an_older_version_be_chosen() {
-    let packages = [
-        "a 1; Depends: lib, z",
-        "lib 2",
-        "lib 1; Depends: old",
-        "old 1",
-        "z 1; Depends: lib (= 1)",
-    ];
+    let packages = ["a 1; Depends: lib, z", "lib 2", "lib 1; Depends: old", "old 1", "z 1; Depends: lib (= 1)"];
     assert_eq!(solved(&packages, &["a"]), ["a 1", "lib 1", "old 1", "z 1"]);
 }
 
 #[test]
 fn demands_that_exclude_each_other_are_explained() {
-    let packages = [
-        "a 1; Depends: lib (>= 2)",
-        "b 1; Depends: lib (<< 2)",
-        "lib 1",
-        "lib 2",
-    ];
+    let packages = ["a 1; Depends: lib (>= 2)", "b 1; Depends: lib (<< 2)", "lib 1", "lib 2"];
     let error = refused(&packages, &["a", "b"]);
     assert!(error.contains("a 1 needs lib (>= 2)"), "{error}");
     assert!(error.contains("b 1 needs lib (<< 2)"), "{error}");
-    assert!(
-        error.contains("lib is offered as 2 in trixie, 1 in trixie"),
-        "{error}"
-    );
+    assert!(error.contains("lib is offered as 2 in trixie, 1 in trixie"), "{error}");
 }
 
 #[test]
@@ -215,43 +160,23 @@ fn an_excluded_package_is_never_chosen_and_its_dependants_do_without() {
     ];
     let found = attempt(&[("trixie", &packages)], &["a"], &["debconf", "p"]).unwrap();
     assert_eq!(found, ["a 1", "b 1", "q 1"]);
-    let error = attempt(&[("trixie", &packages)], &["debconf"], &["debconf"])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("the package list needs debconf: it is excluded too"),
-        "{error}"
-    );
+    let error = attempt(&[("trixie", &packages)], &["debconf"], &["debconf"]).unwrap_err().to_string();
+    assert!(error.contains("the package list needs debconf: it is excluded too"), "{error}");
 }
 
 #[test]
 fn qualifiers_are_understood() {
-    let packages = [
-        "a 1; Depends: python3:any, b:arm64, c:native",
-        "python3 1",
-        "b 1",
-        "c 1",
-    ];
-    assert_eq!(
-        solved(&packages, &["a"]),
-        ["a 1", "b 1", "c 1", "python3 1"]
-    );
+    let packages = ["a 1; Depends: python3:any, b:arm64, c:native", "python3 1", "b 1", "c 1"];
+    assert_eq!(solved(&packages, &["a"]), ["a 1", "b 1", "c 1", "python3 1"]);
     assert!(refused(&["a 1; Depends: b:armhf", "b 1"], &["a"]).contains("no source has b:armhf"));
 }
 
 #[test]
 fn packages_that_refuse_each_other_are_named() {
-    let packages = [
-        "a 1; Conflicts: mta; Provides: mta",
-        "b 1; Provides: mta",
-        "c 1; Breaks: b (<< 1)",
-    ];
+    let packages = ["a 1; Conflicts: mta; Provides: mta", "b 1; Provides: mta", "c 1; Breaks: b (<< 1)"];
     assert_eq!(solved(&packages, &["b", "c"]), ["b 1", "c 1"]);
     let error = refused(&packages, &["a", "b"]);
-    assert!(
-        error.contains("a 1 needs the absence of mta: b 1 is chosen too"),
-        "{error}"
-    );
+    assert!(error.contains("a 1 needs the absence of mta: b 1 is chosen too"), "{error}");
 }
 
 #[test]
@@ -266,25 +191,15 @@ fn all_that_is_missing_is_told_at_once() {
 fn the_order_of_the_arguments_makes_no_difference() {
     let packages = ["a 1; Depends: x | y", "b 1; Depends: y | x", "x 1", "y 1"];
     let suites: [(&str, &[&str]); 1] = [("trixie", &packages)];
-    assert_eq!(
-        attempt(&suites, &["a", "b"], &[]).unwrap(),
-        attempt(&suites, &["b", "a", "a"], &[]).unwrap()
-    );
+    assert_eq!(attempt(&suites, &["a", "b"], &[]).unwrap(), attempt(&suites, &["b", "a", "a"], &[]).unwrap());
 }
 
 #[test]
 fn an_index_with_a_bad_hash_or_without_a_path_is_refused() {
     let source = Source::new("trixie", &["main"], "arm64");
-    let parse = |text: &str| {
-        Index::parse(&source, "main", false, text.as_bytes(), "u")
-            .unwrap_err()
-            .to_string()
-    };
+    let parse = |text: &str| Index::parse(&source, "main", false, text.as_bytes(), "u").unwrap_err().to_string();
     let good = stanza("a 1");
     assert!(parse(&good.replace("SHA256: 00", "SHA256: zz")).starts_with("u: package a: sha256"));
-    assert_eq!(
-        parse(&good.replace("Filename: pool/a\n", "")),
-        "u: package a has no Filename"
-    );
+    assert_eq!(parse(&good.replace("Filename: pool/a\n", "")), "u: package a has no Filename");
     assert!(parse(&good.replace("pool/a", "../a")).contains("leaves the archive"));
 }

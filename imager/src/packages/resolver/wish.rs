@@ -17,23 +17,11 @@ impl Wish {
     pub(super) fn parse(item: &str) -> Self {
         let item = item.trim();
         if let Some((name, version)) = item.split_once('=') {
-            return Self {
-                name: name.trim().into(),
-                version: Some(version.trim().into()),
-                suite: None,
-            };
+            return Self { name: name.trim().into(), version: Some(version.trim().into()), suite: None };
         }
         match item.split_once('/') {
-            Some((name, suite)) => Self {
-                name: name.trim().into(),
-                version: None,
-                suite: Some(suite.trim().into()),
-            },
-            None => Self {
-                name: item.into(),
-                version: None,
-                suite: None,
-            },
+            Some((name, suite)) => Self { name: name.trim().into(), version: None, suite: Some(suite.trim().into()) },
+            None => Self { name: item.into(), version: None, suite: None },
         }
     }
 }

@@ -34,16 +34,10 @@ impl Metadata {
         let need = |name: &str| {
             deb.field(name)
                 .map(str::to_owned)
-                .ok_or_else(|| Error::BadDeb {
-                    path: path.into(),
-                    reason: format!("control file: it has no {name}"),
-                })
+                .ok_or_else(|| Error::BadDeb { path: path.into(), reason: format!("control file: it has no {name}") })
         };
         let (package, version) = (need("Package")?, need("Version")?);
-        let (source, source_version) = match deb
-            .field("Source")
-            .map(|s| s.split_once(" (").unwrap_or((s, "")))
-        {
+        let (source, source_version) = match deb.field("Source").map(|s| s.split_once(" (").unwrap_or((s, ""))) {
             None => (package.clone(), version.clone()),
             Some((name, "")) => (name.into(), version.clone()),
             Some((name, rest)) => (name.into(), rest.trim_end_matches(')').into()),

@@ -53,10 +53,7 @@ impl Unpacked {
     /// # Errors
     /// [`Error::Truncated`], [`Error::BadDeb`], [`Error::Io`]; nothing is left in the cache then.
     pub fn open(settings: &Settings, deb: &Path) -> Result<Self> {
-        let stem = deb
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or_default();
+        let stem = deb.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let sha256 = match stem.len() == 64 && stem.bytes().all(|c| c.is_ascii_hexdigit()) {
             true => stem.to_owned(),
             false => cache::digest(deb).map_err(Error::io("read", deb))?.1,
@@ -72,27 +69,18 @@ impl Unpacked {
             .tempdir_in(&root)
             .map_err(Error::io("create a directory in", &root))?;
         let manifest = extract(deb, fresh.path())?;
-        let json = serde_json::to_vec(&manifest)
-            .map_err(|e| Error::io("write", fresh.path())(e.into()))?;
+        let json = serde_json::to_vec(&manifest).map_err(|e| Error::io("write", fresh.path())(e.into()))?;
         let at = fresh.path().join("manifest.json");
         fs::write(&at, json).map_err(Error::io("write", at))?;
         install(fresh, &directory)?;
-        Ok(Self {
-            metadata: manifest.metadata,
-            entries: manifest.entries,
-            directory,
-        })
+        Ok(Self { metadata: manifest.metadata, entries: manifest.entries, directory })
     }
 
     /// [`Self::open`] for all of `debs`, on all processors; in the same order.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_all(
-        settings: &Settings,
-        debs: &[PathBuf],
-        progress: &Progress,
-    ) -> Result<Vec<Self>> {
+    pub fn open_all(settings: &Settings, debs: &[PathBuf], progress: &Progress) -> Result<Vec<Self>> {
         let step = progress.step("Unpacking packages", Some(debs.len() as u64));
         let unpacked = parallel::map(debs, parallel::processors(), |deb| {
             let unpacked = Self::open(settings, deb)?;
@@ -106,23 +94,13 @@ impl Unpacked {
     /// What is cached, if it is complete: a crash of the machine may have left files empty.
     fn find(directory: &Path) -> Option<Self> {
         let manifest = fs::read(directory.join("manifest.json")).ok()?;
-        let Manifest {
-            format,
-            metadata,
-            entries,
-        } = serde_json::from_slice(&manifest).ok()?;
+        let Manifest { format, metadata, entries } = serde_json::from_slice(&manifest).ok()?;
         let whole = |(number, entry): (usize, &Entry)| match entry.kind {
-            EntryKind::File(size) => {
-                fs::metadata(content(directory, number)).is_ok_and(|meta| meta.len() == size)
-            }
+            EntryKind::File(size) => fs::metadata(content(directory, number)).is_ok_and(|meta| meta.len() == size),
             _ => true,
         };
         (format == FORMAT && entries.iter().enumerate().all(whole)).then_some(())?;
-        Some(Self {
-            metadata,
-            entries,
-            directory: directory.into(),
-        })
+        Some(Self { metadata, entries, directory: directory.into() })
     }
 
     /// Adds the package's files to `tree`, paths merged into `/usr`, without those that `filter` leaves out.
@@ -133,10 +111,7 @@ impl Unpacked {
     /// # Errors
     /// [`Error::BadDeb`] when a file is already there with other content, or a hard link leads nowhere.
     pub fn add_to(&self, tree: &mut Tree, filter: &PathFilter) -> Result<()> {
-        let bad = |reason: String| Error::BadDeb {
-            path: self.directory.clone(),
-            reason,
-        };
+        let bad = |reason: String| Error::BadDeb { path: self.directory.clone(), reason };
         let package = &self.metadata.package;
         let mut files: HashMap<&str, usize> = HashMap::new();
         for (number, entry) in self.entries.iter().enumerate() {
@@ -149,10 +124,7 @@ impl Unpacked {
                 }
                 EntryKind::Hardlink(target) => {
                     let number = *files.get(target.as_str()).ok_or_else(|| {
-                        bad(format!(
-                            "{package}: {} is a hard link to {target}, which is not in it",
-                            entry.path
-                        ))
+                        bad(format!("{package}: {} is a hard link to {target}, which is not in it", entry.path))
                     })?;
                     files.insert(&entry.path, number);
                     Kind::File(Content::File(content(&self.directory, number)))
@@ -167,23 +139,13 @@ impl Unpacked {
                 (Some(Kind::Symlink(_)), Kind::Directory) => continue,
                 (Some(Kind::Symlink(old)), Kind::Symlink(new)) if old == new => continue,
                 (Some(_), _) => {
-                    return Err(bad(format!(
-                        "{package}: {path} is already there from another package"
-                    )));
+                    return Err(bad(format!("{package}: {path} is already there from another package")));
                 }
                 (None, _) => {}
             }
             add_parents(tree, &path);
             let Entry { mode, uid, gid, .. } = *entry;
-            tree.nodes.insert(
-                path,
-                Node {
-                    kind,
-                    mode,
-                    uid,
-                    gid,
-                },
-            );
+            tree.nodes.insert(path, Node { kind, mode, uid, gid });
         }
         Ok(())
     }
@@ -193,10 +155,7 @@ impl Unpacked {
     /// # Errors
     /// [`Error::Io`].
     pub fn file(&self, path: &str) -> Result<Option<File>> {
-        let Some(number) = self
-            .entries
-            .iter()
-            .position(|e| e.path == path && matches!(e.kind, EntryKind::File(_)))
+        let Some(number) = self.entries.iter().position(|e| e.path == path && matches!(e.kind, EntryKind::File(_)))
         else {
             return Ok(None);
         };
@@ -209,12 +168,7 @@ impl Unpacked {
 ///
 /// # Errors
 /// Theirs.
-pub fn unpack_into(
-    settings: &Settings,
-    tree: &mut Tree,
-    deb: &Path,
-    filter: &PathFilter,
-) -> Result<Metadata> {
+pub fn unpack_into(settings: &Settings, tree: &mut Tree, deb: &Path, filter: &PathFilter) -> Result<Metadata> {
     let unpacked = Unpacked::open(settings, deb)?;
     unpacked.add_to(tree, filter)?;
     Ok(unpacked.metadata)
@@ -236,11 +190,7 @@ fn extract(path: &Path, into: &Path) -> Result<Manifest> {
         entries.push(entry);
         Ok(())
     })?;
-    Ok(Manifest {
-        format: FORMAT,
-        metadata: Metadata::of(&deb, path)?,
-        entries,
-    })
+    Ok(Manifest { format: FORMAT, metadata: Metadata::of(&deb, path)?, entries })
 }
 
 /// Gives a finished directory its name; an incomplete one that has it goes, and another build's equal one may stay.
@@ -253,47 +203,28 @@ fn install(fresh: tempfile::TempDir, directory: &Path) -> Result<()> {
             let _moved = fresh.keep();
             Ok(())
         }
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-            ) =>
-        {
-            Ok(())
-        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
         Err(e) => Err(Error::io("write", directory)(e)),
     }
 }
 
 /// Copies a member's content to a new file; a short read is the package's fault, a failed write this machine's.
 fn write_file(content: &mut dyn Read, size: u64, at: &Path, mode: u32, deb: &Path) -> Result<()> {
-    let truncated = |reason: String| Error::Truncated {
-        path: deb.into(),
-        reason,
-    };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(at)
-        .map_err(Error::io("create", at))?;
+    let truncated = |reason: String| Error::Truncated { path: deb.into(), reason };
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(at).map_err(Error::io("create", at))?;
     let mut buffer = [0; 32 * 1024];
     let mut written = 0;
     loop {
         let n = content.read(&mut buffer).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => truncated(format!("data.tar: {e}")),
-            _ => Error::BadDeb {
-                path: deb.into(),
-                reason: format!("data.tar: {e}"),
-            },
+            _ => Error::BadDeb { path: deb.into(), reason: format!("data.tar: {e}") },
         })?;
         if n == 0 && written == size {
             return Ok(());
         }
         if n == 0 {
-            return Err(truncated(format!(
-                "data.tar: a file of {size} bytes ends after {written}"
-            )));
+            return Err(truncated(format!("data.tar: a file of {size} bytes ends after {written}")));
         }
         written += n as u64;
         io::Write::write_all(&mut file, &buffer[..n]).map_err(Error::io("write", at))?;
@@ -303,18 +234,12 @@ fn write_file(content: &mut dyn Read, size: u64, at: &Path, mode: u32, deb: &Pat
 /// An entry's path with `/bin`, `/sbin`, `/lib` and `/lib64` moved into `/usr`; the links with those names stay.
 fn merged(entry: &Entry) -> String {
     let path = entry.path.as_str();
-    let below = MERGED
-        .iter()
-        .any(|directory| match path.strip_prefix(directory) {
-            Some("") => matches!(entry.kind, EntryKind::Directory),
-            Some(rest) => rest.starts_with('/'),
-            None => false,
-        });
-    if below {
-        format!("/usr{path}")
-    } else {
-        path.into()
-    }
+    let below = MERGED.iter().any(|directory| match path.strip_prefix(directory) {
+        Some("") => matches!(entry.kind, EntryKind::Directory),
+        Some(rest) => rest.starts_with('/'),
+        None => false,
+    });
+    if below { format!("/usr{path}") } else { path.into() }
 }
 
 fn add_parents(tree: &mut Tree, path: &str) {
@@ -323,15 +248,7 @@ fn add_parents(tree: &mut Tree, path: &str) {
         if parent.is_empty() || tree.nodes.contains_key(parent) {
             return;
         }
-        tree.nodes.insert(
-            parent.into(),
-            Node {
-                kind: Kind::Directory,
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-            },
-        );
+        tree.nodes.insert(parent.into(), Node { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0 });
         path = parent;
     }
 }

@@ -31,17 +31,10 @@ pub fn unpack_to_dir(deb: &Path, directory: &Path) -> Result<()> {
         }
         match &entry.kind {
             EntryKind::Directory => Ok(()),
-            EntryKind::File(size) => {
-                write_file(content, *size, &at, entry.mode & 0o777 | 0o600, deb)
-            }
-            EntryKind::Symlink(target) => {
-                symlink(inside(target, &path), &at).map_err(Error::io("create", at))
-            }
+            EntryKind::File(size) => write_file(content, *size, &at, entry.mode & 0o777 | 0o600, deb),
+            EntryKind::Symlink(target) => symlink(inside(target, &path), &at).map_err(Error::io("create", at)),
             EntryKind::Hardlink(target) => {
-                let target = merged(&Entry {
-                    path: target.clone(),
-                    ..entry.clone()
-                });
+                let target = merged(&Entry { path: target.clone(), ..entry.clone() });
                 let (target_parent, _) = target.rsplit_once('/').unwrap_or(("", ""));
                 make_directory(directory, target_parent, &mut made, deb)?;
                 fs::hard_link(directory.join(&target[1..]), &at).map_err(Error::io("create", at))
@@ -66,12 +59,8 @@ fn make_directory(root: &Path, path: &str, made: &mut HashSet<String>, deb: &Pat
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 let meta = fs::symlink_metadata(&at).map_err(Error::io("read", &at))?;
                 if !meta.is_dir() {
-                    let reason =
-                        format!("{path} is used as a directory, but it is a link or a file");
-                    return Err(Error::BadDeb {
-                        path: deb.into(),
-                        reason,
-                    });
+                    let reason = format!("{path} is used as a directory, but it is a link or a file");
+                    return Err(Error::BadDeb { path: deb.into(), reason });
                 }
             }
             outcome => outcome.map_err(Error::io("create", at))?,
