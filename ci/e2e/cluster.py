@@ -171,6 +171,7 @@ def another_board_does_not_get_the_name():
     pi = boot("pi", "--serial", "10000000bbbb0002")
     why = pi.expect(r"kiln: join failed: (.*)", 240).group(1)
     assert "another board" in why, why
+    pi.expect(r"kiln: join-status\.txt on CONFIG tells this too", 60)
     VMS.pop("pi").stop()
     told = config_file("pi", "join-status.txt")
     assert "another board" in told, told

@@ -132,11 +132,12 @@ pub(super) fn fingerprint(workspace: &Path, arch: Arch, tools: &[&str]) -> Resul
     Ok(hex::encode(hash.finalize()))
 }
 
-/// All files below a folder.
+/// All files below a folder, without tests and examples, which are not in the binary.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let path = entry.map_err(Error::io("list", folder))?.path();
         match path.is_dir() {
+            true if path.ends_with("tests") || path.ends_with("examples") => {}
             true => list(&path, files)?,
             false => files.push(path),
         }

@@ -179,6 +179,9 @@ impl Writer {
         let text = status.render(clock::known_text().as_deref());
         let outcome = with_writable(|| replace(&Path::new(MOUNT).join("join-status.txt"), text.as_bytes()));
         if outcome.is_ok() {
+            if status.error.is_some() {
+                say!("join-status.txt on CONFIG tells this too");
+            }
             self.written = Some(status);
             self.told = None;
         }
