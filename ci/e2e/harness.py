@@ -89,6 +89,13 @@ class Machine:
         stderr = pathlib.Path(self.err.name).read_text()
         raise AssertionError(f"{self.name}: no line like /{pattern}/ within {seconds} s; the console ends:\n{end}\n{stderr}")
 
+    def told(self, pattern, seconds):
+        """Like `expect`, but a line that has gone by counts too."""
+        for line in self.lines:
+            if found := re.search(pattern, line):
+                return found
+        return self.expect(pattern, seconds)
+
     def wait(self, seconds):
         """Waits for the machine to power itself off."""
         return self.process.wait(seconds)

@@ -1,14 +1,19 @@
 //! Which of the two slots a board starts.
 
 use super::{Card, CardError};
-use crate::image::reader::Part;
+use crate::image::{fat::FatError, reader::Part};
 
-/// The slot that `autoboot.txt` names, as the Raspberry Pi's firmware reads it; slot A where there is none.
+/// The slot that `autoboot.txt` names, as the Raspberry Pi's firmware reads it; slot A where there is none. A CONFIG
+/// that is no file system counts as one without the file: a node started from such a card tells its fault itself.
 ///
 /// # Errors
-/// [`CardError`] when CONFIG cannot be read.
+/// [`CardError`] when the medium cannot be read.
 pub fn active_slot(card: &Card) -> Result<Part, CardError> {
-    let text = card.read_if_there(Part::Config, "autoboot.txt")?.unwrap_or_default();
+    let text = match card.read_if_there(Part::Config, "autoboot.txt") {
+        Err(CardError::Fat { source: FatError::Damaged { .. }, .. }) => None,
+        other => other?,
+    };
+    let text = text.unwrap_or_default();
     Ok(match boot_partition(&String::from_utf8_lossy(&text)) {
         Some(3) => Part::SlotB,
         _ => Part::SlotA,
