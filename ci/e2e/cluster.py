@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 
-from harness import Kubectl, Machine, free_port, imager, main, run, say, scratch
+from harness import Kubectl, Machine, free_port, imager, locked, main, run, say, scratch
 
 FOLDER = scratch("cluster")
 PORT = free_port()
@@ -98,7 +98,7 @@ def build(node):
     settings = FOLDER / f"{node}.toml"
     settings.write_text(NODES[node]["settings"].lstrip())
     imager("build", "--board", NODES[node]["board"], "--config", settings, "--cluster", FOLDER / "cluster",
-           "--out", FOLDER / node, "--locked")
+           "--out", FOLDER / node, *locked())
 
 
 def boot(node, *arguments, card=None):

@@ -2,6 +2,7 @@
 
 Nothing here sleeps: a console is followed by `tail -F` and awaited line by line, kubectl waits by its own watches.
 """
+import functools
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".ca
 TOOLS = pathlib.Path(os.environ.get("KILN_CI_TOOLS", CACHE / "kiln-ci"))
 IMAGER = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / "tool" / "imager"
 KUBECTL = TOOLS / "kubectl"
+SCRATCH = pathlib.Path(os.environ.get("KILN_CI_SCRATCH", TOP / "target" / "e2e"))
 
 
 def say(text):
@@ -37,6 +39,19 @@ def run(*command, ok=True, **kwargs):
 def imager(*arguments, ok=True, **kwargs):
     """Runs the imager."""
     return run(IMAGER, *arguments, ok=ok, **{"cwd": TOP, **kwargs})
+
+
+@functools.cache
+def locked():
+    """Arguments that build from a lock of today's packages: a mirror drops what it has replaced, a test must still build.
+
+    Where nothing moved this lock is the checkout's own, to the byte.
+    """
+    lock = SCRATCH / "imager.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(TOP / "imager.lock", lock)
+    imager("update-lock", "--lock", lock)
+    return ["--locked", "--lock", lock]
 
 
 def free_port():
@@ -158,7 +173,7 @@ def main(tests):
 
 def scratch(name):
     """An empty folder for one scenario."""
-    folder = pathlib.Path(os.environ.get("KILN_CI_SCRATCH", TOP / "target" / "e2e")) / name
+    folder = SCRATCH / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 
-from harness import CACHE, IMAGER, TOOLS, TOP, imager, main, run, say, scratch
+from harness import CACHE, IMAGER, TOOLS, TOP, imager, locked, main, run, say, scratch
 
 FOLDER = scratch("images")
 BOARD = "rpi4"
@@ -31,7 +31,7 @@ def output(out, suffix, board=BOARD):
 
 def build(out, board=BOARD):
     """Builds a board's image into a folder."""
-    imager("build", "--board", board, "--locked", "--out", out)
+    imager("build", "--board", board, "--out", out, *locked())
 
 
 def the_readme_command_builds_an_image():
@@ -61,6 +61,8 @@ def compare_with_another_user(home):
     for downloads in ("debs", "indices"):
         run("cp", "-r", CACHE / "kiln" / downloads, cache / downloads)
     shutil.copy(IMAGER, home / "imager")
+    shutil.copy(locked()[-1], home / "imager.lock")
+    (home / "imager.lock").chmod(0o644)
     # The account needs a cargo and the crates' archives that it can reach; it unpacks and compiles for itself.
     rustup = pathlib.Path(run("rustc", "--print", "sysroot").stdout.strip())
     if run("cp", "-al", rustup, home / "rust", ok=False).returncode:
@@ -74,7 +76,8 @@ def compare_with_another_user(home):
         run("chown", *([] if mine == home else ["-R"]), f"{user.pw_uid}:{user.pw_gid}", mine)
     run("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "env", "-i", f"HOME={home}",
         f"CARGO_HOME={home / 'cargo'}", f"PATH={home / 'rust' / 'bin'}:/usr/local/bin:/usr/bin:/bin", home / "imager",
-        "--cache", cache, "build", "--board", BOARD, "--locked", "--out", home / "out", cwd=home / "checkout")
+        "--cache", cache, "build", "--board", BOARD, "--locked", "--lock", home / "imager.lock",
+        "--out", home / "out", cwd=home / "checkout")
     for suffix in OUTPUTS:
         ours, theirs = (digest(output(folder, suffix)) for folder in (FOLDER / "first", home / "out"))
         assert ours == theirs, f"{suffix}: {ours} and {theirs}"
@@ -83,7 +86,7 @@ def compare_with_another_user(home):
 
 def a_lock_that_no_longer_holds_is_refused():
     lock = FOLDER / "imager.lock"
-    text = (TOP / "imager.lock").read_text()
+    text = locked()[-1].read_text()
     changed = re.sub(r'(name = "libc6"\nversion = ")[^"]*', r"\g<1>0.0.1", text)
     assert changed != text, "no libc6 in imager.lock"
     lock.write_text(changed)
@@ -136,7 +139,7 @@ def a_full_disk_leaves_no_half_image():
     small.mkdir()
     run("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", small)
     try:
-        refused = imager("build", "--board", BOARD, "--locked", "--out", small / "out", ok=False)
+        refused = imager("build", "--board", BOARD, "--out", small / "out", *locked(), ok=False)
         assert refused.returncode == 6, (refused.returncode, refused.stderr)
         assert "space" in refused.stderr, refused.stderr
         left = [p for p in small.rglob("*") if p.is_file()]

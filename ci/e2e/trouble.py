@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from harness import IMAGER, TOP, Machine, imager, main, run, scratch
+from harness import IMAGER, TOP, Machine, imager, locked, main, run, scratch
 
 FOLDER = scratch("trouble")
 BOARD = "virt-aarch64"
@@ -52,7 +52,7 @@ def told_on_the_card(image):
 def a_build_that_is_killed_leaves_nothing_and_the_next_succeeds():
     settings = FOLDER / "node.toml"
     settings.write_text(AGENT.format(hash="0" * 64))
-    build = [IMAGER, "build", "--board", BOARD, "--locked", "--config", settings, "--out", FOLDER]
+    build = [IMAGER, "build", "--board", BOARD, *locked(), "--config", settings, "--out", FOLDER]
     killed = subprocess.Popen([str(x) for x in build], cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in killed.stderr:
         if line.startswith(("Write image", "Hash and compress")):
