@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::authn::token::{self, field, hex};
-use crate::registry::kinds::csr;
+use crate::registry::access::csr;
 use crate::verbs::Cx;
 use crate::verbs::store::Stored;
 

@@ -1,12 +1,15 @@
 //! The kinds that are served: a table of [`Resource`] rows, each with its names, columns and a strategy for what schemas
 //! can't say. Everything else (verbs, discovery, OpenAPI, tables) is driven by these rows.
 
+pub(crate) mod access;
+mod base;
 pub(crate) mod cells;
 pub(crate) mod columns;
-pub(crate) mod kinds;
+mod network;
 mod resource;
-mod rows;
+mod storage;
 pub(crate) mod strategy;
+mod workloads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +30,11 @@ pub fn volatile() -> Vec<Volatile> {
     vec![keys(NODE_LEASE_PREFIX, None), keys("/registry/core/events/", Some(EVENT_LIFETIME))]
 }
 
+/// The kinds of all areas, core's first.
+fn rows() -> impl Iterator<Item = Resource> {
+    [base::rows(), network::rows(), storage::rows(), workloads::rows(), access::rows()].into_iter().flatten()
+}
+
 /// All rows.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -36,7 +44,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn builtin() -> Self {
-        let rows: Vec<Arc<Resource>> = rows::rows().into_iter().map(Arc::new).collect();
+        let rows: Vec<Arc<Resource>> = rows().map(Arc::new).collect();
         let key = |r: &Arc<Resource>| ((r.group.clone(), r.version.clone(), r.plural.clone()), r.clone());
         let by_name = rows.iter().map(key).collect();
         Self { rows, by_name }

@@ -193,6 +193,16 @@ impl Resource {
     }
 }
 
+/// A namespaced kind of the core group.
+pub(crate) fn core(kind: &str, plural: &str) -> Resource {
+    Resource::new("", "v1", kind, plural)
+}
+
+/// A namespaced kind in version 1 of a group.
+pub(crate) fn v1(group: &str, kind: &str, plural: &str) -> Resource {
+    Resource::new(group, "v1", kind, plural)
+}
+
 fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|t| (*t).to_owned()).collect()
 }

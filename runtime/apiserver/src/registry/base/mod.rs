@@ -1,0 +1,42 @@
+//! Namespaces, nodes, settings, events, leases, classes and quotas.
+
+mod cells;
+mod columns;
+mod config;
+mod event;
+mod lease;
+mod namespace;
+mod node;
+
+use columns as c;
+
+use crate::registry::resource::{Resource, core, v1};
+
+const COORDINATION: &str = "coordination.k8s.io";
+const EVENTS: &str = "events.k8s.io";
+
+/// The rows. One kind, one paragraph: a table reads better than a tower.
+#[rustfmt::skip]
+pub(crate) fn rows() -> Vec<Resource> {
+    vec![
+        core("Namespace", "namespaces").cluster().short(&["ns"]).with_status().subresource("finalize", &["update"])
+            .fields(&["spec", "status"]).selectable(&["status.phase"]).columns(c::NAMESPACE).strategy(namespace::Namespaces),
+        core("Node", "nodes").cluster().short(&["no"]).with_status().fields(&["spec", "status"])
+            .selectable(&["spec.unschedulable"]).columns(c::NODE).strategy(node::Nodes),
+        core("ConfigMap", "configmaps").short(&["cm"]).typed(config::CONFIG_MAP)
+            .columns(c::CONFIG_MAP).strategy(config::ConfigMaps),
+        core("Secret", "secrets").typed(config::SECRET).selectable(&["type"])
+            .columns(c::SECRET).strategy(config::Secrets),
+        core("Event", "events").short(&["ev"]).fields(event::FIELDS).selectable(event::SELECTABLE).columns(c::EVENT)
+            .create_on_update().strategy(event::Events),
+        core("ResourceQuota", "resourcequotas").short(&["quota"]).with_status().fields(&["spec", "status"]),
+        core("LimitRange", "limitranges").short(&["limits"]).fields(&["spec"]),
+        v1(COORDINATION, "Lease", "leases").fields(&["spec"]).columns(c::LEASE).create_on_update().conditional_update()
+            .strategy(lease::Leases),
+        v1(EVENTS, "Event", "events").short(&["ev"]).fields(event::NEW_FIELDS).selectable(event::SELECTABLE).columns(c::EVENT)
+            .create_on_update().stored_as("", "events", event::CONVERSION).strategy(event::Events),
+        v1("scheduling.k8s.io", "PriorityClass", "priorityclasses").cluster().short(&["pc"])
+            .fields(&["value", "globalDefault", "description", "preemptionPolicy"]),
+        v1("node.k8s.io", "RuntimeClass", "runtimeclasses").cluster().fields(&["handler", "overhead", "scheduling"]),
+    ]
+}
