@@ -14,6 +14,7 @@ pub mod selector;
 pub mod shape;
 pub mod status;
 pub mod time;
+pub mod typed;
 
 pub use field::{FieldError, FieldErrorKind};
 pub use gvk::{GroupResource, Gvk, Gvr};
