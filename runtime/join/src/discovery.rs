@@ -62,7 +62,7 @@ impl Drop for Advert {
 pub struct Found {
     /// The name it goes by.
     pub name: String,
-    /// Where it may be reached, the likeliest first: IPv4, then IPv6, then link-local IPv6.
+    /// Where it may be reached, the likeliest first: IPv4, then IPv6, then what is out of use or link-local.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -97,7 +97,7 @@ async fn listen(events: &Receiver<ServiceEvent>, ca_hash: &str, patience: Durati
         match found.endpoints.first() {
             // Its addresses are still to come.
             None => {}
-            Some(first) if first.scope == 0 => return Ok(found),
+            Some(first) if first.host.parse().is_ok_and(|ip| rank(ip) <= ROUTABLE) => return Ok(found),
             Some(_) => {
                 // Good enough if nothing better follows.
                 deadline = deadline.min(Instant::now() + SETTLE);
@@ -137,12 +137,16 @@ fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80)
 }
 
-/// Order of trying.
+/// The last rank of the addresses that are worth no further wait.
+const ROUTABLE: u8 = 1;
+
+/// Order of trying. Site-local IPv6 (fec0::/10) is out of use; where it is all there is, it may still lead somewhere.
 fn rank(address: IpAddr) -> u8 {
     match address {
-        IpAddr::V4(_) => 0,
-        IpAddr::V6(_) if is_link_local(address) => 2,
-        IpAddr::V6(_) => 1,
+        IpAddr::V4(v4) if !v4.is_link_local() => 0,
+        IpAddr::V6(_) if is_link_local(address) => 3,
+        IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 != 0xfec0 => ROUTABLE,
+        _ => 2,
     }
 }
 
@@ -179,9 +183,9 @@ mod tests {
 
     #[test]
     fn ipv4_is_tried_before_ipv6_and_loopback_never() {
-        let found = judge(&advert("aa", "1", "fd00::1,127.0.0.1,10.0.0.1,fe80::1"), "aa").unwrap();
+        let found = judge(&advert("aa", "1", "fec0::1,fd00::1,127.0.0.1,169.254.0.1,10.0.0.1,fe80::1"), "aa").unwrap();
         let hosts: Vec<&str> = found.endpoints.iter().map(|e| e.host.as_str()).collect();
-        assert_eq!(hosts, ["10.0.0.1", "fd00::1", "fe80::1"]);
+        assert_eq!(hosts, ["10.0.0.1", "fd00::1", "169.254.0.1", "fec0::1", "fe80::1"]);
         assert_eq!(found.name, "pi.server");
     }
 }

@@ -1,6 +1,6 @@
 //! The kubelet, with what this binary knows about the node.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use kiln_client::{Client, Clock};
 use kiln_join::AddressWatch;
 use kiln_kubelet::{Config, Machine, Progress};
-use kiln_node_config::ServerUrl;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -79,10 +78,10 @@ fn image(path: &Path) -> anyhow::Result<Image> {
     }
 }
 
-/// The server's address, if it is one and on another machine.
-fn remote(server: &str) -> Option<IpAddr> {
-    let address: IpAddr = server.parse::<ServerUrl>().ok()?.host.parse().ok()?;
-    (!address.is_loopback()).then_some(address)
+/// The server's address, if it is one and on another machine; of a link-local one the interface matters too.
+fn remote(server: &str) -> Option<SocketAddr> {
+    let address: SocketAddr = server.strip_prefix("https://")?.trim_end_matches('/').parse().ok()?;
+    (!address.ip().is_loopback()).then_some(address)
 }
 
 #[cfg(test)]
@@ -104,7 +103,8 @@ mod tests {
 
     #[test]
     fn only_a_server_elsewhere_says_which_address_leads_to_it() {
-        assert_eq!(remote("https://10.0.2.2:6443"), Some([10, 0, 2, 2].into()));
+        assert_eq!(remote("https://10.0.2.2:6443"), Some(([10, 0, 2, 2], 6443).into()));
+        assert_eq!(remote("https://[fe80::1%2]:6443"), "[fe80::1%2]:6443".parse().ok());
         assert_eq!(remote("https://127.0.0.1:6443"), None);
         assert_eq!(remote("https://pi.local:6443"), None);
     }

@@ -4,7 +4,7 @@ mod addresses;
 mod facts;
 mod pressure;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,9 +39,9 @@ pub struct Machine {
 
 impl Machine {
     /// This machine. `data` is the folder whose disk the pods will use. `towards` is the API server's address, if it is
-    /// known and on another machine: of several addresses the one that reaches it is taken, else that of the default
-    /// route. `news` says when addresses or routes may have changed. Must be called within tokio.
-    pub fn here(data: &Path, towards: Option<IpAddr>, news: watch::Receiver<()>) -> Result<Self, MachineError> {
+    /// known and on another machine: of several addresses the one that reaches it is taken, or one of the interface that
+    /// it is on, else that of the default route. `news` says when addresses or routes may have changed. Must be called within tokio.
+    pub fn here(data: &Path, towards: Option<SocketAddr>, news: watch::Receiver<()>) -> Result<Self, MachineError> {
         let facts = Facts::read(Path::new("/"), data)?;
         let data = data.to_owned();
         Ok(Self {
