@@ -43,6 +43,19 @@ pub(crate) trait Strategy: Send + Sync {
     fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
     }
+
+    /// The rules for what one writer changes; kinds whose subresources have rules of their own tell them apart here.
+    fn validate_write(&self, _writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        errors.extend(self.validate_update(new, old));
+        errors
+    }
+
+    /// How many seconds an object that is deleted has left before it goes: `None` for a kind that goes at once.
+    /// `requested` is what the delete asked for.
+    fn graceful_delete(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
 }
 
 /// A kind that is stored as it comes.
