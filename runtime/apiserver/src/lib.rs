@@ -13,6 +13,7 @@ mod config;
 mod discovery;
 mod health;
 mod http;
+mod ownership;
 mod query;
 mod registry;
 mod request_info;

@@ -25,7 +25,7 @@ use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::user::UserInfo;
 use crate::verbs::store::Store;
-use crate::{authn, bootstrap, health, verbs};
+use crate::{authn, bootstrap, health, ownership, verbs};
 
 /// The server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +132,9 @@ impl ApiServer {
         if info.is_resource {
             let accepted = negotiate::accepted(&parts.headers)?;
             return verbs::serve(self, user, &info, &query, &parts.headers, body, accepted).await;
+        }
+        if info.path == ownership::PATH && parts.method == Method::GET {
+            return ownership::stream(self).await;
         }
         self.other(&parts.method, &info.path, &query, &parts.headers)
     }
