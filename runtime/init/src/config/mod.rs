@@ -3,6 +3,7 @@
 //! It is mounted read-only; [`writer`] alone makes it writable, for the moment of a write.
 
 pub(crate) mod medium;
+mod mend;
 pub(crate) mod scrub;
 pub(crate) mod status;
 pub(crate) mod writer;
@@ -13,6 +14,7 @@ use std::io::ErrorKind;
 use kiln_node_config::NodeConfig;
 use nix::mount::MsFlags;
 
+use crate::console::say;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::sys::mount::{attach, detach, is_mounted};
@@ -35,6 +37,12 @@ pub(crate) fn mount(disk: &Disk) -> Result<()> {
     })?;
     if is_mounted(MOUNT) {
         detach(MOUNT, false)?;
+    }
+    match mend::mend(&partition) {
+        Ok(true) => say!("CONFIG was being written when the power went; its tables were mended"),
+        Ok(false) => {}
+        // A card whose lock switch is set can still be read.
+        Err(error) => say!("{error}"),
     }
     let device = partition.to_string_lossy();
     let flags = FLAGS | MsFlags::MS_RDONLY;
