@@ -43,8 +43,10 @@ fn resource(r: &Resource) -> Value {
         out["categories"] = json!(r.categories);
     }
     if !r.subresources.is_empty() {
-        let sub =
-            |s: &crate::registry::Subresource| json!({"subresource": s.name, "responseKind": kind, "verbs": s.verbs});
+        let sub = |s: &crate::registry::Subresource| {
+            let kind = s.kind.map_or_else(|| kind.clone(), |(g, v, k)| json!({"group": g, "version": v, "kind": k}));
+            json!({"subresource": s.name, "responseKind": kind, "verbs": s.verbs})
+        };
         out["subresources"] = r.subresources.iter().map(sub).collect();
     }
     out

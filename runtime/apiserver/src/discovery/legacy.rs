@@ -62,9 +62,16 @@ fn entries(r: &Resource) -> Vec<Value> {
         main["categories"] = json!(r.categories);
     }
     let sub = r.subresources.iter().map(|s| {
-        json!({
-            "name": format!("{}/{}", r.plural, s.name), "singularName": "", "namespaced": r.namespaced, "kind": r.kind, "verbs": s.verbs,
-        })
+        let kind = s.kind.map_or(r.kind.as_str(), |(_, _, kind)| kind);
+        let mut entry = json!({
+            "name": format!("{}/{}", r.plural, s.name), "singularName": "", "namespaced": r.namespaced, "kind": kind, "verbs": s.verbs,
+        });
+        // Group and version are named where they are not the list's own.
+        if let Some((group, version, _)) = s.kind.filter(|(g, v, _)| (*g, *v) != (&*r.group, &*r.version)) {
+            entry["group"] = json!(group);
+            entry["version"] = json!(version);
+        }
+        entry
     });
     std::iter::once(main).chain(sub).collect()
 }

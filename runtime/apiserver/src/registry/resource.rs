@@ -17,10 +17,15 @@ use crate::reviews::Review;
 pub(crate) struct Subresource {
     pub(crate) name: &'static str,
     pub(crate) verbs: &'static [&'static str],
+    /// Group, version and kind of what is read and written there, if that is not the object itself.
+    pub(crate) kind: Option<(&'static str, &'static str, &'static str)>,
 }
 
 /// `status`, as most kinds have it.
-pub(crate) const STATUS: Subresource = Subresource { name: "status", verbs: &["get", "patch", "update"] };
+pub(crate) const STATUS: Subresource = Subresource { name: "status", verbs: &["get", "patch", "update"], kind: None };
+
+/// What stands behind an object, as a part of the object: every method is passed on.
+pub(crate) const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// Two ways to write the same stored objects.
 #[derive(Clone, Copy, Debug)]
@@ -106,13 +111,33 @@ impl Resource {
         Self { categories: vec!["all".into()], ..self }
     }
 
+    pub(crate) fn categories(self, names: &[&str]) -> Self {
+        Self { categories: owned(names), ..self }
+    }
+
+    /// Objects that nobody writes.
+    pub(crate) fn read_only(self) -> Self {
+        Self { verbs: &["get", "list"], ..self }
+    }
+
     pub(crate) fn with_status(mut self) -> Self {
         self.subresources.push(STATUS);
         self
     }
 
     pub(crate) fn subresource(mut self, name: &'static str, verbs: &'static [&'static str]) -> Self {
-        self.subresources.push(Subresource { name, verbs });
+        self.subresources.push(Subresource { name, verbs, kind: None });
+        self
+    }
+
+    /// A subresource that is read and written as another kind: its group, version and name.
+    pub(crate) fn subresource_as(
+        mut self,
+        name: &'static str,
+        verbs: &'static [&'static str],
+        kind: (&'static str, &'static str, &'static str),
+    ) -> Self {
+        self.subresources.push(Subresource { name, verbs, kind: Some(kind) });
         self
     }
 
@@ -151,6 +176,11 @@ impl Resource {
 
     pub(crate) fn stored_as(self, group: &str, plural: &str, conversion: Conversion) -> Self {
         Self { stored_as: Some((group.into(), plural.into())), conversion: Some(conversion), ..self }
+    }
+
+    /// A resource that has none but these verbs.
+    pub(crate) fn verbs(self, verbs: &'static [&'static str]) -> Self {
+        Self { verbs, ..self }
     }
 
     pub(crate) fn review(self, review: Review) -> Self {

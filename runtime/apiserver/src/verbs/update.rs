@@ -103,8 +103,7 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result
     encode::prune_nulls(&mut new);
     admission::update(cx, &mut new, &old.object).await?;
     let mut problems = meta::validate(&new, resource.namespaced, resource.strategy.name_rule());
-    problems.extend(resource.strategy.validate(&new));
-    problems.extend(resource.strategy.validate_update(&new, &old.object));
+    problems.extend(resource.strategy.validate_write(&cx.writer(), &new, &old.object));
     problems.extend(new_finalizers(&new, &old.object));
     if !problems.is_empty() {
         return Err(cx.invalid(&new, &problems).into());
