@@ -102,6 +102,17 @@ impl FieldError {
         Self::make(field, FieldErrorKind::TooLong, None, &format!("may not be more than {max} bytes"))
     }
 
+    /// There are more than `max` items.
+    pub fn too_many(field: impl Into<String>, count: usize, max: usize) -> Self {
+        let detail = format!("must have at most {max} {}", if max == 1 { "item" } else { "items" });
+        Self::make(field, FieldErrorKind::TooMany, Some(count.to_string()), &detail)
+    }
+
+    /// The value refers to something that is absent.
+    pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
+        Self::make(field, FieldErrorKind::NotFound, Some(show(value)), "")
+    }
+
     /// The JSON type is not the one the field has.
     pub fn wrong_type(field: impl Into<String>, value: &Value, expected: &str) -> Self {
         Self::make(field, FieldErrorKind::TypeInvalid, Some(show(value)), &format!("must be {expected}"))

@@ -9,6 +9,8 @@ pub mod gvk;
 pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod path;
+pub mod quantity;
 pub mod random;
 pub mod selector;
 pub mod shape;
