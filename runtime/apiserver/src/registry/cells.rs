@@ -22,6 +22,24 @@ pub(crate) fn none(_: &Value, _: Timestamp) -> Value {
     NONE.into()
 }
 
+/// What stands for a field that is absent.
+pub(crate) const UNSET: &str = "<unset>";
+
+/// The name, marked if an annotation makes the object the default one of its kind.
+pub(crate) fn default_name(object: &Value, annotations: &[&str]) -> Value {
+    let is_default = annotations.iter().any(|a| meta::annotation(object, a) == Some("true"));
+    format!("{}{}", meta::name(object), if is_default { " (default)" } else { "" }).into()
+}
+
+/// Up to three texts, and how many more there are.
+pub(crate) fn three(texts: &[String], otherwise: &str) -> Value {
+    let text = texts.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(",");
+    match texts.len().saturating_sub(3) {
+        0 => or(text, otherwise),
+        more => format!("{text} + {more} more...").into(),
+    }
+}
+
 /// The first of several fields that is not empty.
 pub(crate) fn first_text<'a>(object: &'a Value, paths: &[&[&str]]) -> &'a str {
     paths.iter().map(|p| meta::text(object, p)).find(|t| !t.is_empty()).unwrap_or_default()

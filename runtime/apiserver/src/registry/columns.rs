@@ -34,6 +34,7 @@ impl Column {
             Cell::Path(path) => match meta::at(object, path) {
                 Some(value @ (Value::Number(_) | Value::Bool(_) | Value::String(_))) => value.clone(),
                 _ if self.kind == "integer" => 0.into(),
+                _ if self.kind == "boolean" => false.into(),
                 _ => "".into(),
             },
             Cell::Count(path) => {
@@ -56,6 +57,10 @@ pub(crate) const fn text(name: &'static str, cell: Cell) -> Column {
 
 pub(crate) const fn number(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "integer", format: "", priority: 0, cell }
+}
+
+pub(crate) const fn boolean(name: &'static str, cell: Cell) -> Column {
+    Column { name, kind: "boolean", format: "", priority: 0, cell }
 }
 
 pub(crate) const fn wide(name: &'static str, cell: Cell) -> Column {

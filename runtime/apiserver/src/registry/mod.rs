@@ -2,9 +2,13 @@
 //! can't say. Everything else (verbs, discovery, OpenAPI, tables) is driven by these rows.
 
 pub(crate) mod access;
+mod admission;
 mod base;
 pub(crate) mod cells;
 pub(crate) mod columns;
+mod devices;
+pub(crate) mod extension;
+pub(crate) mod flow;
 mod network;
 mod resource;
 mod storage;
@@ -32,7 +36,8 @@ pub fn volatile() -> Vec<Volatile> {
 
 /// The kinds of all areas, core's first.
 fn rows() -> impl Iterator<Item = Resource> {
-    [base::rows(), network::rows(), storage::rows(), workloads::rows(), access::rows()].into_iter().flatten()
+    [base::rows(), network::rows(), storage::rows(), workloads::rows(), access::rows(), devices::rows(),
+        flow::rows(), admission::rows(), extension::rows()].into_iter().flatten()
 }
 
 /// All rows.

@@ -115,11 +115,6 @@ impl Resource {
         Self { categories: owned(names), ..self }
     }
 
-    /// Objects that nobody writes.
-    pub(crate) fn read_only(self) -> Self {
-        Self { verbs: &["get", "list"], ..self }
-    }
-
     pub(crate) fn with_status(mut self) -> Self {
         self.subresources.push(STATUS);
         self

@@ -52,7 +52,11 @@ pub(crate) fn node_os_image(node: &Value, _: Timestamp) -> Value {
 }
 
 pub(crate) fn node_kernel(node: &Value, _: Timestamp) -> Value {
-    node_info(node, "kernelVersion")
+    let version = node_info(node, "kernelVersion");
+    match meta::text(node, &["status", "nodeInfo", "architecture"]) {
+        "" => version,
+        architecture => format!("{} ({architecture})", version.as_str().unwrap_or_default()).into(),
+    }
 }
 
 pub(crate) fn node_runtime(node: &Value, _: Timestamp) -> Value {
@@ -115,4 +119,48 @@ pub(crate) fn event_count(event: &Value, _: Timestamp) -> Value {
     let count = ["count", "deprecatedCount"].iter().find_map(|k| event.get(*k).and_then(Value::as_i64));
     let series = meta::at(event, &["series", "count"]).and_then(Value::as_i64);
     series.or(count).filter(|n| *n > 0).unwrap_or(1).into()
+}
+
+/// `used/hard` of the resources for which `wanted` holds.
+fn quota(object: &Value, wanted: fn(&str) -> bool) -> Value {
+    let hard = meta::at(object, &["status", "hard"]).and_then(Value::as_object).into_iter().flatten();
+    let text = |v: Option<&Value>| match v {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => "0".to_owned(),
+    };
+    let pair = |(name, limit): (&String, &Value)| {
+        let used = text(meta::at(object, &["status", "used", name]));
+        format!("{name}: {used}/{}", text(Some(limit)))
+    };
+    hard.filter(|(name, _)| wanted(name)).map(pair).collect::<Vec<_>>().join(", ").into()
+}
+
+pub(crate) fn quota_requests(object: &Value, _: Timestamp) -> Value {
+    quota(object, |name| !name.starts_with("limits."))
+}
+
+pub(crate) fn quota_limits(object: &Value, _: Timestamp) -> Value {
+    quota(object, |name| name.starts_with("limits."))
+}
+
+fn health(component: &Value) -> Option<&Value> {
+    items(component, &["conditions"]).iter().find(|c| meta::text(c, &["type"]) == "Healthy")
+}
+
+pub(crate) fn component_status(component: &Value, _: Timestamp) -> Value {
+    match health(component).map(|c| meta::text(c, &["status"])) {
+        Some("True") => "Healthy",
+        Some(_) => "Unhealthy",
+        None => "Unknown",
+    }
+    .into()
+}
+
+pub(crate) fn component_message(component: &Value, _: Timestamp) -> Value {
+    health(component).map(|c| meta::text(c, &["message"])).unwrap_or_default().into()
+}
+
+pub(crate) fn component_error(component: &Value, _: Timestamp) -> Value {
+    health(component).map(|c| meta::text(c, &["error"])).unwrap_or_default().into()
 }

@@ -1,12 +1,36 @@
-//! Volumes and claims.
+//! Volumes, claims, their classes and the drivers that provide them.
 
-use crate::registry::resource::{Resource, core};
+pub(crate) mod cells;
+mod claim;
+mod classes;
+mod columns;
+mod csi;
+mod volume;
+
+use columns as c;
+
+use crate::registry::resource::{Resource, core, v1};
+
+const STORAGE: &str = "storage.k8s.io";
 
 /// The rows. One kind, one paragraph: a table reads better than a tower.
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        core("PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).with_status().fields(&["spec", "status"]),
-        core("PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).with_status().fields(&["spec", "status"]),
+        core("PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).with_status().fields(&["spec", "status"])
+            .columns(c::CLAIM).strategy(claim::Claims),
+        core("PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).with_status().fields(&["spec", "status"])
+            .columns(c::VOLUME).strategy(volume::Volumes),
+        v1(STORAGE, "StorageClass", "storageclasses").cluster().short(&["sc"])
+            .fields(&["provisioner", "parameters", "reclaimPolicy", "mountOptions", "allowVolumeExpansion", "volumeBindingMode", "allowedTopologies"])
+            .columns(c::CLASS).strategy(classes::StorageClasses),
+        v1(STORAGE, "VolumeAttachment", "volumeattachments").cluster().with_status().fields(&["spec", "status"])
+            .columns(c::ATTACHMENT).conditional_update().strategy(csi::Attachments),
+        v1(STORAGE, "CSIDriver", "csidrivers").cluster().fields(&["spec"]).columns(c::DRIVER).conditional_update().strategy(csi::Drivers),
+        v1(STORAGE, "CSINode", "csinodes").cluster().fields(&["spec"]).columns(c::CSI_NODE).conditional_update().strategy(csi::Nodes),
+        v1(STORAGE, "CSIStorageCapacity", "csistoragecapacities").fields(&["nodeTopology", "storageClassName", "capacity", "maximumVolumeSize"])
+            .columns(c::CAPACITY).conditional_update().strategy(csi::Capacities),
+        v1(STORAGE, "VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]).fields(&["driverName", "parameters"])
+            .columns(c::ATTRIBUTES_CLASS).strategy(classes::AttributesClasses),
     ]
 }
