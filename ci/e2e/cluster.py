@@ -2,14 +2,15 @@
 """Three cards of three architectures, flashed before any boots, become one cluster without a hand on them.
 
 The server is a UEFI PC; `pi` (a Raspberry Pi 4) is given the server's address, `arm` (ARMv7) finds it by mDNS on a LAN.
-Then the Pi's card is written anew, and then put into another board.
+`arm` has a token that is good once, which leaves its card with the join. Then the Pi's card is written anew, and then put
+into another board.
 """
 import json
 import re
 import shutil
 import sys
 
-from harness import Kubectl, Machine, free_port, imager, locked, main, run, say, scratch
+from harness import KILN, Kubectl, Machine, free_port, imager, locked, main, run, say, scratch
 
 FOLDER = scratch("cluster")
 PORT = free_port()
@@ -118,8 +119,13 @@ def figures(node, vm):
         f"kernel start to join {joined.group(2)} s, used RAM {memory.group(1)} of {memory.group(2)} MiB")
 
 
+def kiln(*arguments):
+    """`kiln` on this machine, as the cluster's admin."""
+    return run(KILN, *arguments, "--kubeconfig", FOLDER / "cluster" / "admin.kubeconfig").stdout
+
+
 def cards_are_flashed_before_any_board_boots():
-    imager("cluster", "init", FOLDER / "cluster")
+    imager("cluster", "init", FOLDER / "cluster", "--server", f"https://127.0.0.1:{PORT}")
     for node in NODES:
         build(node)
         shutil.copy(image(node), FOLDER / f"{node}.pristine.img")
@@ -128,6 +134,8 @@ def cards_are_flashed_before_any_board_boots():
 def three_boards_of_three_architectures_join_untouched():
     hub = boot("hub", "--forward", f"{PORT}:6443", "--lan", LAN, "--memory", "1G")
     figures("hub", hub)
+    NODES["arm"]["token"] = kiln("token", "create", "--single-use", "--node", "arm").strip()
+    imager("config", "set", image("arm"), f"cluster.token={NODES['arm']['token']}")
     pi = boot("pi", "--serial", "10000000aaaa0001")
     arm = boot("arm", "--lan", LAN, "--memory", "512M")
     figures("pi", pi)
@@ -137,7 +145,34 @@ def three_boards_of_three_architectures_join_untouched():
     nodes = json.loads(KUBE("get", "nodes", "-o", "json").stdout)["items"]
     found = {n["metadata"]["name"]: n["status"]["nodeInfo"]["architecture"] for n in nodes}
     assert found == {"hub": "amd64", "pi": "arm64", "arm": "arm"}, found
+    # `hub` and `pi` have the emulator's network alone; `arm` is reached on the LAN that leads to the server. Never fec0::/10.
+    for node, address in {"hub": "10.0.2.15", "pi": "10.0.2.15", "arm": "192.168.77.3"}.items():
+        path = '{.status.addresses[?(@.type=="InternalIP")].address}'
+        KUBE("wait", f"--for=jsonpath={path}={address}", f"node/{node}", "--timeout=20s")
     say(KUBE("get", "nodes", "-o", "wide").stdout)
+
+
+def a_single_use_token_leaves_its_card_and_the_node_stays_joined():
+    arm = VMS.pop("arm")
+    arm.told(r"kiln: the single-use token was removed from CONFIG", 60)
+    arm.process.terminate()
+    arm.wait(90)
+    arm.stop()
+    secret = NODES["arm"]["token"].rsplit(":", 1)[1]
+    settings = config_file("arm", "node.toml")
+    assert "token =" not in settings and "was used and removed" in settings, settings
+    part = json.loads(run("sfdisk", "--json", image("arm")).stdout)["partitiontable"]["partitions"][0]
+    with open(image("arm"), "rb") as card:
+        card.seek(part["start"] * 512)
+        assert secret.encode() not in card.read(part["size"] * 512), "the secret is still on CONFIG"
+    before = json.loads(KUBE("get", "node", "arm", "-o", "json").stdout)
+    arm = boot("arm", "--lan", LAN, "--memory", "512M")
+    arm.expect(r"kiln: joined as arm at", 240)
+    boot_id = before["status"]["nodeInfo"]["bootID"]
+    KUBE("wait", "--for=condition=Ready", "node/arm", "--timeout=60s")
+    after = json.loads(KUBE("get", "node", "arm", "-o", "json").stdout)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "the Node was replaced"
+    assert after["status"]["nodeInfo"]["bootID"] != boot_id, "the Node's status is of before the restart"
 
 
 def a_card_holds_no_secret_that_it_needs_no_longer():
@@ -201,6 +236,7 @@ if __name__ == "__main__":
         cards_are_flashed_before_any_board_boots,
         three_boards_of_three_architectures_join_untouched,
         a_card_holds_no_secret_that_it_needs_no_longer,
+        a_single_use_token_leaves_its_card_and_the_node_stays_joined,
         a_silent_node_is_not_ready_within_forty_seconds,
         a_reflashed_board_rejoins_under_its_name,
         another_board_does_not_get_the_name,

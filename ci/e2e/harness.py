@@ -3,6 +3,7 @@
 Nothing here sleeps: a console is followed by `tail -F` and awaited line by line, kubectl waits by its own watches.
 """
 import functools
+import json
 import os
 import pathlib
 import re
@@ -19,6 +20,7 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".ca
 TOOLS = pathlib.Path(os.environ.get("KILN_CI_TOOLS", CACHE / "kiln-ci"))
 IMAGER = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / "tool" / "imager"
 KUBECTL = TOOLS / "kubectl"
+KILN = pathlib.Path(os.environ.get("KILN_BIN", IMAGER.parents[1] / "debug" / "kiln"))
 SCRATCH = pathlib.Path(os.environ.get("KILN_CI_SCRATCH", TOP / "target" / "e2e"))
 
 
@@ -64,15 +66,18 @@ def free_port():
 class Machine:
     """One virtual machine, started by `imager run`, whose serial console is a file that is followed."""
 
-    def __init__(self, name, image, folder, *arguments):
+    def __init__(self, name, image, folder, *arguments, keys=False):
+        """With `keys`, `type` reaches the console; else the machine is headless."""
         self.name = name
+        self.monitor = pathlib.Path(folder) / f"{name}.qmp"
         self.log = pathlib.Path(folder) / f"{name}.serial.log"
         self.log.write_bytes(b"")
         self.started = time.monotonic()
         self.err = open(pathlib.Path(folder) / f"{name}.stderr.log", "wb")
         self.process = subprocess.Popen(
-            [str(a) for a in (IMAGER, "run", image, "--headless", "--serial-log", self.log, *arguments)],
-            cwd=TOP, stdin=subprocess.DEVNULL, stdout=self.err, stderr=self.err)
+            [str(a) for a in (IMAGER, "run", image, *([] if keys else ["--headless"]), "--serial-log", self.log,
+                              "--monitor", self.monitor, *arguments)],
+            cwd=TOP, stdin=subprocess.PIPE if keys else subprocess.DEVNULL, stdout=self.err, stderr=self.err)
         self.tail = subprocess.Popen(["tail", "-n", "+1", "-F", str(self.log)], stdout=subprocess.PIPE,
                                      stderr=subprocess.DEVNULL)
         self.pending = b""
@@ -110,6 +115,32 @@ class Machine:
             if found := re.search(pattern, line):
                 return found
         return self.expect(pattern, seconds)
+
+    def type(self, text):
+        """Types a line on the console."""
+        self.process.stdin.write(f"{text}\n".encode())
+        self.process.stdin.flush()
+
+    def press(self, *keys):
+        """Presses keys of the machine's keyboard together."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self.monitor))
+            lines = monitor.makefile("rw")
+            lines.readline()  # the greeting
+            pressed = [{"type": "qcode", "data": key} for key in keys]
+            for command in ({"execute": "qmp_capabilities"}, {"execute": "send-key", "arguments": {"keys": pressed}}):
+                lines.write(json.dumps(command) + "\n")
+                lines.flush()
+                while "return" not in (answer := json.loads(lines.readline())):
+                    assert "error" not in answer, answer
+
+    def cut(self):
+        """Cuts the power: the emulator ends at once, and what the guest had not written is lost."""
+        main = self.process.pid
+        [emulator] = pathlib.Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        os.kill(int(emulator), signal.SIGKILL)
+        self.process.wait()
+        self.stop()
 
     def wait(self, seconds):
         """Waits for the machine to power itself off."""

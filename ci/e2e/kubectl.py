@@ -6,16 +6,14 @@ use, a rogue server, another board, a node that falls silent, a server that is k
 """
 import json
 import os
-import pathlib
 import re
 import signal
 import sys
 import time
 
-from harness import KUBECTL, TOP, Kubectl, free_port, main, run, say, scratch
+from harness import KILN, KUBECTL, Kubectl, free_port, main, run, say, scratch
 from process import Process, Rogue
 
-KILN = pathlib.Path(os.environ.get("KILN_BIN", pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / "debug" / "kiln"))
 FOLDER = scratch("kubectl")
 PORT = free_port()
 URL = f"https://127.0.0.1:{PORT}"

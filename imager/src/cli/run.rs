@@ -38,6 +38,7 @@ pub(super) fn run(globals: &Globals, args: RunArgs, progress: &Progress) -> anyh
         disk_size: args.disk_size,
         lan: args.lan,
         serial_log: args.serial_log,
+        monitor: args.monitor,
         headless: args.headless,
         snapshot: args.snapshot,
         network: !args.no_net,

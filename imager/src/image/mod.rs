@@ -15,6 +15,7 @@ mod error;
 mod layout;
 mod manifest;
 mod output;
+mod record;
 mod sbom;
 mod squashfs;
 mod stage;

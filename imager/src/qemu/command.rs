@@ -82,7 +82,10 @@ fn machine(out: &mut Arguments, parts: &Parts<'_>) {
     out.option("-m", options.memory.clone().unwrap_or_else(|| machine.memory.clone()));
     out.option("-name", format!("kiln-{}", options.serial));
     out.option("-display", "none".to_owned());
-    out.option("-qmp", format!("unix:{},server=on,wait=off", escaped(parts.monitor)));
+    // One connection each, so the user's is a second one.
+    for socket in [Some(parts.monitor), options.monitor.as_deref()].into_iter().flatten() {
+        out.option("-qmp", format!("unix:{},server=on,wait=off", escaped(socket)));
+    }
 }
 
 fn start(out: &mut Arguments, parts: &Parts<'_>) {
@@ -185,6 +188,7 @@ mod tests {
             lan: Some("shop".to_owned()),
             serial: "abc".to_owned(),
             serial_log: Some("/tmp/log".into()),
+            monitor: Some("/tmp/qmp".into()),
             headless: true,
             snapshot: false,
             network: true,
@@ -225,6 +229,12 @@ mod tests {
         let line = line(&machine(), &options(), &direct());
         assert!(line.contains("-netdev user,hostfwd=tcp:127.0.0.1:8443-:6443,id=net0"), "{line}");
         assert!(line.contains(",localaddr=127.0.0.1,id=net1 -device usb-net,netdev=net1,mac=52:54:00:"), "{line}");
+    }
+
+    #[test]
+    fn the_users_monitor_is_beside_the_one_that_ends_the_run() {
+        let line = line(&machine(), &options(), &direct());
+        assert!(line.contains("-qmp unix:/run/qmp,server=on,wait=off -qmp unix:/tmp/qmp,server=on,wait=off"), "{line}");
     }
 
     #[test]

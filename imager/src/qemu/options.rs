@@ -25,6 +25,8 @@ pub struct Options {
     pub serial: String,
     /// Where the serial console is recorded.
     pub serial_log: Option<PathBuf>,
+    /// Where QEMU's monitor is offered, if anywhere.
+    pub monitor: Option<PathBuf>,
     /// Show no console and read no keys.
     pub headless: bool,
     /// Leave the image as it is: changes go to an overlay that is deleted after the run.
