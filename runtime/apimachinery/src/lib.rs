@@ -3,6 +3,7 @@
 //! and custom kinds alike. In flows text or a parsed object, out flows a judged or changed one; nothing here knows a store,
 //! a socket or a clock.
 
+pub mod apply;
 pub mod decode;
 pub mod field;
 pub mod gvk;

@@ -11,7 +11,7 @@ use crate::random::RandomError;
 use crate::shape::{self, Field, Shape};
 
 /// Most bytes of all annotations together.
-const MAX_ANNOTATIONS: usize = 256 * 1024;
+pub(crate) const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Longest base of a `generateName`; the suffix has five more.
 const MAX_GENERATE_BASE: usize = 58;
 

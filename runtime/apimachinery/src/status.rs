@@ -150,6 +150,9 @@ pub struct Status {
     pub details: Option<Box<Details>>,
     /// HTTP code.
     pub code: u16,
+    /// `metadata.continue`: how to go on with a list whose snapshot is gone.
+    #[serde(skip)]
+    pub continue_token: String,
 }
 
 impl Status {
@@ -161,6 +164,7 @@ impl Status {
             reason: reason.as_str().into(),
             details: None,
             code: reason.code(),
+            continue_token: String::new(),
         }
     }
 
@@ -280,6 +284,9 @@ impl Status {
     /// As a JSON object.
     pub fn to_value(&self) -> Value {
         let mut object = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": self.status});
+        if !self.continue_token.is_empty() {
+            object["metadata"]["continue"] = json!(self.continue_token);
+        }
         if !self.message.is_empty() {
             object["message"] = json!(self.message);
         }

@@ -18,6 +18,20 @@ pub enum Kind {
     Any,
 }
 
+/// The JSON type of a scalar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scalar {
+    /// A string.
+    Text,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// Any of these, such as a quantity, or what is not known.
+    #[default]
+    Any,
+}
+
 /// How the elements of a list are told apart (`x-kubernetes-list-type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListType {
@@ -66,6 +80,22 @@ pub trait Type: Copy {
 
     /// Of a list, the type of its elements.
     fn item(&self) -> Option<Self>;
+
+    /// Of a scalar, its JSON type.
+    fn scalar(&self) -> Scalar {
+        Scalar::Any
+    }
+
+    /// True if the struct names this field; false for the keys of maps and for unknown fields that a struct lets pass.
+    fn declares(&self, name: &str) -> bool {
+        self.kind() == Kind::Struct && self.field(name).is_some()
+    }
+
+    /// True for a field that its struct always has, if only empty: in Go a struct that is no pointer, or a field without
+    /// `omitempty`. Nobody becomes the owner of such a field by filling it.
+    fn always(&self) -> bool {
+        false
+    }
 
     /// Of a list, how its elements are told apart.
     fn list(&self) -> ListType {
