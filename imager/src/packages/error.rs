@@ -67,6 +67,22 @@ pub enum Error {
         /// The index's own field.
         date: String,
     },
+    /// An `InRelease` is older than one that was verified before. Suites without a `Valid-Until` never expire, so this is
+    /// what shows a mirror that hides newer packages.
+    #[error(
+        "{url}: the index is dated {date}, and one of {seen} was seen before: the mirror is behind, or hides newer packages; \
+         use another mirror, or delete {known} to start over", known = .known.display()
+    )]
+    Rollback {
+        /// Where the index came from.
+        url: String,
+        /// The index's own date.
+        date: String,
+        /// The date of the one seen before.
+        seen: String,
+        /// That one, in the cache.
+        known: PathBuf,
+    },
     /// An `InRelease` is properly signed, but for another suite.
     #[error("{url}: asked for suite `{wanted}`, the mirror answered with `{got}`")]
     WrongSuite {
@@ -196,6 +212,7 @@ impl Error {
             | Self::Signature { .. }
             | Self::Expired { .. }
             | Self::FromTheFuture { .. }
+            | Self::Rollback { .. }
             | Self::WrongSuite { .. }
             | Self::Malformed { .. }
             | Self::Mismatch { .. }

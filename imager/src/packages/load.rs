@@ -121,9 +121,20 @@ impl Loader<'_> {
         let release = Release::parse(&text, &url)?;
         release.check(&source.suite, self.settings.now_unix(), &url)?;
         if !self.settings.offline {
+            if let Some(known) = self.known(&cached, &url).filter(|known| release.date < known.date) {
+                let (date, seen) = (release.date_text, known.date_text);
+                return Err(Error::Rollback { url, date, seen, known: cached });
+            }
             cache::write(&cached, &message)?;
         }
         Ok(release)
+    }
+
+    /// The index that was seen last. One that cannot be read or whose key is no longer trusted counts for nothing.
+    fn known(&self, cached: &Path, url: &str) -> Option<Release> {
+        let message = fs::read(cached).ok()?;
+        let text = self.settings.keyring.verify(&message, self.settings.now).ok()?;
+        Release::parse(&text, url).ok()
     }
 
     /// The cached `Packages.xz` with that hash, fetched when missing. Older ones of the same component are removed.

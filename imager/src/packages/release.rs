@@ -11,7 +11,8 @@ pub(super) struct Release {
     codename: String,
     /// `Date`, seconds since 1970.
     pub(super) date: i64,
-    date_text: String,
+    /// The same as the index writes it.
+    pub(super) date_text: String,
     valid_until: Option<(i64, String)>,
     /// Whether index files are also offered under their hash, where a mirror that is just being updated still has them.
     pub(super) by_hash: bool,

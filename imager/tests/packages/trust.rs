@@ -170,6 +170,25 @@ fn an_index_from_the_future_is_refused_beyond_some_clock_skew() {
 }
 
 #[test]
+fn an_index_older_than_one_seen_before_is_refused_and_the_newer_one_kept() {
+    let archive = archive();
+    let now = SystemTime::now();
+    archive.publish(&Publish { date: now - DAY, ..Publish::new("trixie") });
+    try_to_resolve(&archive.settings()).unwrap();
+    try_to_resolve(&archive.settings()).expect("the same again is no step back");
+    let known = archive.path("cache/indices/debian/trixie/InRelease");
+    let newest = fs::read(&known).unwrap();
+    archive.publish(&Publish { date: now - 2 * DAY, ..Publish::new("trixie") });
+    let error = try_to_resolve(&archive.settings()).unwrap_err();
+    assert!(matches!(error, Error::Rollback { .. }));
+    assert_eq!(error.class(), Class::Verification);
+    assert!(error.to_string().contains(&known.display().to_string()), "{error}");
+    assert_eq!(fs::read(&known).unwrap(), newest);
+    fs::remove_file(&known).unwrap();
+    try_to_resolve(&archive.settings()).expect("as the message says");
+}
+
+#[test]
 fn an_index_of_another_suite_is_refused() {
     let archive = archive();
     archive.publish(&Publish { codename: "bullseye", ..Publish::new("trixie") });
