@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::authn::accounts::ServiceAccountConfig;
+
 /// Where the time comes from; tests give one that stands still.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub ca_pem: String,
     /// What `/version` says.
     pub version: Version,
+    /// Tokens of service accounts: who signs them, for whom.
+    pub service_accounts: ServiceAccountConfig,
     /// Source of the time.
     pub clock: Clock,
     /// How often a watch that allows bookmarks gets one.
@@ -72,6 +76,7 @@ impl Default for Config {
         Self {
             ca_pem: String::new(),
             version: Version::default(),
+            service_accounts: ServiceAccountConfig::default(),
             clock: Arc::new(Timestamp::now),
             bookmark_interval: Duration::from_secs(60),
             watch_timeout: Duration::from_secs(45 * 60),

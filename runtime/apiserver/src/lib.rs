@@ -19,9 +19,12 @@ mod registry;
 mod request_info;
 mod reviews;
 mod server;
+mod subresources;
 mod user;
 mod verbs;
 
+pub use authn::accounts::ServiceAccountConfig;
+pub use authn::jwt::signer::KeyError;
 pub use config::{Clock, Config, Version};
 pub use http::body::{Body, BoxError};
 pub use http::serve::{ServeError, tls_config};

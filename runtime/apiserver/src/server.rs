@@ -12,6 +12,8 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::authn::accounts::Accounts;
+use crate::authn::jwt::signer::KeyError;
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Attributes};
 use crate::config::Config;
@@ -33,6 +35,9 @@ pub enum BuildError {
     /// The objects that every cluster has could not be written; the text is the store's.
     #[error("the cluster's first objects can't be written: {0}")]
     Bootstrap(Status),
+    /// A key for service account tokens is of no use.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// The API server; a clone is another handle of the same one.
@@ -44,6 +49,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     registry: Registry,
     rbac: Rbac,
+    accounts: Accounts,
     documents: Documents,
     metrics: Metrics,
     watches_end: CancellationToken,
@@ -55,6 +61,7 @@ impl ApiServer {
         let registry = Registry::builtin();
         let documents = Documents::new(&registry, &config.version.git_version);
         let server = Self(Arc::new(Inner {
+            accounts: Accounts::new(&config.service_accounts)?,
             config,
             storage,
             registry,
@@ -152,6 +159,9 @@ impl ApiServer {
             }
             _ => {}
         }
+        if let Some(response) = self.0.accounts.document(path.trim_end_matches('/')) {
+            return Ok(response);
+        }
         if let Some(response) = health::health(self, path, query) {
             return Ok(response);
         }
@@ -178,6 +188,10 @@ impl ApiServer {
 
     pub(crate) fn rbac(&self) -> &Rbac {
         &self.0.rbac
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.0.accounts
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -1,6 +1,7 @@
 //! May they: masters may everything, nodes what the node authorizer lets them, everyone what RBAC objects grant.
 
 pub(crate) mod defaults;
+pub(crate) mod follow;
 pub(crate) mod node;
 pub(crate) mod rbac;
 
@@ -84,24 +85,46 @@ impl Attributes {
     }
 }
 
+/// The word on a question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) allowed: bool,
+    /// Why, for people; may be empty.
+    pub(crate) reason: String,
+}
+
+/// Decides.
+pub(crate) async fn decide(server: &ApiServer, user: &UserInfo, what: &Attributes) -> Result<Decision, Status> {
+    if user.in_group(MASTERS) {
+        return Ok(Decision { allowed: true, reason: String::new() });
+    }
+    let mut reasons = Vec::new();
+    if let Some(node) = user.node_name() {
+        match node::decide(node, what) {
+            node::Decision::Allow => return Ok(Decision { allowed: true, reason: String::new() }),
+            node::Decision::Deny(why) => return Ok(Decision { allowed: false, reason: why }),
+            node::Decision::NoOpinion => {}
+        }
+    }
+    let rules = server.rbac().current(server).await?;
+    if let Some(reason) = rules.allows(user, what) {
+        return Ok(Decision { allowed: true, reason });
+    }
+    let unresolved = rules.unresolved(user, &what.namespace);
+    if !unresolved.is_empty() {
+        reasons.push(format!("RBAC: {unresolved}"));
+    }
+    Ok(Decision { allowed: false, reason: reasons.join("\n") })
+}
+
 /// Whether the user may; the error is the reason, which may be empty.
 pub(crate) async fn allowed(
     server: &ApiServer,
     user: &UserInfo,
     what: &Attributes,
 ) -> Result<Result<(), String>, Status> {
-    if user.in_group(MASTERS) {
-        return Ok(Ok(()));
-    }
-    if let Some(node) = user.node_name() {
-        match node::decide(node, what) {
-            node::Decision::Allow => return Ok(Ok(())),
-            node::Decision::Deny(why) => return Ok(Err(why)),
-            node::Decision::NoOpinion => {}
-        }
-    }
-    let rules = server.rbac().current(server).await?;
-    Ok(if rules.allows(user, what) { Ok(()) } else { Err(String::new()) })
+    let decision = decide(server, user, what).await?;
+    Ok(if decision.allowed { Ok(()) } else { Err(decision.reason) })
 }
 
 /// Refuses with a 403 what the user may not.

@@ -19,7 +19,7 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        core("ServiceAccount", "serviceaccounts").short(&["sa"])
+        core("ServiceAccount", "serviceaccounts").short(&["sa"]).subresource("token", &["create"])
             .fields(&["secrets", "imagePullSecrets", "automountServiceAccountToken"]).columns(c::SERVICE_ACCOUNT),
         v1(CERTIFICATES, "CertificateSigningRequest", "certificatesigningrequests").cluster().short(&["csr"]).with_status()
             .subresource("approval", &["get", "patch", "update"]).fields(&["spec", "status"]).selectable(&["spec.signerName"])
