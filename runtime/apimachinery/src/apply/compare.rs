@@ -122,6 +122,7 @@ fn walk<T: Type>(ty: T, left: Option<&Value>, right: Option<&Value>, out: &mut C
 
 fn maps<T: Type>(ty: T, left: Option<&Value>, right: Option<&Value>, out: &mut Comparison) {
     const NOTHING: Value = Value::Null;
+    let (lhs, rhs) = (left.is_some(), right.is_some());
     let mut lefts = shape::map(left).into_iter().flatten().peekable();
     let mut rights = shape::map(right).into_iter().flatten().peekable();
     loop {
@@ -133,10 +134,11 @@ fn maps<T: Type>(ty: T, left: Option<&Value>, right: Option<&Value>, out: &mut C
         let l = lefts.next_if(|(key, _)| *key == name).map(|(_, value)| value);
         let r = rights.next_if(|(key, _)| *key == name).map(|(_, value)| value);
         let field = shape::child(ty, name);
-        // A field that is always there and not said is empty, not absent.
+        // A field that is always there and not said is empty, not absent, as long as its struct is there.
         let always = (l.is_none() || r.is_none()) && field.is_some_and(|f| f.always());
-        let (l, r) = if always { (l.or(Some(&NOTHING)), r.or(Some(&NOTHING))) } else { (l, r) };
-        if always && shape::is_void(l) && shape::is_void(r) {
+        let empty = |there: bool| (always && there).then_some(&NOTHING);
+        let (l, r) = (l.or(empty(lhs)), r.or(empty(rhs)));
+        if always && shape::is_void(l) && shape::is_void(r) && l.is_some() && r.is_some() {
             continue;
         }
         out.descend(field, l, r, || Element::field(name));

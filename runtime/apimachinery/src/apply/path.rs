@@ -156,9 +156,8 @@ fn order(a: &Value, b: &Value) -> Ordering {
             first.unwrap_or_else(|| x.len().cmp(&y.len()))
         }
         (Value::Object(x), Value::Object(y)) => {
-            let pair = |((ak, av), (bk, bv)): ((&String, &Value), (&String, &Value))| {
-                ak.cmp(bk).then_with(|| order(av, bv))
-            };
+            let pair =
+                |((ak, av), (bk, bv)): ((&String, &Value), (&String, &Value))| ak.cmp(bk).then_with(|| order(av, bv));
             let first = x.iter().zip(y).map(pair).find(|o| o.is_ne());
             first.unwrap_or_else(|| x.len().cmp(&y.len()))
         }

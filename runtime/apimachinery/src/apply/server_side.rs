@@ -163,8 +163,7 @@ impl<T: Type> Job<'_, T> {
             entry.lose(&comparison.removed);
         }
         fields.subtract(&NEVER_OWNED);
-        let time =
-            if same(live, &merged) { last.and_then(|entry| entry.time) } else { Some(writer.now.to_owned()) };
+        let time = if same(live, &merged) { last.and_then(|entry| entry.time) } else { Some(writer.now.to_owned()) };
         owners.0.push(Entry::new(id, fields, time));
         let mut object = merged;
         put(&mut object, owners.write());

@@ -110,11 +110,9 @@ impl Set {
             let side = a.element.cmp(&b.element);
             let (a, b) = (left.next_if(|_| side.is_le()), right.next_if(|_| side.is_ge()));
             match (a, b) {
-                (Some(a), Some(b)) => nodes.push(Node {
-                    element: a.element,
-                    member: a.member || b.member,
-                    below: a.below.union(b.below),
-                }),
+                (Some(a), Some(b)) => {
+                    nodes.push(Node { element: a.element, member: a.member || b.member, below: a.below.union(b.below) })
+                }
                 (one, other) => nodes.extend(one.or(other)),
             }
         }
@@ -186,11 +184,7 @@ impl Set {
                 (Element::Key(_), Some(ty)) => (ty.item(), false),
                 _ => (None, false),
             };
-            Node {
-                element: n.element.clone(),
-                member: n.member || named,
-                below: n.below.with_named_fields(below),
-            }
+            Node { element: n.element.clone(), member: n.member || named, below: n.below.with_named_fields(below) }
         };
         Self { nodes: self.nodes.iter().map(node).collect() }
     }
@@ -269,7 +263,6 @@ impl Set {
         Ok(set)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

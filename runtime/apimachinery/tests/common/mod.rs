@@ -81,15 +81,11 @@ const CONTAINER: Node = structure(&[
 const EMPTY_DIR: Node = structure(&[("medium", &TEXT)]);
 const CONFIG_MAP: Node = structure(&[("name", &TEXT), ("optional", &BOOLEAN)]);
 const VOLUME: Node = structure(&[("name", &TEXT), ("emptyDir", &EMPTY_DIR), ("configMap", &CONFIG_MAP)]);
-const VOLUMES: Node = Node {
-    patch: rule(Some("name"), PatchStrategy::MergeRetainKeys),
-    ..keyed(&VOLUME, &["name"], "name")
-};
+const VOLUMES: Node =
+    Node { patch: rule(Some("name"), PatchStrategy::MergeRetainKeys), ..keyed(&VOLUME, &["name"], "name") };
 const SELECTOR: Node = Node { atomic: true, ..structure(&[("matchLabels", &TEXTS)]) };
-const STRATEGY: Node = Node {
-    patch: rule(None, PatchStrategy::RetainKeys),
-    ..inline(&[("type", &TEXT), ("rollingUpdate", &TEXTS)])
-};
+const STRATEGY: Node =
+    Node { patch: rule(None, PatchStrategy::RetainKeys), ..inline(&[("type", &TEXT), ("rollingUpdate", &TEXTS)]) };
 const TOLERATION: Node = structure(&[("key", &TEXT), ("value", &TEXT)]);
 const SPEC: Node = inline(&[
     ("replicas", &NUMBER),
@@ -103,11 +99,8 @@ const SPEC: Node = inline(&[
     ("restartPolicy", &TEXT),
 ]);
 const CONDITION: Node = structure(&[("type", &TEXT), ("status", &TEXT), ("reason", &TEXT)]);
-const STATUS: Node = inline(&[
-    ("readyReplicas", &NUMBER),
-    ("phase", &TEXT),
-    ("conditions", &keyed(&CONDITION, &["type"], "type")),
-]);
+const STATUS: Node =
+    inline(&[("readyReplicas", &NUMBER), ("phase", &TEXT), ("conditions", &keyed(&CONDITION, &["type"], "type"))]);
 const METADATA: Node = inline(&[
     ("name", &TEXT),
     ("namespace", &TEXT),

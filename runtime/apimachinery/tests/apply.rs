@@ -1,0 +1,468 @@
+//! Server-side apply by a small type: the examples of its documentation, and the corners that lists have.
+
+mod common;
+
+use common::{THING, Ty, UNTYPED, thing, writer};
+use kiln_apimachinery::Gvk;
+use kiln_apimachinery::apply::{self, ApplyError, Set, Writer, ignore_times, update};
+use serde_json::{Value, json};
+
+const EARLY: &str = "2026-01-01T00:00:00Z";
+const LATER: &str = "2026-01-02T00:00:00Z";
+
+fn gvk() -> Gvk {
+    Gvk::new("", "v1", "Thing")
+}
+
+/// An object as it is stored, with a uid, so that it counts as there.
+struct World {
+    ty: Ty,
+    live: Option<Value>,
+    now: &'static str,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { ty: THING, live: None, now: EARLY }
+    }
+
+    fn try_apply(&mut self, manager: &str, parts: Value, force: bool) -> Result<&Value, ApplyError> {
+        let nothing = Set::default();
+        let by = writer(manager, self.now, &nothing);
+        let new = apply::apply(self.ty, &gvk(), self.live.as_ref(), &thing(parts), &by, force)?;
+        Ok(self.live.insert(new))
+    }
+
+    fn apply(&mut self, manager: &str, parts: Value) -> &Value {
+        self.try_apply(manager, parts, false).unwrap()
+    }
+
+    fn refused(&mut self, manager: &str, parts: Value) -> String {
+        self.try_apply(manager, parts, false).unwrap_err().to_string()
+    }
+
+    fn update_by(&mut self, by: &Writer<'_>, new: Value) -> &Value {
+        let mut new = new;
+        update(self.ty, self.live.as_ref(), &mut new, by);
+        self.live.insert(new)
+    }
+
+    fn update(&mut self, manager: &str, change: impl FnOnce(&mut Value)) -> &Value {
+        let mut new = self.live.clone().unwrap_or_else(|| thing(json!({})));
+        change(&mut new);
+        self.update_by(&writer(manager, self.now, &Set::default()), new)
+    }
+
+    fn object(&self) -> &Value {
+        self.live.as_ref().unwrap()
+    }
+
+    /// `manager operation` and its fields.
+    fn owners(&self) -> Vec<(String, Value)> {
+        let list = self.object()["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        let name = |e: &Value| format!("{} {}", e["manager"].as_str().unwrap(), e["operation"].as_str().unwrap());
+        list.iter().map(|e| (name(e), e["fieldsV1"].clone())).collect()
+    }
+
+    fn fields(&self, owner: &str) -> Value {
+        self.owners().into_iter().find(|(name, _)| name == owner).map(|(_, fields)| fields).unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_create_is_owned_by_its_writer_field_by_field() {
+    let mut w = World::new();
+    w.update_by(
+        &writer("kubectl-create", EARLY, &Set::default()),
+        thing(json!({
+            "metadata": {"labels": {"app": "x"}, "uid": "u", "creationTimestamp": EARLY},
+            "spec": {
+                "replicas": 1,
+                "containers": [{"name": "a", "image": "i", "resources": {}, "ports": [{"containerPort": 80}]}],
+                "selector": {"matchLabels": {"app": "x"}}, "strategy": {"type": "R"}, "volumes": [{"name": "v", "emptyDir": {}}],
+            },
+            "status": {},
+        })),
+    );
+    // A struct that is always there belongs to nobody; a map, an element and what is empty do.
+    assert_eq!(
+        w.object()["metadata"]["managedFields"],
+        json!([{
+            "manager": "kubectl-create", "operation": "Update", "apiVersion": "v1", "time": EARLY, "fieldsType": "FieldsV1",
+            "fieldsV1": {
+                "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                "f:spec": {
+                    "f:replicas": {}, "f:selector": {}, "f:strategy": {"f:type": {}},
+                    "f:containers": {"k:{\"name\":\"a\"}": {
+                        ".": {}, "f:name": {}, "f:image": {}, "f:resources": {},
+                        "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}},
+                    }},
+                    "f:volumes": {".": {}, "k:{\"name\":\"v\"}": {".": {}, "f:name": {}, "f:emptyDir": {}}},
+                },
+            },
+        }])
+    );
+}
+
+#[test]
+fn a_change_moves_to_its_writer_and_one_who_owns_nothing_is_forgotten() {
+    let mut w = World::new();
+    w.update("a", |o| o["data"] = json!({"k": "1"}));
+    w.now = LATER;
+    w.update("b", |o| o["data"] = json!({"k": "2", "j": "1"}));
+    assert_eq!(w.fields("a Update"), json!({"f:data": {}}));
+    assert_eq!(w.fields("b Update"), json!({"f:data": {"f:j": {}, "f:k": {}}}));
+    w.update("c", |o| o["data"] = json!({}));
+    assert_eq!(w.fields("a Update"), json!({"f:data": {}}));
+    w.update("c", |o| drop(o.as_object_mut().unwrap().remove("data")));
+    assert_eq!(w.owners(), []);
+}
+
+#[test]
+fn an_update_of_nothing_changes_no_time_and_no_owner() {
+    let mut w = World::new();
+    w.update("a", |o| o["data"] = json!({"k": "1"}));
+    let before = w.object().clone();
+    w.now = LATER;
+    assert_eq!(*w.update("b", |_| {}), before);
+    assert_eq!(*w.update("a", |o| drop(o["metadata"].as_object_mut().unwrap().remove("managedFields"))), before);
+}
+
+#[test]
+fn an_apply_creates_shares_equal_values_and_conflicts_over_others() {
+    let mut w = World::new();
+    w.apply("one", json!({"data": {"k": "1"}}));
+    assert_eq!(w.owners(), [("one Apply".to_owned(), json!({"f:data": {"f:k": {}}}))]);
+    w.apply("two", json!({"data": {"k": "1"}}));
+    assert_eq!(w.owners().len(), 2);
+    assert_eq!(
+        w.refused("two", json!({"data": {"k": "2"}})),
+        "Apply failed with 1 conflict: conflict with \"one\": .data.k"
+    );
+    let forced = w.try_apply("two", json!({"data": {"k": "2"}}), true).unwrap();
+    assert_eq!(forced["data"]["k"], "2");
+    assert_eq!(w.owners(), [("two Apply".to_owned(), json!({"f:data": {"f:k": {}}}))]);
+}
+
+#[test]
+fn a_conflict_names_version_and_subresource_of_an_updater_and_lists_many_fields() {
+    let mut w = World::new();
+    w.update("hpa", |o| o["spec"] = json!({"replicas": 3, "paused": true}));
+    assert_eq!(
+        w.refused("me", json!({"spec": {"replicas": 1}})),
+        "Apply failed with 1 conflict: conflict with \"hpa\" using v1: .spec.replicas"
+    );
+    assert_eq!(
+        w.refused("me", json!({"spec": {"replicas": 1, "paused": false}})),
+        "Apply failed with 2 conflicts: conflicts with \"hpa\" using v1:\n- .spec.paused\n- .spec.replicas"
+    );
+    let nothing = Set::default();
+    let by = Writer { subresource: "status", ..writer("kubelet", EARLY, &nothing) };
+    let new = thing(json!({"spec": {"replicas": 3, "paused": true}, "status": {"phase": "A"},
+        "metadata": {"managedFields": w.object()["metadata"]["managedFields"]}}));
+    w.update_by(&by, new);
+    let ApplyError::Conflicts(found) = w.try_apply("me", json!({"status": {"phase": "B"}}), false).unwrap_err() else {
+        panic!("no conflict")
+    };
+    assert_eq!(
+        (found[0].owner.as_str(), found[0].field()),
+        ("\"kubelet\" with subresource \"status\" using v1", ".status.phase".into())
+    );
+}
+
+#[test]
+fn what_is_no_longer_applied_goes_unless_somebody_else_owns_it() {
+    let mut w = World::new();
+    w.apply(
+        "one",
+        json!({"data": {"a": "1", "b": "1", "c": "1"}, "spec": {"containers": [{"name": "x", "image": "i"}]}}),
+    );
+    w.apply("two", json!({"data": {"b": "1"}}));
+    w.update("hand", |o| o["data"]["c"] = json!("2"));
+    w.apply("one", json!({"data": {}}));
+    // `c` was taken by an update, `b` is shared, `a` and the container are gone.
+    assert_eq!(w.object()["data"], json!({"b": "1", "c": "2"}));
+    assert!(w.object().get("spec").is_none());
+}
+
+#[test]
+fn a_field_given_up_to_a_controller_stays() {
+    let mut w = World::new();
+    w.apply("me", json!({"spec": {"replicas": 3, "paused": true}}));
+    w.update("hpa", |o| o["spec"]["replicas"] = json!(5));
+    // The handover of the documentation: stop applying what the controller owns.
+    w.apply("me", json!({"spec": {"paused": true}}));
+    assert_eq!(w.object()["spec"], json!({"replicas": 5, "paused": true}));
+    assert_eq!(w.fields("hpa Update"), json!({"f:spec": {"f:replicas": {}}}));
+}
+
+#[test]
+fn lists_merge_by_their_keys_in_the_order_of_the_configuration() {
+    let cases = [
+        // (live, applied, merged)
+        ("a b c", "c a", "b c a"),
+        ("a b", "c", "a b c"),
+        ("a b", "b c a", "b c a"),
+        ("x a y b", "b a", "x y b a"),
+        ("a", "a b", "a b"),
+        ("", "b a", "b a"),
+    ];
+    for (live, applied, merged) in cases {
+        let list = |names: &str| Value::from(names.split_whitespace().map(|n| json!({"name": n})).collect::<Vec<_>>());
+        let mut w = World::new();
+        w.update("hand", |o| o["spec"] = json!({"containers": list(live)}));
+        w.apply("me", json!({"spec": {"containers": list(applied)}}));
+        assert_eq!(w.object()["spec"]["containers"], list(merged), "{live} + {applied}");
+    }
+}
+
+#[test]
+fn ports_of_two_protocols_are_two_and_a_default_counts_as_said() {
+    let mut w = World::new();
+    let ports = |list: Value| json!({"spec": {"containers": [{"name": "c", "ports": list}]}});
+    w.apply("one", ports(json!([{"containerPort": 53}])));
+    w.apply("two", ports(json!([{"containerPort": 53, "protocol": "UDP", "name": "u"}])));
+    w.apply("three", ports(json!([{"containerPort": 53, "protocol": "TCP", "name": "t"}])));
+    assert_eq!(
+        w.object()["spec"]["containers"][0]["ports"],
+        json!([{"containerPort": 53, "protocol": "TCP", "name": "t"}, {"containerPort": 53, "protocol": "UDP", "name": "u"}])
+    );
+    let why = w.refused("four", ports(json!([{"containerPort": 1}, {"containerPort": 1}])));
+    assert_eq!(
+        why,
+        "failed to create typed patch object (default/t; v1, Kind=Thing): .spec.containers[name=\"c\"].ports: duplicate \
+         entries for key [containerPort=1,protocol=\"TCP\"]"
+    );
+}
+
+#[test]
+fn sets_union_and_lose_what_is_no_longer_applied() {
+    let mut w = World::new();
+    w.apply("one", json!({"metadata": {"finalizers": ["a/x", "b/x"]}}));
+    w.apply("two", json!({"metadata": {"finalizers": ["b/x", "c/x"]}}));
+    assert_eq!(w.object()["metadata"]["finalizers"], json!(["a/x", "b/x", "c/x"]));
+    assert_eq!(w.fields("two Apply"), json!({"f:metadata": {"f:finalizers": {"v:\"b/x\"": {}, "v:\"c/x\"": {}}}}));
+    w.apply("one", json!({"metadata": {}}));
+    assert_eq!(w.object()["metadata"]["finalizers"], json!(["b/x", "c/x"]));
+}
+
+#[test]
+fn what_is_atomic_has_one_owner_and_is_replaced_whole() {
+    let mut w = World::new();
+    w.apply("one", json!({"spec": {"selector": {"matchLabels": {"a": "1"}}, "tolerations": [{"key": "a"}]}}));
+    assert_eq!(w.fields("one Apply"), json!({"f:spec": {"f:selector": {}, "f:tolerations": {}}}));
+    let why = w.refused("two", json!({"spec": {"selector": {"matchLabels": {"b": "1"}}}}));
+    assert!(why.ends_with("conflict with \"one\": .spec.selector"), "{why}");
+    w.try_apply("two", json!({"spec": {"selector": {"matchLabels": {"b": "1"}}}}), true).unwrap();
+    assert_eq!(w.object()["spec"]["selector"], json!({"matchLabels": {"b": "1"}}));
+    assert_eq!(w.fields("one Apply"), json!({"f:spec": {"f:tolerations": {}}}));
+}
+
+#[test]
+fn untyped_json_merges_its_objects_and_replaces_its_lists() {
+    let mut w = World { ty: UNTYPED, ..World::new() };
+    w.apply("one", json!({"bag": {"a": {"b": 1}, "l": [1]}}));
+    w.apply("two", json!({"bag": {"a": {"c": 2}}}));
+    assert_eq!(w.object()["bag"], json!({"a": {"b": 1, "c": 2}, "l": [1]}));
+    assert!(w.refused("two", json!({"bag": {"l": [2]}})).ends_with(": .bag.l"));
+    // An object in place of a number takes what was there before.
+    w.try_apply("two", json!({"bag": {"a": {"b": {"x": 1}}}}), true).unwrap();
+    assert_eq!(w.object()["bag"], json!({"a": {"b": {"x": 1}}, "l": [1]}));
+}
+
+#[test]
+fn before_the_first_apply_everything_has_one_old_owner() {
+    let mut w = World::new();
+    w.live = Some(thing(json!({"metadata": {"uid": "u"}, "data": {"k": "1"}, "spec": {"replicas": 1}})));
+    // Owners that were never told are not told by an update either.
+    w.update("hand", |o| o["data"]["j"] = json!("2"));
+    assert_eq!(w.owners(), []);
+    assert!(
+        w.refused("me", json!({"spec": {"replicas": 2}})).contains("\"before-first-apply\" using v1: .spec.replicas")
+    );
+    w.apply("me", json!({"data": {"k": "1"}}));
+    assert_eq!(
+        w.fields("before-first-apply Update"),
+        json!({"f:data": {".": {}, "f:j": {}, "f:k": {}}, "f:spec": {"f:replicas": {}}})
+    );
+}
+
+#[test]
+fn client_side_apply_hands_over_to_server_side_apply_without_conflict() {
+    let last = json!({"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "t"}, "data": {"k": "1", "gone": "1"}});
+    let mut w = World::new();
+    let key = "kubectl.kubernetes.io/last-applied-configuration";
+    w.update("kubectl-client-side-apply", |o| {
+        o["data"] = json!({"k": "1"});
+        o["metadata"]["annotations"] = json!({key: last.to_string()});
+    });
+    w.update("hpa", |o| o["spec"] = json!({"replicas": 3}));
+    assert!(w.refused("kubectl", json!({"data": {"k": "2"}, "spec": {"replicas": 1}})).ends_with(": .spec.replicas"));
+    let done = w.apply("kubectl", json!({"data": {"k": "2"}})).clone();
+    assert_eq!(done["data"], json!({"k": "2"}));
+    let text = done["metadata"]["annotations"][key].as_str().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(text).unwrap(), thing(json!({"data": {"k": "2"}})));
+    assert!(text.ends_with('\n'));
+    assert!(w.refused("other", json!({"data": {"k": "3"}})).contains("conflict"));
+}
+
+#[test]
+fn a_configuration_of_another_kind_or_with_owners_or_unknown_fields_is_refused() {
+    let mut w = World::new();
+    assert_eq!(w.refused("m", json!({"kind": "Thang"})), "invalid object type: v1, Kind=Thang");
+    assert_eq!(w.refused("m", json!({"metadata": {"managedFields": []}})), "metadata.managedFields must be nil");
+    let prefix = "failed to create typed patch object (default/t; v1, Kind=Thing): ";
+    assert_eq!(w.refused("m", json!({"spec": {"x": 1}})), format!("{prefix}.spec.x: field not declared in schema"));
+    assert_eq!(w.refused("m", json!({"data": {"x": 1}})), format!("{prefix}.data.x: expected string, got 1"));
+    assert_eq!(
+        w.refused("m", json!({"spec": {"containers": [{"image": "i"}]}})),
+        format!(
+            "{prefix}.spec.containers: element 0: associative list with keys has an element that omits all key fields \
+             [\"name\"] (and doesn't have default values for any key fields)"
+        )
+    );
+}
+
+#[test]
+fn a_second_equal_apply_changes_nothing_at_all() {
+    let mut w = World::new();
+    let config =
+        json!({"data": {"k": "1"}, "spec": {"containers": [{"name": "a", "env": [{"name": "E", "value": "1"}]}]}});
+    let first = w.apply("me", config.clone()).clone();
+    w.now = LATER;
+    assert_eq!(*w.apply("me", config), first);
+}
+
+#[test]
+fn times_alone_are_no_change() {
+    let mut w = World::new();
+    let old = w.apply("me", json!({"data": {"k": "1"}})).clone();
+    let mut new = old.clone();
+    new["metadata"]["managedFields"][0]["time"] = json!(LATER);
+    ignore_times(&mut new, &old);
+    assert_eq!(new, old);
+    new["metadata"]["managedFields"][0]["time"] = json!(LATER);
+    new["data"]["k"] = json!("2");
+    let changed = new.clone();
+    ignore_times(&mut new, &old);
+    assert_eq!(new, changed);
+}
+
+#[test]
+fn owners_are_reset_by_an_empty_list_and_a_malformed_list_keeps_those_of_the_object() {
+    for (list, owners) in [
+        (json!([]), 0),
+        (json!([{}]), 0),
+        (json!([{"manager": "x", "operation": "Patch", "apiVersion": "v1", "fieldsType": "FieldsV1"}]), 1),
+        (json!([{"manager": "x", "operation": "Update", "apiVersion": "v1"}]), 1),
+        (json!([{"manager": "x", "operation": "Update", "apiVersion": "", "fieldsType": "FieldsV1"}]), 1),
+        (
+            json!([{"manager": "x", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"data": {}}}]),
+            1,
+        ),
+    ] {
+        let mut w = World::new();
+        w.update("a", |o| o["data"] = json!({"k": "1"}));
+        w.update("a", |o| o["metadata"]["managedFields"] = list.clone());
+        assert_eq!(w.owners().len(), owners, "{list}");
+    }
+}
+
+#[test]
+fn a_subresource_keeps_its_own_entry_and_leaves_the_ignored_fields_to_nobody() {
+    let (spec, status) = (Set::of(&[&["spec"]]), Set::of(&[&["status"]]));
+    let mut w = World::new();
+    w.update_by(&writer("m", EARLY, &status), thing(json!({"spec": {"paused": true}, "status": {"phase": "A"}})));
+    assert_eq!(w.fields("m Update"), json!({"f:spec": {"f:paused": {}}}));
+    let mut new = w.object().clone();
+    new["status"]["phase"] = json!("B");
+    new["metadata"]["managedFields"] = json!([{}]);
+    w.update_by(&Writer { subresource: "status", ..writer("m", LATER, &spec) }, new);
+    let list = &w.object()["metadata"]["managedFields"];
+    assert_eq!((&list[0]["subresource"], &list[1]["subresource"]), (&Value::Null, &json!("status")));
+    assert_eq!(list[1]["fieldsV1"], json!({"f:status": {"f:phase": {}}}));
+}
+
+#[test]
+fn owners_of_a_version_that_is_not_served_are_forgotten() {
+    let mut w = World::new();
+    w.update("a", |o| o["data"] = json!({"k": "1"}));
+    w.update("a", |o| {
+        let mut entries: Vec<Value> = o["metadata"]["managedFields"].as_array().unwrap().clone();
+        for version in ["v1beta1", "v1alpha1"] {
+            entries.push(
+                json!({"manager": version, "operation": "Update", "apiVersion": version, "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:data": {"f:k": {}}}}),
+            );
+        }
+        o["metadata"]["managedFields"] = Value::from(entries);
+    });
+    assert_eq!(w.owners().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["v1beta1 Update", "a Update"]);
+}
+
+#[test]
+fn more_than_ten_updaters_are_put_together_oldest_first() {
+    let times: Vec<String> = (0..14).map(|i| format!("2026-01-01T00:00:{i:02}Z")).collect();
+    let mut w = World::new();
+    for (i, time) in times.iter().enumerate() {
+        let mut new = w.live.clone().unwrap_or_else(|| thing(json!({})));
+        new["data"][format!("k{i}")] = json!("1");
+        let manager = format!("m{i:02}");
+        w.update_by(&writer(&manager, time, &Set::default()), new);
+    }
+    let names: Vec<String> = w.owners().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 10);
+    assert_eq!((names[0].as_str(), names[1].as_str()), ("ancient-changes Update", "m05 Update"));
+    assert_eq!(
+        w.fields("ancient-changes Update"),
+        json!({"f:data": {".": {}, "f:k0": {}, "f:k1": {}, "f:k2": {}, "f:k3": {}, "f:k4": {}}})
+    );
+}
+
+#[test]
+fn a_list_element_that_stands_twice_is_owned_as_one() {
+    let mut w = World::new();
+    let env = |list: Value| json!({"containers": [{"name": "c", "env": list}]});
+    w.update("a", |o| o["spec"] = env(json!([{"name": "E", "value": "1"}, {"name": "E", "value": "2"}])));
+    let inner = |w: &World| w.fields("a Update")["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:env"].clone();
+    assert_eq!(inner(&w), json!({".": {}, "k:{\"name\":\"E\"}": {}}));
+    w.update("a", |o| o["spec"] = env(json!([{"name": "E", "value": "2"}])));
+    assert_eq!(inner(&w), json!({".": {}, "k:{\"name\":\"E\"}": {".": {}, "f:name": {}, "f:value": {}}}));
+}
+
+#[test]
+fn a_field_that_became_atomic_is_owned_as_a_whole() {
+    let mut w = World::new();
+    w.update("a", |o| o["spec"] = json!({"selector": {"matchLabels": {"a": "1"}}}));
+    let list = w.object()["metadata"]["managedFields"].as_array().unwrap();
+    let mut old = list[0].clone();
+    old["fieldsV1"] = json!({"f:spec": {"f:selector": {"f:matchLabels": {"f:a": {}}}}});
+    w.update("b", |o| {
+        o["metadata"]["managedFields"] = json!([old]);
+        o["data"] = json!({"k": "1"});
+    });
+    assert_eq!(w.fields("a Update"), json!({"f:spec": {"f:selector": {}}}));
+}
+
+#[test]
+fn replicas_are_owned_through_scale_and_handed_over() {
+    let mut w = World::new();
+    w.apply("me", json!({"spec": {"replicas": 1, "paused": true}}));
+    let parent = w.object()["metadata"]["managedFields"].clone();
+    let (path, served) = (["spec", "replicas"], ["v1"]);
+    let scale = apply::to_scale(Some(&parent), &path, &served).unwrap().unwrap();
+    assert_eq!(
+        (&scale[0]["apiVersion"], &scale[0]["fieldsV1"]),
+        (&json!("autoscaling/v1"), &json!({"f:spec": {"f:replicas": {}}}))
+    );
+    let by_hpa = json!([{"manager": "hpa", "operation": "Update", "apiVersion": "autoscaling/v1", "subresource": "scale",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}, "time": LATER}]);
+    let after = apply::to_parent(Some(&parent), Some(&by_hpa), &path, &served, "v1").unwrap().unwrap();
+    assert_eq!(after[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
+    assert_eq!(
+        (&after[1]["manager"], &after[1]["apiVersion"], &after[1]["fieldsV1"]),
+        (&json!("hpa"), &json!("v1"), &json!({"f:spec": {"f:replicas": {}}}))
+    );
+    // Unchanged owners stay as they are.
+    assert_eq!(apply::to_parent(Some(&parent), Some(&scale), &path, &served, "v1").unwrap().unwrap(), parent);
+}
