@@ -66,7 +66,7 @@ def free_port():
 class Machine:
     """One virtual machine, started by `imager run`, whose serial console is a file that is followed."""
 
-    def __init__(self, name, image, folder, *arguments, keys=False):
+    def __init__(self, name, image, folder, *arguments, keys=False, environment=None):
         """With `keys`, `type` reaches the console; else the machine is headless."""
         self.name = name
         self.monitor = pathlib.Path(folder) / f"{name}.qmp"
@@ -77,7 +77,8 @@ class Machine:
         self.process = subprocess.Popen(
             [str(a) for a in (IMAGER, "run", image, *([] if keys else ["--headless"]), "--serial-log", self.log,
                               "--monitor", self.monitor, *arguments)],
-            cwd=TOP, stdin=subprocess.PIPE if keys else subprocess.DEVNULL, stdout=self.err, stderr=self.err)
+            cwd=TOP, env={**os.environ, **(environment or {})}, stdin=subprocess.PIPE if keys else subprocess.DEVNULL,
+            stdout=self.err, stderr=self.err)
         self.tail = subprocess.Popen(["tail", "-n", "+1", "-F", str(self.log)], stdout=subprocess.PIPE,
                                      stderr=subprocess.DEVNULL)
         self.pending = b""
