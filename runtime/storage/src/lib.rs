@@ -5,11 +5,15 @@
 //! revisions. One counter numbers every write of the store, as etcd does, so a revision names a state of the whole.
 //!
 //! [`memory`] keeps everything in RAM. [`sqlite`] serves reads and watches from the same in-memory [`engine`] and puts
-//! each write on disk before it is answered. This crate knows nothing of Kubernetes objects: it never parses a value.
+//! each write on disk before it is answered. [`etcd`] writes to an etcd that several servers share, and keeps the engine
+//! in step with it. This crate knows nothing of Kubernetes objects: it never parses a value.
 
 mod engine;
+pub mod etcd;
 pub mod memory;
 pub mod sqlite;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod types;
 
 pub use engine::{Retention, Watch};

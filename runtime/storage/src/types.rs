@@ -46,17 +46,22 @@ impl NewValue {
         Self { bytes: bytes.into(), revision_at: None }
     }
 
-    /// The bytes as stored by the write with this revision, in an allocation of exactly their size.
+    /// The bytes as stored by the write with this revision.
     pub(crate) fn finish(&self, revision: Revision) -> Bytes {
-        let Some(at) = self.revision_at else { return Bytes::copy_from_slice(&self.bytes) };
-        let digits = revision.to_string();
-        let (head, tail) = self.bytes.split_at(at.min(self.bytes.len()));
-        let mut whole = Vec::with_capacity(self.bytes.len() + digits.len());
-        whole.extend_from_slice(head);
-        whole.extend_from_slice(digits.as_bytes());
-        whole.extend_from_slice(tail);
-        Bytes::from(whole)
+        finish(&self.bytes, self.revision_at, revision)
     }
+}
+
+/// Bytes with a revision's digits in their place, in an allocation of exactly their size.
+pub(crate) fn finish(bytes: &[u8], revision_at: Option<usize>, revision: Revision) -> Bytes {
+    let Some(at) = revision_at else { return Bytes::copy_from_slice(bytes) };
+    let digits = revision.to_string();
+    let (head, tail) = bytes.split_at(at.min(bytes.len()));
+    let mut whole = Vec::with_capacity(bytes.len() + digits.len());
+    whole.extend_from_slice(head);
+    whole.extend_from_slice(digits.as_bytes());
+    whole.extend_from_slice(tail);
+    Bytes::from(whole)
 }
 
 /// What part of a prefix to list, and as of when.
@@ -190,6 +195,15 @@ pub enum StorageError {
     /// The database or its file could not be used; the text names the file.
     #[error("the store's database failed: {0}")]
     Sqlite(String),
+    /// etcd could not be reached or did not answer in time. A write may have been carried out or not. Ask again.
+    #[error("the store's etcd does not answer: {0}")]
+    Unavailable(String),
+    /// etcd, or what is needed to speak to it, said no; the text says what.
+    #[error("the store's etcd can't be used: {0}")]
+    Etcd(String),
+    /// This kind of store does not do that; the text says what does.
+    #[error("{0}")]
+    Unsupported(String),
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
@@ -203,6 +217,14 @@ pub enum StorageError {
 pub trait Storage: Send + Sync + 'static {
     /// The revision of the latest write.
     fn current_revision(&self) -> Revision;
+
+    /// Waits until reads and watches show this revision, which another server of the cluster may have answered with.
+    /// Fails with [`StorageError::FutureRevision`] if it has not happened yet.
+    fn reach(&self, revision: Revision) -> BoxFuture<'_, Result<(), StorageError>> {
+        let current = self.current_revision();
+        let reached = if revision <= current { Ok(()) } else { Err(StorageError::FutureRevision { current }) };
+        Box::pin(std::future::ready(reached))
+    }
 
     /// The current state of one key.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StorageError>>;

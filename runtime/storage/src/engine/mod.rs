@@ -10,6 +10,7 @@ mod staging;
 mod state;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -53,12 +54,20 @@ pub(crate) struct Engine {
     revision: AtomicI64,
     retention: Retention,
     volatile: Vec<Volatile>,
+    /// Whether this is a copy of a store elsewhere, which may be ahead of it.
+    lags: bool,
 }
 
 impl Engine {
     pub(crate) fn new(state: State, retention: Retention, volatile: Vec<Volatile>) -> Arc<Self> {
         let revision = AtomicI64::new(state.revision);
-        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile })
+        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile, lags: false })
+    }
+
+    /// The copy of a store that others write to as well. It can be watched from revisions that it has not heard of yet.
+    pub(crate) fn copy(state: State, retention: Retention) -> Arc<Self> {
+        let revision = AtomicI64::new(state.revision);
+        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile: Vec::new(), lags: true })
     }
 
     /// No code panics while it holds the lock, so a poisoned lock still guards a whole state.
@@ -104,6 +113,25 @@ impl Engine {
         }
         self.revision.store(state.revision, Ordering::Release);
         state.trim(&self.retention, now)
+    }
+
+    /// Takes note that the store has come to this revision without any event more.
+    pub(crate) fn advance(&self, revision: Revision) {
+        let mut state = self.write();
+        state.advance(revision);
+        self.revision.store(state.revision, Ordering::Release);
+    }
+
+    /// Starts anew from these records, as of this revision; watches end.
+    pub(crate) fn reset(&self, records: BTreeMap<Arc<str>, Record>, revision: Revision) {
+        let mut state = self.write();
+        state.reset(records, revision);
+        self.revision.store(state.revision, Ordering::Release);
+    }
+
+    /// The oldest revision that can be read.
+    pub(crate) fn compacted(&self) -> Revision {
+        self.read().compacted
     }
 
     /// Forgets the history before a revision and gives back what was forgotten.

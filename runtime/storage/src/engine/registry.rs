@@ -36,6 +36,12 @@ impl Registry {
         id
     }
 
+    /// Ends all of them. Their numbers are not given again: each will ask to be removed once more.
+    pub(super) fn clear(&mut self) {
+        self.folders.clear();
+        self.others.clear();
+    }
+
     pub(super) fn remove(&mut self, prefix: &str, id: u64) {
         if !prefix.ends_with('/') {
             self.others.retain(|(_, subscriber)| subscriber.id != id);

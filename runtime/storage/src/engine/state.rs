@@ -67,6 +67,18 @@ impl State {
         self.history.push_back(Past { at: now, event });
     }
 
+    /// Takes note that nothing has happened up to this revision that was not applied.
+    pub(super) fn advance(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// Puts another state, of this revision, in the place of this one. What led to it is not known, so watches end.
+    pub(super) fn reset(&mut self, records: BTreeMap<Arc<str>, Record>, revision: Revision) {
+        self.watches.clear();
+        let watches = std::mem::take(&mut self.watches);
+        *self = Self { closed: self.closed, watches, ..Self::new(records, revision) };
+    }
+
     pub(crate) fn trim(&mut self, retention: &Retention, now: Instant) -> Vec<Arc<Event>> {
         let mut dropped = Vec::new();
         while let Some(oldest) = self.history.front() {
@@ -76,7 +88,7 @@ impl State {
             if !(too_many || too_old) {
                 break;
             }
-            dropped.extend(self.forget_oldest());
+            self.forget_oldest(&mut dropped);
         }
         dropped
     }
@@ -87,22 +99,25 @@ impl State {
         }
         let mut dropped = Vec::new();
         while self.history.front().is_some_and(|oldest| oldest.event.revision <= before) {
-            dropped.extend(self.forget_oldest());
+            self.forget_oldest(&mut dropped);
         }
         self.compacted = self.compacted.max(before);
         Ok(dropped)
     }
 
-    fn forget_oldest(&mut self) -> Option<Arc<Event>> {
-        let event = self.history.pop_front()?.event;
-        self.replaced_bytes -= replaced_bytes(&event);
-        self.compacted = event.revision;
-        Some(event)
+    /// Forgets all events of the oldest revision.
+    fn forget_oldest(&mut self, dropped: &mut Vec<Arc<Event>>) {
+        let Some(revision) = self.history.front().map(|oldest| oldest.event.revision) else { return };
+        while let Some(oldest) = self.history.pop_front_if(|past| past.event.revision == revision) {
+            self.replaced_bytes -= replaced_bytes(&oldest.event);
+            dropped.push(oldest.event);
+        }
+        self.compacted = revision;
     }
 
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        self.watches = Registry::default();
+        self.watches.clear();
     }
 
     pub(crate) fn check_readable(&self, at: Revision, volatile: bool) -> Result<(), StorageError> {

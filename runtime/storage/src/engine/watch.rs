@@ -18,14 +18,15 @@ pub struct Watch {
     id: u64,
     past: VecDeque<Arc<Event>>,
     queue: mpsc::Receiver<Arc<Event>>,
-    /// Every event of the prefix up to here has been handed out.
+    /// Every event of the prefix before here has been handed out, and of this revision's the first `seen_of_it`.
     seen: Revision,
+    seen_of_it: usize,
 }
 
 impl Watch {
     pub(crate) fn new(engine: &Arc<Engine>, prefix: &str, after: Revision) -> Result<Self, StorageError> {
         let (id, past, queue) = engine.subscribe(prefix, after)?;
-        Ok(Self { engine: engine.clone(), prefix: prefix.to_owned(), id, past, queue, seen: after })
+        Ok(Self { engine: engine.clone(), prefix: prefix.to_owned(), id, past, queue, seen: after, seen_of_it: 0 })
     }
 
     /// The next event, in the order of revisions. `None` when the store was closed, or when the watch fell so far
@@ -43,7 +44,13 @@ impl Watch {
                     }
                 },
             };
-            self.seen = event.revision;
+            if event.revision > self.seen {
+                (self.seen, self.seen_of_it) = (event.revision, 0);
+            } else if self.seen_of_it == 0 {
+                // A watch from a revision that the store had not heard of yet.
+                continue;
+            }
+            self.seen_of_it += 1;
             return Some(Arc::unwrap_or_clone(event));
         }
     }
@@ -52,15 +59,20 @@ impl Watch {
     pub fn progress(&mut self) -> Revision {
         // In this order: events are queued before the engine's revision moves past them.
         let current = self.engine.revision();
-        if self.past.is_empty() && self.queue.is_empty() && !self.queue.is_closed() {
-            self.seen = self.seen.max(current);
+        let all_taken = self.past.is_empty() && self.queue.is_empty() && !self.queue.is_closed();
+        if all_taken && current > self.seen {
+            (self.seen, self.seen_of_it) = (current, 0);
         }
         self.seen
     }
 
-    /// Takes up the history after the queue overflowed.
+    /// Takes up the history after the queue overflowed, in the midst of a revision if it had several events.
     fn catch_up(&mut self) -> Option<()> {
-        (self.id, self.past, self.queue) = self.engine.subscribe(&self.prefix, self.seen).ok()?;
+        let again = if self.engine.lags { self.seen_of_it } else { 0 };
+        let after = if again > 0 { self.seen - 1 } else { self.seen };
+        let (id, mut past, queue) = self.engine.subscribe(&self.prefix, after).ok()?;
+        past.drain(..again.min(past.len()));
+        (self.id, self.past, self.queue) = (id, past, queue);
         Some(())
     }
 }
@@ -86,7 +98,8 @@ impl Engine {
         if state.closed {
             return Err(StorageError::Closed);
         }
-        state.check_readable(after, self.may_be_volatile(prefix))?;
+        state
+            .check_readable(if self.lags { after.min(state.revision) } else { after }, self.may_be_volatile(prefix))?;
         let past = state.events_after(after).filter(|event| event.record.key.starts_with(prefix)).cloned().collect();
         let (sender, queue) = mpsc::channel(QUEUE);
         Ok((state.watches.add(prefix, sender), past, queue))
