@@ -1,24 +1,40 @@
-//! Which stored objects a list or a watch is about. Nothing is parsed unless a selector needs it.
+//! Which stored objects a list or a watch is about. Nothing is parsed unless a selector needs it, and then only that field.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use kiln_apimachinery::{FieldSelector, LabelSelector, Status, meta};
+use kiln_apimachinery::selector::FieldTerm;
+use kiln_apimachinery::{FieldSelector, LabelSelector, Status};
 use kiln_storage::Record;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::Cx;
+use super::pluck::Wanted;
 
-/// Paths whose absence means `false`.
-const BOOLEANS: &[&str] = &["spec.unschedulable", "spec.hostNetwork"];
+/// Fields whose absence means something else than the empty text.
+const ABSENT: &[(&str, &str)] = &[
+    ("spec.unschedulable", "false"),
+    ("spec.hostNetwork", "false"),
+    ("status.replicas", "0"),
+    ("status.succeeded", "0"),
+];
+
+/// Names of selectable fields that are not where the field is: events are kept in the core shape, and some names are old.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("source", "source.component"),
+    ("reportingController", "reportingComponent"),
+    ("spec.host", "spec.nodeName"),
+    ("status.successful", "status.succeeded"),
+];
 
 /// The selectors of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     labels: LabelSelector,
     /// Terms about the body of objects.
-    fields: FieldSelector,
+    fields: Vec<FieldTerm>,
+    /// Where those terms look.
+    wanted: Wanted,
     /// Terms about names and namespaces, which the key answers.
     keys: FieldSelector,
     namespaced: bool,
@@ -43,29 +59,36 @@ impl Filter {
             .map_err(|e| Status::bad_request(e.to_string()))?;
         let all = FieldSelector::parse(cx.query.get("fieldSelector").unwrap_or_default())
             .map_err(|e| Status::bad_request(e.to_string()))?;
-        let (mut keys, mut fields) = (FieldSelector::default(), FieldSelector::default());
-        for term in all.terms {
+        let resource = &cx.resource;
+        let (mut keys, mut fields) = (FieldSelector::default(), Vec::new());
+        // A path with a name is about that object.
+        if cx.info.named {
+            if !all.is_empty() && all.exact("metadata.name") != Some(&cx.info.name) {
+                return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+            }
+            let name = FieldTerm { field: "metadata.name".into(), value: cx.info.name.clone(), equal: true };
+            keys.terms.push(name);
+        }
+        for mut term in all.terms {
+            let own = !resource.selectable.is_empty();
             match term.field.as_str() {
                 "metadata.name" => keys.terms.push(term),
-                "metadata.namespace" if cx.resource.namespaced => keys.terms.push(term),
-                field if cx.resource.selectable.iter().any(|s| s == field) => fields.terms.push(term),
+                // Kinds with fields of their own to select say which they have, and cluster-scoped ones have no namespace.
+                "metadata.namespace" if resource.namespaced || !own => keys.terms.push(term),
+                field if selectable(resource, field) => {
+                    term.field = place(field);
+                    fields.push(term);
+                }
+                field if own => return Err(Status::bad_request(format!("field label not supported: {field}"))),
                 field => {
-                    // Kinds without fields of their own to select have upstream's general answer.
-                    return Err(Status::bad_request(match cx.resource.selectable.is_empty() {
-                        true => format!(
-                            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                        ),
-                        false => format!("field label not supported: {field}"),
-                    }));
+                    return Err(Status::bad_request(format!(
+                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )));
                 }
             }
         }
-        // A path with a name is about that object.
-        if cx.info.named {
-            let one = FieldSelector::parse(&format!("metadata.name={}", cx.info.name));
-            keys.terms.extend(one.unwrap_or_default().terms);
-        }
-        Ok(Self { labels, fields, keys, namespaced: cx.resource.namespaced })
+        let wanted = Wanted::new(fields.iter().map(|t| t.field.as_str()));
+        Ok(Self { labels, fields, wanted, keys, namespaced: resource.namespaced })
     }
 
     /// True if everything is selected.
@@ -73,12 +96,30 @@ impl Filter {
         self.labels.is_empty() && self.fields.is_empty() && self.keys.is_empty()
     }
 
+    /// The namespace to look in, if that of the request is all of them and the selectors name one.
+    pub(crate) fn namespace<'a>(&'a self, asked: &'a str) -> &'a str {
+        match self.keys.exact("metadata.namespace") {
+            // An odd name selects nothing, but must not become a part of a key.
+            Some(one) if asked.is_empty() && self.namespaced && !one.contains('/') => one,
+            _ => asked,
+        }
+    }
+
+    /// The key of the one object that can be selected, if the prefix is that of its namespace.
+    pub(crate) fn key(&self, prefix: &str) -> Option<String> {
+        let name = self.keys.exact("metadata.name").filter(|n| !n.is_empty() && !n.contains('/'))?;
+        // /registry/group/plural/ and, for a namespace, one part more.
+        let parts = if self.namespaced { 5 } else { 4 };
+        (prefix.matches('/').count() == parts).then(|| format!("{prefix}{name}"))
+    }
+
     /// True if the record is selected. What can't be parsed has no labels and no fields.
     pub(crate) fn matches(&self, record: &Record) -> bool {
         self.matches_key(&record.key) && self.matches_labels(&record.value) && self.matches_fields(&record.value)
     }
 
-    fn matches_key(&self, key: &str) -> bool {
+    /// True if the key may be of a selected object.
+    pub(crate) fn matches_key(&self, key: &str) -> bool {
         if self.keys.is_empty() {
             return true;
         }
@@ -101,24 +142,29 @@ impl Filter {
         if self.fields.is_empty() {
             return true;
         }
-        let object: Value = serde_json::from_slice(value).unwrap_or_default();
-        self.fields.matches(|field| field_text(&object, field))
+        let found = self.wanted.of(value, self.fields.len());
+        self.fields.iter().enumerate().all(|(i, term)| {
+            // Two terms about one field share its first slot's place in the tree, which holds the last one's number.
+            let same = self.fields.iter().rposition(|t| t.field == term.field).unwrap_or(i);
+            let text = found[same].as_deref().unwrap_or_else(|| absent(&term.field));
+            (text == term.value) == term.equal
+        })
     }
 }
 
-/// The text of a selectable field.
-fn field_text<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
-    // Events are kept in the core shape, whose names these are.
-    let path = match field.strip_prefix("regarding.") {
-        Some(rest) => format!("involvedObject.{rest}"),
-        None if field == "source" => "source.component".to_owned(),
-        None => field.to_owned(),
-    };
-    let path: Vec<&str> = path.split('.').collect();
-    match meta::at(object, &path) {
-        Some(Value::String(text)) => Cow::Borrowed(text),
-        Some(value @ (Value::Bool(_) | Value::Number(_))) => Cow::Owned(value.to_string()),
-        _ if BOOLEANS.contains(&field) => Cow::Borrowed("false"),
-        _ => Cow::Borrowed(""),
+fn selectable(resource: &crate::registry::Resource, field: &str) -> bool {
+    let old_name = field == "spec.host" && resource.plural == "pods";
+    old_name || resource.selectable.iter().any(|s| s == field)
+}
+
+/// Where a selectable field is kept.
+fn place(field: &str) -> String {
+    if let Some(rest) = field.strip_prefix("regarding.") {
+        return format!("involvedObject.{rest}");
     }
+    ELSEWHERE.iter().find(|(name, _)| *name == field).map_or(field, |(_, place)| place).to_owned()
+}
+
+fn absent(field: &str) -> &'static str {
+    ABSENT.iter().find(|(name, _)| *name == field).map_or("", |(_, text)| text)
 }

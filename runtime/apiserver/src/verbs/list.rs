@@ -1,66 +1,83 @@
 //! List: pages over a snapshot, written as the stored bytes.
 
-use ::http::{Response, StatusCode};
+use ::http::Response;
+use kiln_apimachinery::Status;
 use kiln_apimachinery::status::Reason;
-use kiln_apimachinery::{Status, meta};
 use kiln_storage::{ListOptions, Record, Revision, StorageError};
 
 use super::filter::Filter;
-use super::paging::{Continue, Wanted, not_in_future, wanted};
+use super::paging::{Continue, Paging};
 use super::{Cx, errors, render};
 use crate::http::body::Body;
-use crate::http::respond;
 
 /// Records read at a time when selectors thin a limited list.
 const SCAN: usize = 500;
 
+const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                       list without the continue parameter, or use the continue token in this response to retrieve the \
+                       remainder of the results. Continuing with the provided token results in an inconsistent list - \
+                       objects that were created, modified, or deleted between the time the first chunk was returned and \
+                       now may show up in the list.";
+
 pub(crate) async fn list(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    page(cx).await?.render(cx)
+}
+
+/// What a list has found.
+pub(crate) struct Page {
+    pub(crate) records: Vec<Record>,
+    revision: Revision,
+    next: Option<String>,
+    remaining: Option<u64>,
+}
+
+impl Page {
+    /// The answer, in the shape that the client takes.
+    pub(crate) fn render(self, cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+        let items = self.records.into_iter().map(|r| r.value).collect();
+        render::list(cx, items, self.revision, self.next, self.remaining)
+    }
+}
+
+/// The page that the request asks for.
+pub(crate) async fn page(cx: &Cx<'_>) -> Result<Page, Status> {
     let filter = Filter::of(cx)?;
-    let limit = limit(cx)?;
-    let from = cx.query.get("continue").map(Continue::parse).transpose()?;
-    let at = match wanted(cx, limit, from.is_some())? {
-        Wanted::Exact(revision) => Some(revision),
-        Wanted::Latest | Wanted::NotOlder(_) => from.as_ref().map(|c| c.rv).filter(|rv| *rv > 0),
+    let Paging { limit, from, at } = Paging::of(cx)?;
+    let prefix = cx.resource.prefix(filter.namespace(cx.namespace()));
+    let found = match filter.key(&prefix) {
+        Some(key) => one(cx, key, &filter, at).await,
+        None => scan(cx, &prefix, &filter, limit, from.as_ref().map(|c| format!("{prefix}{}", c.start)), at).await,
     };
-    not_in_future(cx)?;
-    let prefix = cx.resource.prefix(cx.namespace());
-    let start = from.as_ref().map(|c| format!("{prefix}{}", c.start));
-    let page = match scan(cx, &prefix, &filter, limit, start, at).await {
-        Ok(page) => page,
-        Err(StorageError::Compacted { .. }) => return Ok(expired(from.as_ref())),
+    let found = match found {
+        Ok(found) => found,
+        Err(StorageError::Compacted { .. }) if from.is_some() => {
+            let mut status = Status::failure(Reason::Expired, EXPIRED);
+            status.continue_token = from.map(|c| Continue::new(-1, &c.start).token()).unwrap_or_default();
+            return Err(status);
+        }
         Err(StorageError::FutureRevision { current }) => {
             return Err(Status::too_large_revision(at.unwrap_or(current.saturating_add(1)), current));
         }
         Err(e) => return Err(errors::storage(e)),
     };
-    let next = page.last.map(|key| Continue::new(page.revision, key.strip_prefix(&prefix).unwrap_or(&key)).token());
-    let remaining = page.remaining.filter(|_| next.is_some() && filter.is_empty());
-    let items = page.records.into_iter().map(|r| r.value).collect();
-    render::list(cx, items, page.revision, next, remaining)
+    let next = found.last.map(|key| Continue::new(found.revision, key.strip_prefix(&prefix).unwrap_or(&key)).token());
+    let remaining = found.remaining.filter(|_| next.is_some() && filter.is_empty());
+    Ok(Page { records: found.records, revision: found.revision, next, remaining })
 }
 
-/// Every selected record now.
-pub(crate) async fn all(cx: &Cx<'_>, filter: &Filter) -> Result<Vec<Record>, Status> {
-    let prefix = cx.resource.prefix(cx.namespace());
-    Ok(scan(cx, &prefix, filter, 0, None, None).await.map_err(errors::storage)?.records)
-}
-
-fn limit(cx: &Cx<'_>) -> Result<usize, Status> {
-    match cx.query.get("limit") {
-        None => Ok(0),
-        Some(text) => {
-            let number = text.parse::<i64>().map_err(|e| Status::bad_request(format!("limit {text:?}: {e}")))?;
-            Ok(usize::try_from(number).unwrap_or(0))
-        }
-    }
-}
-
-struct Scan {
+struct Found {
     records: Vec<Record>,
     revision: Revision,
     /// The last key of the page, if more may follow.
     last: Option<String>,
     remaining: Option<u64>,
+}
+
+/// The one object that the selectors name.
+async fn one(cx: &Cx<'_>, key: String, filter: &Filter, at: Option<Revision>) -> Result<Found, StorageError> {
+    let mut page = cx.server.storage().list(&key, ListOptions { limit: 1, start_after: None, at }).await?;
+    page.records.retain(|r| *r.key == *key && filter.matches(r));
+    Ok(Found { records: page.records, revision: page.revision, last: None, remaining: None })
 }
 
 async fn scan(
@@ -70,7 +87,7 @@ async fn scan(
     limit: usize,
     mut start: Option<String>,
     mut at: Option<Revision>,
-) -> Result<Scan, StorageError> {
+) -> Result<Found, StorageError> {
     let storage = cx.server.storage();
     if limit == 0 || filter.is_empty() {
         let page = storage.list(prefix, ListOptions { limit, start_after: start, at }).await?;
@@ -79,7 +96,7 @@ async fn scan(
         if !filter.is_empty() {
             records.retain(|r| filter.matches(r));
         }
-        return Ok(Scan { records, revision: page.revision, last, remaining: Some(page.remaining) });
+        return Ok(Found { records, revision: page.revision, last, remaining: Some(page.remaining) });
     }
     let mut records = Vec::with_capacity(limit.min(SCAN));
     loop {
@@ -94,30 +111,12 @@ async fn scan(
                 records.push(record);
                 if records.len() == limit {
                     let last = (page.more || i + 1 < count).then_some(key);
-                    return Ok(Scan { records, revision: page.revision, last, remaining: None });
+                    return Ok(Found { records, revision: page.revision, last, remaining: None });
                 }
             }
         }
         if !page.more {
-            return Ok(Scan { records, revision: page.revision, last: None, remaining: None });
+            return Ok(Found { records, revision: page.revision, last: None, remaining: None });
         }
     }
-}
-
-/// 410 with a token that goes on without the snapshot.
-fn expired(from: Option<&Continue>) -> Response<Body> {
-    let Some(from) = from else {
-        return respond::status(&errors::storage(StorageError::Compacted { oldest: 0 }));
-    };
-    let status = Status::failure(
-        Reason::Expired,
-        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the \
-         continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing \
-         with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the \
-         time the first chunk was returned and now may show up in the list.",
-    );
-    let mut body = status.to_value();
-    let token = Continue::new(-1, &from.start).token();
-    meta::metadata_mut(&mut body).insert("continue".into(), token.into());
-    respond::json(StatusCode::GONE, &body)
 }

@@ -10,6 +10,7 @@ mod filter;
 mod list;
 mod paging;
 mod patch;
+mod pluck;
 pub(crate) mod render;
 pub(crate) mod store;
 mod update;
@@ -101,7 +102,7 @@ pub(crate) async fn serve(
         headers,
         body,
         accepted,
-        dry_run: dry_run(query)?,
+        dry_run: dry_run(query, &info.verb)?,
         warnings: Mutex::default(),
     };
     let mut response = dispatch(&cx).await?;
@@ -110,15 +111,20 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-fn dry_run(query: &Query) -> Result<bool, Status> {
-    match query.all("dryRun").find(|v| !v.is_empty()) {
-        None => Ok(false),
-        Some("All") => Ok(true),
-        Some(other) => {
-            let error = FieldError::not_supported("dryRun", &other.into(), &["All"]);
-            Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", "CreateOptions"), "", &[error]))
-        }
+fn dry_run(query: &Query, verb: &str) -> Result<bool, Status> {
+    let kind = match verb {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        // A delete's may stand in its body.
+        _ => return Ok(false),
+    };
+    let asked: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
+    if asked.iter().all(|v| *v == "All") {
+        return Ok(!asked.is_empty());
     }
+    let error = FieldError::not_supported("dryRun", &asked.into(), &["All"]);
+    Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", kind), "", &[error]))
 }
 
 async fn dispatch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {

@@ -128,9 +128,10 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result
     Ok(cx.server.storage().update(key, value, expected).await.map_err(overtaken)?.value)
 }
 
-/// True if a delete was asked for and nothing holds the object any more.
+/// True if a delete was asked for and nothing holds the object any more: no finalizer and no grace period.
 pub(crate) fn is_released(cx: &Cx<'_>, object: &Value) -> bool {
-    meta::is_terminating(object) && !is_held(cx, object)
+    let grace = meta::at(object, &["metadata", "deletionGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(0);
+    meta::is_terminating(object) && grace == 0 && !is_held(cx, object)
 }
 
 /// True if finalizers keep the object.
