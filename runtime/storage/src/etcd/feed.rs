@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Keys;
 use super::endpoint::{Dialer, Outgoing};
 use super::grpc::{CallError, Client, Messages, frame};
-use super::load::{foreign, load, record};
+use super::load::{Strange, load, record};
 use super::proto::{
     self, WatchCreateRequest, WatchEvent, WatchEventType, WatchOp, WatchProgressRequest, WatchRequest, WatchResponse,
 };
@@ -88,6 +88,7 @@ pub(super) struct Feed {
     pub(super) dialer: Dialer,
     pub(super) keys: Keys,
     pub(super) keep: usize,
+    pub(super) strange: Strange,
     pub(super) clock: Clock,
     pub(super) closed: CancellationToken,
 }
@@ -124,7 +125,7 @@ impl Feed {
     }
 
     async fn reload(&self) {
-        match load(&self.client, &self.keys, self.keep).await {
+        match load(&self.client, &self.keys, self.keep, &self.strange).await {
             Ok((records, revision)) if revision > self.engine.revision() => {
                 self.engine.reset(records, revision);
                 self.progress.note();
@@ -209,6 +210,7 @@ impl Feed {
             let deletes = event.r#type == WatchEventType::Delete as i32;
             let Some(kv) = event.kv.filter(|kv| kv.mod_revision > done) else { continue };
             let Some(name) = self.keys.name(&kv.key) else { continue };
+            self.strange.forget(&kv);
             let previous = touched.get(name).cloned().unwrap_or_else(|| self.engine.get(name));
             let (kind, record) = if deletes {
                 // One that nobody could see.
@@ -217,7 +219,7 @@ impl Feed {
                 (EventKind::Delete, record)
             } else {
                 let Some(mut record) = record(&self.keys, &kv) else {
-                    tracing::error!(error = %foreign(&kv), "a change in etcd can't be taken over");
+                    self.strange.note(&kv);
                     continue;
                 };
                 if let Some(previous) = &previous {

@@ -13,8 +13,6 @@ use tokio::sync::mpsc;
 use super::endpoint::{Connection, Dialer, Outgoing};
 use crate::types::StorageError;
 
-/// How long a request may take, fail-over included.
-const REQUEST: Duration = Duration::from_secs(10);
 /// The pause once every endpoint has failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,11 +57,13 @@ pub(super) struct Client {
     current: Mutex<Option<Connection>>,
     /// The endpoint that is used, or tried next.
     number: AtomicUsize,
+    /// How long a request may take, fail-over included.
+    patience: Duration,
 }
 
 impl Client {
-    pub(super) fn new(dialer: Dialer) -> Self {
-        Self { dialer, current: Mutex::new(None), number: AtomicUsize::new(0) }
+    pub(super) fn new(dialer: Dialer, patience: Duration) -> Self {
+        Self { dialer, current: Mutex::new(None), number: AtomicUsize::new(0), patience }
     }
 
     /// A request that may be asked again, since it changes nothing.
@@ -102,7 +102,7 @@ impl Client {
             Err(CallError::Unreached("no endpoint".to_owned()))
         };
         // A write that was under way when the time was over may have happened.
-        match tokio::time::timeout(REQUEST, attempts).await {
+        match tokio::time::timeout(self.patience, attempts).await {
             Ok(result) => result,
             Err(_) => Err(last),
         }

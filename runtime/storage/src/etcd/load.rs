@@ -1,7 +1,7 @@
 //! All that etcd holds, as of one revision.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -16,12 +16,39 @@ const PAGE: i64 = 1_000;
 /// Records by their keys.
 pub(super) type Records = BTreeMap<Arc<str>, Record>;
 
+/// Keys below the prefix whose values are none of a store's: put by another program, or damaged.
+#[derive(Clone, Default)]
+pub(super) struct Strange(Arc<Mutex<BTreeMap<Bytes, StorageError>>>);
+
+impl Strange {
+    /// Says so, and that the key is not served.
+    pub(super) fn note(&self, kv: &KeyValue) {
+        let error = foreign(kv);
+        tracing::error!(%error, "a key of etcd is not served");
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kv.key.clone(), error);
+    }
+
+    /// The key was deleted, or put by a store.
+    pub(super) fn forget(&self, kv: &KeyValue) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&kv.key);
+    }
+
+    pub(super) fn first(&self) -> Option<StorageError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
+    }
+}
+
 /// The state `keep` revisions ago, so that watches of an earlier process can go on, or the oldest that etcd still has.
-pub(super) async fn load(client: &Client, keys: &Keys, keep: usize) -> Result<(Records, Revision), StorageError> {
+pub(super) async fn load(
+    client: &Client,
+    keys: &Keys,
+    keep: usize,
+    strange: &Strange,
+) -> Result<(Records, Revision), StorageError> {
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
     let mut at = head(client, keys).await?.saturating_sub(keep).max(1);
     loop {
-        match all(client, keys, at).await? {
+        match all(client, keys, at, strange).await? {
             Some(records) => return Ok((records, at)),
             // Compacted: what is left is found between there and the head, in few steps.
             None => at += (head(client, keys).await? - at + 1) / 2,
@@ -36,7 +63,12 @@ pub(super) async fn head(client: &Client, keys: &Keys) -> Result<Revision, CallE
     Ok(proto::revision(answer.header))
 }
 
-async fn all(client: &Client, keys: &Keys, revision: Revision) -> Result<Option<Records>, StorageError> {
+async fn all(
+    client: &Client,
+    keys: &Keys,
+    revision: Revision,
+    strange: &Strange,
+) -> Result<Option<Records>, StorageError> {
     let mut records = BTreeMap::new();
     let mut from = keys.stored("/");
     loop {
@@ -50,8 +82,10 @@ async fn all(client: &Client, keys: &Keys, revision: Revision) -> Result<Option<
         let Some(last) = page.kvs.last() else { return Ok(Some(records)) };
         from = Bytes::from([&*last.key, &[0]].concat());
         for kv in page.kvs {
-            let record = record(keys, &kv).ok_or_else(|| foreign(&kv))?;
-            records.insert(record.key.clone(), record);
+            match record(keys, &kv) {
+                Some(record) => _ = records.insert(record.key.clone(), record),
+                None => strange.note(&kv),
+            }
         }
         if !page.more {
             return Ok(Some(records));

@@ -36,7 +36,7 @@ use self::feed::{Feed, Progress};
 use self::grpc::Client;
 use self::handle::EtcdStorage;
 use self::lease::Leases;
-use self::load::{head, load};
+use self::load::{Strange, head, load};
 use self::proto::{StatusRequest, StatusResponse};
 use crate::engine::{Engine, Retention, State};
 use crate::types::{Clock, Storage, StorageError, Volatile};
@@ -57,6 +57,8 @@ pub struct Options {
     pub volatile: Vec<Volatile>,
     /// How much history is kept, in RAM and in etcd.
     pub retention: Retention,
+    /// How long a request to etcd may take, fail-over included.
+    pub patience: Duration,
     /// The time.
     pub clock: Clock,
 }
@@ -70,6 +72,7 @@ impl Options {
             prefix: "/kiln".to_owned(),
             volatile: Vec::new(),
             retention: Retention::default(),
+            patience: Duration::from_secs(10),
             clock: Clock::default(),
         }
     }
@@ -87,14 +90,15 @@ struct Keys {
 /// [`StorageError::Unavailable`] when no member can be reached, [`StorageError::Etcd`] when the files for TLS or etcd's
 /// version will not do, [`StorageError::Corrupt`] when a value is none of a store's.
 pub async fn open(options: Options) -> Result<Arc<dyn Storage>, StorageError> {
-    let Options { endpoints, tls, prefix, volatile, retention, clock } = options;
+    let Options { endpoints, tls, prefix, volatile, retention, patience, clock } = options;
     let keys = Keys { prefix };
     let dialer = Dialer::new(endpoints, &tls)?;
-    let client = Arc::new(Client::new(dialer.clone()));
+    let client = Arc::new(Client::new(dialer.clone(), patience));
     let StatusResponse { version } = client.read("Maintenance/Status", &StatusRequest {}).await?;
     check(&version)?;
     let keep = retention.keep;
-    let (records, revision) = load(&client, &keys, keep).await?;
+    let strange = Strange::default();
+    let (records, revision) = load(&client, &keys, keep, &strange).await?;
     let engine = Engine::copy(State::new(records, revision), retention);
     let progress = Arc::new(Progress::new(engine.clone()));
     let closed = CancellationToken::new();
@@ -105,6 +109,7 @@ pub async fn open(options: Options) -> Result<Arc<dyn Storage>, StorageError> {
         dialer,
         keys: keys.clone(),
         keep,
+        strange: strange.clone(),
         clock: clock.clone(),
         closed: closed.clone(),
     };
@@ -116,7 +121,7 @@ pub async fn open(options: Options) -> Result<Arc<dyn Storage>, StorageError> {
     let writes = AtomicU64::new(0);
     let store = EtcdStorage { engine, progress, client, keys, leases, questions, writes, closed };
     store.progress.reach(head(&store.client, &store.keys).await?).await?;
-    Ok(Arc::new(store))
+    strange.first().map_or(Ok(Arc::new(store)), Err)
 }
 
 /// Earlier versions tell a watch that it is further than it is (etcd's issues 15220 and 17507), and reads would miss writes.
