@@ -268,8 +268,8 @@ fn refusal(code: http::StatusCode, bytes: &[u8]) -> Status {
         status: "Failure".to_owned(),
         message: format!("the server answered {code}: {}", text.trim()),
         reason: reason.map_or("", Reason::as_str).to_owned(),
-        details: None,
         code: code.as_u16(),
+        ..Status::default()
     }
 }
 

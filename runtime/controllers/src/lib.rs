@@ -5,10 +5,14 @@
 //! to the API through the client alone. One server runs one set of them.
 
 mod cidr;
+pub mod cluster_roles;
 pub mod csr;
+pub mod garbage;
+pub mod kubernetes_service;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod per_namespace;
 mod reconcile;
 pub mod token_cleaner;
 
@@ -29,13 +33,16 @@ pub struct Config {
     pub reserved: csr::Reserved,
     /// The addresses of all pods; each node gets a /24 of it.
     pub cluster_cidr: Ipv4Cidr,
+    /// Where the API server is reached.
+    pub server: kubernetes_service::Config,
     /// The time of day.
     pub clock: Clock,
 }
 
 /// Runs all controllers until the shutdown.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
-    let Config { authority, reserved, cluster_cidr, clock } = config;
+    let Config { authority, reserved, cluster_cidr, server, clock } = config;
+    let ca = authority.certificate_pem().to_owned();
     let mut running = JoinSet::new();
     running.spawn(csr::run(
         client.clone(),
@@ -45,6 +52,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     running.spawn(node_lifecycle::run(client.clone(), clock.clone(), shutdown.clone()));
     running.spawn(node_ipam::run(client.clone(), cluster_cidr, shutdown.clone()));
     running.spawn(token_cleaner::run(client.clone(), clock.clone(), shutdown.clone()));
+    running.spawn(garbage::run(client.clone(), shutdown.clone()));
+    running.spawn(per_namespace::default_service_accounts(client.clone(), shutdown.clone()));
+    running.spawn(per_namespace::root_ca(client.clone(), ca, shutdown.clone()));
+    running.spawn(cluster_roles::run(client.clone(), shutdown.clone()));
+    running.spawn(kubernetes_service::run(client.clone(), server, shutdown.clone()));
     running.spawn(namespace::run(client, clock, shutdown));
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {

@@ -1,9 +1,11 @@
 //! The loop that all controllers share: take a key, reconcile it, and try again later if that failed.
 
+use std::fmt::Display;
 use std::future::Future;
+use std::hash::Hash;
 use std::time::Duration;
 
-use kiln_client::{ClientError, ObjectRef, WorkQueue};
+use kiln_client::{ClientError, WorkQueue};
 use kiln_pki::PkiError;
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +33,10 @@ pub(crate) enum Failure {
 }
 
 /// Reconciles keys one after the other until the shutdown.
-pub(crate) async fn work<F, R>(name: &str, queue: &WorkQueue<ObjectRef>, shutdown: &CancellationToken, reconcile: F)
+pub(crate) async fn work<K, F, R>(name: &str, queue: &WorkQueue<K>, shutdown: &CancellationToken, reconcile: F)
 where
-    F: Fn(ObjectRef) -> R,
+    K: Clone + Display + Eq + Hash,
+    F: Fn(K) -> R,
     R: Future<Output = Result<Next, Failure>>,
 {
     loop {
