@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kiln_apiserver::{ApiServer, Config, UserInfo, tls_config};
 use kiln_client::Clock;
 use kiln_controllers::csr::Reserved;
+use kiln_controllers::kubernetes_service;
 use kiln_join::{Progress as _, Step};
 use kiln_node_config::ServerUrl;
 use kiln_pki::{Authority, NODE_USER_PREFIX, NODES_GROUP, certificate_der};
@@ -49,6 +50,12 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         Certificates::open(Arc::clone(&authority), names, &settings.data_dir, url.clone(), SystemTime::now())?;
     let reserved =
         Reserved { names: own_names, addresses: certificates.addresses(), server_node: settings.identity.name.clone() };
+    let own_endpoint = kubernetes_service::Config {
+        addresses: certificates.addresses(),
+        advertise: None,
+        service_ip: settings.server.service_cidr.nth(1),
+        port,
+    };
     report.change(|status| {
         status.server = Some(url.clone());
         status.certificates = certificates.status();
@@ -86,6 +93,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
             .to_string()
             .parse()
             .map_err(|e| Failure::Input(format!("`server.cluster-cidr`: {e}")))?,
+        server: own_endpoint,
         clock: Clock::system(),
     };
     let manager = in_process::client(&api, UserInfo::system("system:kube-controller-manager"));
