@@ -81,6 +81,11 @@ impl FieldError {
         Self::make(field, FieldErrorKind::Invalid, Some(show(value)), detail)
     }
 
+    /// The same, about a value that is not shown.
+    pub fn invalid_unshown(field: impl Into<String>, detail: &str) -> Self {
+        Self::make(field, FieldErrorKind::Invalid, None, detail)
+    }
+
     /// The same value stands in the list or map already.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
         Self::make(field, FieldErrorKind::Duplicate, Some(show(value)), "")
@@ -116,6 +121,12 @@ impl FieldError {
     /// The JSON type is not the one the field has.
     pub fn wrong_type(field: impl Into<String>, value: &Value, expected: &str) -> Self {
         Self::make(field, FieldErrorKind::TypeInvalid, Some(show(value)), &format!("must be {expected}"))
+    }
+
+    /// This complaint with other words for the rule.
+    #[must_use]
+    pub fn with_detail(self, detail: &str) -> Self {
+        Self { detail: detail.to_owned(), ..self }
     }
 
     fn make(field: impl Into<String>, kind: FieldErrorKind, value: Option<String>, detail: &str) -> Self {

@@ -91,9 +91,10 @@ pub trait Type: Copy {
         self.kind() == Kind::Struct && self.field(name).is_some()
     }
 
-    /// True for a field that its struct always has, if only empty: in Go a struct that is no pointer, or a field without
+    /// True for a field that the struct always has, if only empty: in Go a struct that is no pointer, or a field without
     /// `omitempty`. Nobody becomes the owner of such a field by filling it.
-    fn always(&self) -> bool {
+    fn always(&self, name: &str) -> bool {
+        let _ = name;
         false
     }
 
@@ -124,5 +125,23 @@ pub trait Type: Copy {
     /// The rule of strategic merge patches.
     fn patch(&self) -> PatchRule<'_> {
         PatchRule::default()
+    }
+}
+
+/// The type of anything: for kinds of which no schema is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Untyped;
+
+impl Type for Untyped {
+    fn kind(&self) -> Kind {
+        Kind::Any
+    }
+
+    fn field(&self, _name: &str) -> Option<Self> {
+        Some(Self)
+    }
+
+    fn item(&self) -> Option<Self> {
+        Some(Self)
     }
 }

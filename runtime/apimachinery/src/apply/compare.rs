@@ -135,7 +135,7 @@ fn maps<T: Type>(ty: T, left: Option<&Value>, right: Option<&Value>, out: &mut C
         let r = rights.next_if(|(key, _)| *key == name).map(|(_, value)| value);
         let field = shape::child(ty, name);
         // A field that is always there and not said is empty, not absent, as long as its struct is there.
-        let always = (l.is_none() || r.is_none()) && field.is_some_and(|f| f.always());
+        let always = (l.is_none() || r.is_none()) && ty.always(name);
         let empty = |there: bool| (always && there).then_some(&NOTHING);
         let (l, r) = (l.or(empty(lhs)), r.or(empty(rhs)));
         if always && shape::is_void(l) && shape::is_void(r) && l.is_some() && r.is_some() {

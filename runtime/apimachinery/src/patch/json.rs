@@ -10,7 +10,7 @@ const MAX_OPERATIONS: usize = 10_000;
 /// Applies a JSON patch to `object`, which is left as it was on error.
 pub fn apply(object: &mut Value, patch: Value) -> Result<(), PatchError> {
     if let Some(n) = patch.as_array().map(Vec::len).filter(|n| *n > MAX_OPERATIONS) {
-        return Err(PatchError::Malformed(format!(
+        return Err(PatchError::TooLong(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {n}"
         )));
     }

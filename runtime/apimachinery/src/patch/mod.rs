@@ -1,15 +1,14 @@
 //! Patches: JSON patch (RFC 6902), JSON merge patch (RFC 7396) and Kubernetes' strategic merge patch. In flow an object and
-//! a patch, out flows the changed object. Server-side apply, which needs the owners of fields besides, will be the fourth room
-//! beside these three; nothing in them depends on it.
+//! a patch, out flows the changed object. Server-side apply, which needs the owners of fields besides, is a room of its own
+//! ([`crate::apply`]); nothing here depends on it.
 
+mod go;
 mod json;
 mod merge;
-mod rules;
 mod strategic;
 
 pub use json::apply as json_patch;
 pub use merge::apply as merge_patch;
-pub use rules::{ListRule, rule};
 pub use strategic::apply as strategic_merge_patch;
 
 /// A patch that can't be applied.
@@ -18,7 +17,13 @@ pub enum PatchError {
     /// The patch itself is malformed; a 400.
     #[error("{0}")]
     Malformed(String),
+    /// The patch has more operations than one may; a 413.
+    #[error("{0}")]
+    TooLong(String),
     /// The patch is well-formed but does not fit the object (a failed `test`, a path that is not there); a 422.
     #[error("{0}")]
     DoesNotFit(String),
+    /// The patch says something that can't be carried out; a 500, as in the reference.
+    #[error("{0}")]
+    Failed(String),
 }

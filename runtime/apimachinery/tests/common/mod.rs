@@ -14,7 +14,7 @@ pub struct Node {
     list: ListType,
     keys: &'static [&'static str],
     atomic: bool,
-    always: bool,
+    always: &'static [&'static str],
     patch: PatchRule<'static>,
 }
 
@@ -26,7 +26,7 @@ const SCALAR: Node = Node {
     list: ListType::Atomic,
     keys: &[],
     atomic: false,
-    always: false,
+    always: &[],
     patch: PatchRule { merge_key: None, strategy: PatchStrategy::Default },
 };
 const fn rule(merge_key: Option<&'static str>, strategy: PatchStrategy) -> PatchRule<'static> {
@@ -34,9 +34,6 @@ const fn rule(merge_key: Option<&'static str>, strategy: PatchStrategy) -> Patch
 }
 const fn structure(fields: &'static [(&'static str, &'static Node)]) -> Node {
     Node { kind: Kind::Struct, fields, ..SCALAR }
-}
-const fn inline(fields: &'static [(&'static str, &'static Node)]) -> Node {
-    Node { always: true, ..structure(fields) }
 }
 const fn keyed(item: &'static Node, keys: &'static [&'static str], merge_key: &'static str) -> Node {
     Node {
@@ -65,19 +62,22 @@ const TEXT_LIST: Node = Node { kind: Kind::List, inner: Some(&TEXT), ..SCALAR };
 const ENV: Node = structure(&[("name", &TEXT), ("value", &TEXT)]);
 const PORT: Node =
     structure(&[("containerPort", &NUMBER), ("protocol", &TEXT), ("name", &TEXT), ("hostPort", &NUMBER)]);
-const RESOURCES: Node = inline(&[("limits", &TEXTS), ("requests", &TEXTS)]);
-const CONTAINER: Node = structure(&[
-    ("name", &TEXT),
-    ("image", &TEXT),
-    ("command", &TEXT_LIST),
-    ("args", &TEXT_LIST),
-    ("imagePullPolicy", &TEXT),
-    ("terminationMessagePath", &TEXT),
-    ("terminationMessagePolicy", &TEXT),
-    ("env", &keyed(&ENV, &["name"], "name")),
-    ("ports", &keyed(&PORT, &["containerPort", "protocol"], "containerPort")),
-    ("resources", &RESOURCES),
-]);
+const RESOURCES: Node = structure(&[("limits", &TEXTS), ("requests", &TEXTS)]);
+const CONTAINER: Node = Node {
+    always: &["resources"],
+    ..structure(&[
+        ("name", &TEXT),
+        ("image", &TEXT),
+        ("command", &TEXT_LIST),
+        ("args", &TEXT_LIST),
+        ("imagePullPolicy", &TEXT),
+        ("terminationMessagePath", &TEXT),
+        ("terminationMessagePolicy", &TEXT),
+        ("env", &keyed(&ENV, &["name"], "name")),
+        ("ports", &keyed(&PORT, &["containerPort", "protocol"], "containerPort")),
+        ("resources", &RESOURCES),
+    ])
+};
 const EMPTY_DIR: Node = structure(&[("medium", &TEXT)]);
 const CONFIG_MAP: Node = structure(&[("name", &TEXT), ("optional", &BOOLEAN)]);
 const VOLUME: Node = structure(&[("name", &TEXT), ("emptyDir", &EMPTY_DIR), ("configMap", &CONFIG_MAP)]);
@@ -85,23 +85,26 @@ const VOLUMES: Node =
     Node { patch: rule(Some("name"), PatchStrategy::MergeRetainKeys), ..keyed(&VOLUME, &["name"], "name") };
 const SELECTOR: Node = Node { atomic: true, ..structure(&[("matchLabels", &TEXTS)]) };
 const STRATEGY: Node =
-    Node { patch: rule(None, PatchStrategy::RetainKeys), ..inline(&[("type", &TEXT), ("rollingUpdate", &TEXTS)]) };
+    Node { patch: rule(None, PatchStrategy::RetainKeys), ..structure(&[("type", &TEXT), ("rollingUpdate", &TEXTS)]) };
 const TOLERATION: Node = structure(&[("key", &TEXT), ("value", &TEXT)]);
-const SPEC: Node = inline(&[
-    ("replicas", &NUMBER),
-    ("paused", &BOOLEAN),
-    ("containers", &Node { always: true, ..keyed(&CONTAINER, &["name"], "name") }),
-    ("volumes", &VOLUMES),
-    ("selector", &SELECTOR),
-    ("strategy", &STRATEGY),
-    ("tolerations", &Node { kind: Kind::List, inner: Some(&TOLERATION), ..SCALAR }),
-    ("nodeName", &TEXT),
-    ("restartPolicy", &TEXT),
-]);
+const SPEC: Node = Node {
+    always: &["containers", "strategy"],
+    ..structure(&[
+        ("replicas", &NUMBER),
+        ("paused", &BOOLEAN),
+        ("containers", &keyed(&CONTAINER, &["name"], "name")),
+        ("volumes", &VOLUMES),
+        ("selector", &SELECTOR),
+        ("strategy", &STRATEGY),
+        ("tolerations", &Node { kind: Kind::List, inner: Some(&TOLERATION), ..SCALAR }),
+        ("nodeName", &TEXT),
+        ("restartPolicy", &TEXT),
+    ])
+};
 const CONDITION: Node = structure(&[("type", &TEXT), ("status", &TEXT), ("reason", &TEXT)]);
 const STATUS: Node =
-    inline(&[("readyReplicas", &NUMBER), ("phase", &TEXT), ("conditions", &keyed(&CONDITION, &["type"], "type"))]);
-const METADATA: Node = inline(&[
+    structure(&[("readyReplicas", &NUMBER), ("phase", &TEXT), ("conditions", &keyed(&CONDITION, &["type"], "type"))]);
+const METADATA: Node = structure(&[
     ("name", &TEXT),
     ("namespace", &TEXT),
     ("uid", &TEXT),
@@ -113,15 +116,18 @@ const METADATA: Node = inline(&[
     ("finalizers", &TEXT_SET),
     ("managedFields", &Node { kind: Kind::List, inner: Some(&ANY), ..SCALAR }),
 ]);
-const ROOT: Node = structure(&[
-    ("apiVersion", &TEXT),
-    ("kind", &TEXT),
-    ("metadata", &METADATA),
-    ("spec", &SPEC),
-    ("status", &STATUS),
-    ("data", &TEXTS),
-    ("bag", &ANY),
-]);
+const ROOT: Node = Node {
+    always: &["metadata", "spec", "status"],
+    ..structure(&[
+        ("apiVersion", &TEXT),
+        ("kind", &TEXT),
+        ("metadata", &METADATA),
+        ("spec", &SPEC),
+        ("status", &STATUS),
+        ("data", &TEXTS),
+        ("bag", &ANY),
+    ])
+};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Ty(&'static Node);
@@ -146,8 +152,8 @@ impl Type for Ty {
     fn scalar(&self) -> Scalar {
         self.0.scalar
     }
-    fn always(&self) -> bool {
-        self.0.always
+    fn always(&self, name: &str) -> bool {
+        self.0.always.contains(&name)
     }
     fn list(&self) -> ListType {
         self.0.list

@@ -2,7 +2,7 @@
 //! resource's row and strategy for whatever is special about a kind.
 
 mod create;
-mod decode;
+pub(crate) mod decode;
 mod delete;
 pub(crate) mod encode;
 pub(crate) mod errors;
@@ -13,6 +13,7 @@ mod patch;
 mod pluck;
 pub(crate) mod render;
 pub(crate) mod store;
+pub(crate) mod tree;
 mod update;
 mod watch;
 
@@ -31,6 +32,7 @@ use crate::registry::strategy::Writer;
 use crate::request_info::RequestInfo;
 use crate::reviews;
 use crate::server::ApiServer;
+use crate::subresources;
 use crate::user::UserInfo;
 
 /// One request on a resource.
@@ -143,6 +145,11 @@ async fn dispatch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         }
     } else if !resource.verbs.contains(&verb) {
         return Err(Status::method_not_allowed());
+    }
+    if let ("", "serviceaccounts", "token") =
+        (resource.group.as_str(), resource.plural.as_str(), info.subresource.as_str())
+    {
+        return subresources::token::serve(cx).await;
     }
     let in_namespace = !resource.namespaced || !info.namespace.is_empty();
     match verb {

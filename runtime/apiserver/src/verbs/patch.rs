@@ -7,6 +7,7 @@ use kiln_apimachinery::{FieldError, Gvk, Status, decode as strict, meta};
 use serde_json::Value;
 
 use super::decode::{self, Unfit};
+use super::tree::Tree;
 use super::update::{ATTEMPTS, Failure, current, replace};
 use super::{Cx, render};
 use crate::http::body::Body;
@@ -72,10 +73,10 @@ fn apply(cx: &Cx<'_>, kind: &Kind, object: &mut Value, body: Value) -> Result<()
             patch::merge_patch(object, body);
             Ok(())
         }
-        Kind::Strategic => patch::strategic_merge_patch(&cx.resource.kind, object, body),
+        Kind::Strategic => patch::strategic_merge_patch(Tree::of(&cx.resource), object, body),
     };
     applied.map_err(|e| match e {
-        PatchError::Malformed(text) => Status::bad_request(text),
+        PatchError::Malformed(text) | PatchError::TooLong(text) | PatchError::Failed(text) => Status::bad_request(text),
         // Upstream says no more than the first sentence.
         PatchError::DoesNotFit(text) => Status::failure(
             Reason::Invalid,

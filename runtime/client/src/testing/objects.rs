@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::Method;
+use kiln_apimachinery::typed::Untyped;
 use kiln_apimachinery::{GroupResource, Status, meta, patch};
 use serde_json::{Value, json};
 
@@ -89,8 +90,11 @@ impl Objects {
                 match kind {
                     "application/json-patch+json" => patch::json_patch(&mut object, body).map_err(failed)?,
                     "application/strategic-merge-patch+json" => {
-                        let kind = meta::text(&object, &["kind"]).to_owned();
-                        patch::strategic_merge_patch(&kind, &mut object, body).map_err(failed)?;
+                        let ty = kiln_schema::lookup(meta::text(&object, &["apiVersion"]), meta::text(&object, &["kind"]));
+                        match ty {
+                            Some(ty) => patch::strategic_merge_patch(ty, &mut object, body).map_err(failed)?,
+                            None => patch::strategic_merge_patch(Untyped, &mut object, body).map_err(failed)?,
+                        }
                     }
                     _ => patch::merge_patch(&mut object, body),
                 }
