@@ -3,10 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use kiln_storage::{EventKind, ListOptions, NewValue, Storage, StorageError, Volatile, sqlite};
@@ -150,81 +148,4 @@ async fn a_file_that_is_no_store_is_refused() {
     fs::write(folder.path().join("state.db"), [b'x'; 8192]).unwrap();
     assert!(matches!(try_open(folder.path()), Err(StorageError::Corrupt(_))));
     assert!(matches!(try_open(&folder.path().join("missing")), Err(StorageError::Sqlite(_))));
-}
-
-/// Not a test of its own: what [`every_answered_write_survives_a_kill`] runs as the process to kill.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn write_until_killed() {
-    let Ok(folder) = std::env::var("KILN_STORAGE_KILL_TEST") else { return };
-    let store = open(Path::new(&folder));
-    let generation = store.current_revision();
-    let writers: Vec<_> = (0..16)
-        .map(|writer| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                let hot = format!("/r/hot/{writer}");
-                let mut revision = match store.get(&hot).await.unwrap() {
-                    Some(record) => record.mod_revision,
-                    None => put(&*store, &hot).await,
-                };
-                for n in 0.. {
-                    let key = format!("/r/{generation}/{writer}/{n}");
-                    let made = put(&*store, &key).await;
-                    println!("made {key} {made}");
-                    let value = NewValue { bytes: vec![b'x'; 700], revision_at: Some(0) };
-                    revision = store.update(hot.clone(), value, revision).await.unwrap().mod_revision;
-                    println!("made {hot} {revision}");
-                    store.create(format!("{LEASES}{key}"), NewValue::plain("")).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn every_answered_write_survives_a_kill() {
-    let folder = tempfile::tempdir().unwrap();
-    for round in 0..6 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["write_until_killed", "--exact", "--nocapture", "--test-threads=1"])
-            .env("KILN_STORAGE_KILL_TEST", folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut answered = Vec::new();
-        let mut line = String::new();
-        while answered.len() < 300 * (round + 1) && output.read_line(&mut line).unwrap() > 0 {
-            answered.extend(parse(&line));
-            line.clear();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let mut rest = String::new();
-        output.read_to_string(&mut rest).unwrap();
-        // The last line may be cut off in the middle.
-        let whole = rest.rfind('\n').map_or("", |end| &rest[..end]);
-        answered.extend(whole.lines().filter_map(parse));
-        assert!(answered.len() >= 300, "the child wrote {}", answered.len());
-
-        let store = open(folder.path());
-        for (key, revision) in &answered {
-            let found = store.get(key).await.unwrap().unwrap_or_else(|| panic!("{key} was answered and is lost"));
-            assert!(found.mod_revision >= *revision, "{key} fell back from {revision} to {}", found.mod_revision);
-            if key.starts_with("/r/hot/") && found.mod_revision != found.create_revision {
-                assert!(found.value.starts_with(found.mod_revision.to_string().as_bytes()), "{key} is half written");
-            }
-        }
-        let newest = answered.iter().map(|(_, revision)| *revision).max().unwrap();
-        let mut watch = store.watch("/r/", newest - 1).unwrap();
-        assert_eq!(watch.next().await.unwrap().revision, newest);
-    }
-}
-
-fn parse(line: &str) -> Option<(String, i64)> {
-    let mut words = line.trim_end().split(' ').skip_while(|word| *word != "made").skip(1);
-    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
