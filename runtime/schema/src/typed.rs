@@ -46,6 +46,10 @@ impl Type for TypeRef<'_> {
         }
     }
 
+    fn declares(&self, name: &str) -> bool {
+        self.json_field(name).is_some()
+    }
+
     fn always(&self, name: &str) -> bool {
         self.json_field(name).is_some_and(|f| f.is(ALWAYS))
     }

@@ -113,9 +113,6 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str, server_
             properties.insert(key.into(), json!({"type": "string"}));
         }
         properties.insert("metadata".into(), json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
-        for field in &r.fields {
-            properties.insert(field.clone(), json!({"x-kubernetes-preserve-unknown-fields": true}));
-        }
         schemas.insert(
             schema,
             json!({"type": "object", "properties": properties, "x-kubernetes-group-version-kind": [gvk(r)]}),

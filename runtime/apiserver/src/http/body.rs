@@ -35,13 +35,13 @@ pub(crate) struct Pieces {
 const FRAME: usize = 64 * 1024;
 
 impl Pieces {
-    /// `head`, the items with commas between, `tail`.
-    pub(crate) fn new(head: Bytes, items: Vec<Bytes>, tail: Bytes) -> Self {
+    /// `head`, the items with something between, if it is not empty, `tail`.
+    pub(crate) fn new(head: Bytes, items: Vec<Bytes>, between: &'static [u8], tail: Bytes) -> Self {
         let mut rest = std::collections::VecDeque::with_capacity(items.len() * 2 + 2);
         rest.push_back(head);
         for (i, item) in items.into_iter().enumerate() {
-            if i > 0 {
-                rest.push_back(Bytes::from_static(b","));
+            if i > 0 && !between.is_empty() {
+                rest.push_back(Bytes::from_static(between));
             }
             rest.push_back(item);
         }

@@ -2,6 +2,6 @@
 
 pub(crate) mod body;
 pub(crate) mod negotiate;
-mod protobuf;
 pub(crate) mod respond;
 pub(crate) mod serve;
+pub(crate) mod stream;

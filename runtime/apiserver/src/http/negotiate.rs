@@ -4,16 +4,16 @@ use ::http::HeaderMap;
 use ::http::header::{ACCEPT, CONTENT_TYPE};
 use kiln_apimachinery::status::Reason;
 use kiln_apimachinery::{Status, decode};
+use kiln_schema::protobuf;
 use serde::Deserialize as _;
 use serde_json::Value;
-
-use super::protobuf;
 
 /// How objects are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
     Yaml,
+    Protobuf,
 }
 
 impl Encoding {
@@ -21,6 +21,7 @@ impl Encoding {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 }
@@ -49,19 +50,30 @@ impl Accepted {
     pub(crate) const JSON: Self = Self { encoding: Encoding::Json, shape: Shape::Full };
 }
 
-/// Reads `Accept`. Protobuf is answered with JSON; an error (406) means that nothing fits.
+/// Reads `Accept`; an error (406) means that nothing fits.
 pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
+    choose(headers, true)
+}
+
+/// The same for objects that can't be written as protobuf.
+pub(crate) fn accepted_but_protobuf(headers: &HeaderMap) -> Result<Accepted, Status> {
+    choose(headers, false)
+}
+
+fn choose(headers: &HeaderMap, protobuf: bool) -> Result<Accepted, Status> {
     let texts = || headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let mut clauses: Vec<(u32, &str)> = texts().flat_map(|t| t.split(',')).map(|c| (quality(c), c.trim())).collect();
     if clauses.iter().all(|(_, c)| c.is_empty()) {
         return Ok(Accepted::JSON);
     }
-    // Stable, so that the client's order decides between equals.
-    clauses.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
-    clauses.iter().filter(|(q, _)| *q > 0).find_map(|(_, c)| clause(c)).ok_or_else(|| {
+    // Stable, so that the client's order decides between equals; but what is named goes before what is merely let pass.
+    clauses.sort_by_key(|(q, c)| (std::cmp::Reverse(*q), c.starts_with("*/"), c.contains("/*")));
+    let mut fit = clauses.iter().filter(|(q, _)| *q > 0).filter_map(|(_, c)| clause(c)).filter(|a| protobuf || a.encoding != Encoding::Protobuf);
+    fit.next().ok_or_else(|| {
+        let last = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
         Status::failure(
             Reason::NotAcceptable,
-            "only the following media types are accepted: application/json, application/yaml",
+            format!("only the following media types are accepted: application/json, application/yaml{last}"),
         )
     })
 }
@@ -75,8 +87,9 @@ fn quality(clause: &str) -> u32 {
 fn clause(clause: &str) -> Option<Accepted> {
     let mut parts = clause.split(';').map(str::trim);
     let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
-        "application/json" | "*/*" | "application/*" | "application/vnd.kubernetes.protobuf" => Encoding::Json,
+        "application/json" | "*/*" | "application/*" => Encoding::Json,
         "application/yaml" | "application/x-yaml" | "text/yaml" => Encoding::Yaml,
+        protobuf::MEDIA_TYPE => Encoding::Protobuf,
         _ => return None,
     };
     let (mut shape, mut group, mut version) = (None, "", "");
@@ -90,40 +103,93 @@ fn clause(clause: &str) -> Option<Accepted> {
     }
     let shape = match (shape, group, version) {
         (None, ..) => Shape::Full,
-        (Some("Table"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Table,
+        // Protobuf has no tables.
+        (Some("Table"), "meta.k8s.io", "v1" | "v1beta1") if encoding != Encoding::Protobuf => Shape::Table,
         (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), "meta.k8s.io", "v1" | "v1beta1") => {
             Shape::Metadata
         }
-        (Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2") => Shape::Discovery,
+        (Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2") if encoding != Encoding::Protobuf => {
+            Shape::Discovery
+        }
         _ => return None,
     };
     Some(Accepted { encoding, shape })
 }
 
-/// Reads a request's body by its content type, telling the keys that stand twice. The error is a 400 or 415.
-pub(crate) fn read_body(headers: &HeaderMap, body: &[u8]) -> Result<decode::Decoded, Status> {
-    let media = media_type(headers);
-    match media.as_str() {
-        "" | "application/json" => {
-            decode::json(body).map_err(|e| Status::bad_request(format!("the body is no valid JSON: {e}")))
+/// Why a body can't be read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// 415.
+    Unsupported(Status),
+    /// A 400; the sentence says why.
+    Malformed(String),
+}
+
+impl Unread {
+    /// The answer to a client that should have sent an object of this kind.
+    pub(crate) fn status(self, kind: &str, body: &[u8]) -> Status {
+        match self {
+            Self::Unsupported(status) => status,
+            Self::Malformed(why) => Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+                summary(body)
+            )),
         }
-        "application/yaml" | "application/x-yaml" | "text/yaml" => from_yaml(body),
-        protobuf::MEDIA_TYPE => protobuf::decode(body)
-            .map(|value| decode::Decoded { value, duplicates: Vec::new() })
-            .map_err(|e| Status::bad_request(format!("the body is no valid protobuf: {e}"))),
-        other => Err(unsupported(other)),
     }
 }
 
-/// Reads YAML; a 400 if it is none.
-pub(crate) fn from_yaml(body: &[u8]) -> Result<decode::Decoded, Status> {
-    let bad = |e: serde_yaml_ng::Error| Status::bad_request(format!("the body is no valid YAML: {e}"));
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unsupported(status) => f.write_str(&status.message),
+            Self::Malformed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<Unread> for Status {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Unsupported(status) => status,
+            Unread::Malformed(why) => Status::bad_request(why),
+        }
+    }
+}
+
+/// The beginning of a body, for an error.
+fn summary(body: &[u8]) -> String {
+    let (start, more) = if body.len() > 30 { (&body[..30], " ...") } else { (body, "") };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(start)),
+        Some(_) => format!("{}{more}", crate::authn::token::hex(start)),
+    }
+}
+
+/// Reads a request's body by its content type, telling the keys that stand twice.
+pub(crate) fn read_body(headers: &HeaderMap, body: &[u8]) -> Result<decode::Decoded, Unread> {
+    let media = media_type(headers);
+    let malformed = |e: &dyn std::fmt::Display| Unread::Malformed(e.to_string());
+    match media.as_str() {
+        "" | "application/json" => decode::json(body)
+            .map_err(|e| Unread::Malformed(format!("couldn't get version/kind; json parse error: {e}"))),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => from_yaml(body),
+        protobuf::MEDIA_TYPE => protobuf::decode(body)
+            .map(|value| decode::Decoded { value, duplicates: Vec::new() })
+            .map_err(|e| malformed(&e)),
+        other => Err(Unread::Unsupported(unsupported(other))),
+    }
+}
+
+/// Reads YAML.
+pub(crate) fn from_yaml(body: &[u8]) -> Result<decode::Decoded, Unread> {
+    let bad = |e: serde_yaml_ng::Error| Unread::Malformed(format!("error converting YAML to JSON: yaml: {e}"));
     let mut documents = serde_yaml_ng::Deserializer::from_slice(body);
-    let first = documents.next().ok_or_else(|| Status::bad_request("the body is empty"))?;
+    let first = documents.next().ok_or_else(|| Unread::Malformed("the body is empty".into()))?;
     let decoded = decode::from_deserializer(first).map_err(bad)?;
     match documents.next().map(Value::deserialize) {
         None => Ok(decoded),
-        Some(_) => Err(Status::bad_request("the body has more than one YAML document")),
+        Some(_) => Err(Unread::Malformed("the body has more than one YAML document".into())),
     }
 }
 
@@ -158,7 +224,13 @@ mod tests {
     fn the_first_type_the_server_can_write_wins() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(shape(table), Some((Encoding::Json, Shape::Table)));
-        assert_eq!(shape("application/vnd.kubernetes.protobuf, */*"), Some((Encoding::Json, Shape::Full)));
+        assert_eq!(shape("application/vnd.kubernetes.protobuf, */*"), Some((Encoding::Protobuf, Shape::Full)));
+        assert_eq!(shape("*/*, application/vnd.kubernetes.protobuf"), Some((Encoding::Protobuf, Shape::Full)));
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(shape(table), Some((Encoding::Json, Shape::Table)));
+        let partial = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        assert_eq!(shape(partial), Some((Encoding::Protobuf, Shape::Metadata)));
+        assert_eq!(shape("application/json;q=0"), None);
         assert_eq!(shape("application/json;q=0.1,application/yaml"), Some((Encoding::Yaml, Shape::Full)));
         assert_eq!(shape("application/json;as=Other;v=v1;g=x, application/json"), Some((Encoding::Json, Shape::Full)));
         assert_eq!(shape("text/html"), None);

@@ -9,10 +9,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::BodyExt as _;
 use kiln_apimachinery::Status;
+use kiln_schema::protobuf;
 use serde::Serialize;
 
 use super::body::{Body, Pieces, full};
-use super::negotiate::Encoding;
+use super::negotiate::{self, Encoding};
 
 /// Bodies from this size on are compressed if the client takes gzip.
 const GZIP_FROM: usize = 128 * 1024;
@@ -40,10 +41,22 @@ pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response<Body> {
     }
 }
 
-/// A `Status` with its code.
+/// A `Status` with its code, as JSON.
 pub(crate) fn status(status: &Status) -> Response<Body> {
+    status_as(Encoding::Json, status)
+}
+
+/// A `Status` with its code, in the encoding that the client of these headers takes.
+pub(crate) fn refusal(request: &HeaderMap, status: &Status) -> Response<Body> {
+    let encoding = negotiate::accepted(request).map_or(Encoding::Json, |a| a.encoding);
+    status_as(encoding, status)
+}
+
+fn status_as(encoding: Encoding, status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = bytes(code, Encoding::Json.media_type(), status.to_value().to_string());
+    let json = Bytes::from(status.to_value().to_string());
+    let (encoding, body) = translate(encoding, json.clone()).unwrap_or((Encoding::Json, json));
+    let mut response = bytes(code, encoding.media_type(), body);
     if let Some(seconds) = status.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0) {
         response.headers_mut().insert(::http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -52,13 +65,30 @@ pub(crate) fn status(status: &Status) -> Response<Body> {
 
 /// JSON bytes in the encoding the client takes, compressed if large and allowed.
 pub(crate) fn encoded(code: StatusCode, encoding: Encoding, request: &HeaderMap, json: Bytes) -> Response<Body> {
-    let body = match encoding {
-        Encoding::Json => json,
-        Encoding::Yaml => match to_yaml(&json) {
-            Ok(yaml) => yaml,
-            Err(s) => return status(&s),
-        },
-    };
+    match translate(encoding, json) {
+        Ok((encoding, body)) => sized(code, encoding, request, body),
+        Err(s) => status(&s),
+    }
+}
+
+/// JSON in another encoding. What protobuf has no message for stays JSON.
+fn translate(encoding: Encoding, json: Bytes) -> Result<(Encoding, Bytes), Status> {
+    match encoding {
+        Encoding::Json => Ok((encoding, json)),
+        Encoding::Yaml => Ok((encoding, to_yaml(&json)?)),
+        Encoding::Protobuf => {
+            let value = serde_json::from_slice(&json).map_err(Status::internal)?;
+            match protobuf::encode(&value) {
+                Ok(bytes) => Ok((encoding, bytes.into())),
+                Err(protobuf::ProtobufError::UnknownKind(_)) => Ok((Encoding::Json, json)),
+                Err(e) => Err(Status::internal(e)),
+            }
+        }
+    }
+}
+
+/// Bytes of an encoding, compressed if large and allowed.
+pub(crate) fn sized(code: StatusCode, encoding: Encoding, request: &HeaderMap, body: Bytes) -> Response<Body> {
     let zipped = would_compress(request, body.len()).then(|| compress(&body)).flatten();
     let mut response = bytes(code, encoding.media_type(), zipped.clone().unwrap_or(body));
     if zipped.is_some() {
@@ -73,10 +103,10 @@ pub(crate) fn would_compress(request: &HeaderMap, len: usize) -> bool {
     len >= GZIP_FROM && takes_gzip(request)
 }
 
-/// A list in JSON, piece by piece.
-pub(crate) fn pieces(pieces: Pieces) -> Response<Body> {
+/// A list, piece by piece.
+pub(crate) fn pieces(encoding: Encoding, pieces: Pieces) -> Response<Body> {
     let mut response = Response::new(pieces.boxed());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));
     response
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kiln_apimachinery::gvk::api_version;
 use kiln_apimachinery::shape::Field;
 use kiln_apimachinery::{GroupResource, Gvk};
+use kiln_schema::TypeRef;
 use serde_json::Value;
 
 use super::columns::{self, Column};
@@ -50,10 +51,8 @@ pub(crate) struct Resource {
     pub(crate) namespaced: bool,
     pub(crate) subresources: Vec<Subresource>,
     pub(crate) verbs: &'static [&'static str],
-    /// Fields beside `apiVersion`, `kind` and `metadata`; empty if anything goes.
-    pub(crate) fields: Vec<String>,
-    /// The types of those fields whose types are checked.
-    pub(crate) shapes: &'static [Field],
+    /// The type of the objects; `None` if nothing is known of them but their metadata.
+    pub(crate) schema: Option<TypeRef<'static>>,
     /// Paths that field selectors may name besides the object's name and namespace.
     pub(crate) selectable: Vec<String>,
     pub(crate) columns: Vec<Column>,
@@ -85,8 +84,7 @@ impl Resource {
             namespaced: true,
             subresources: Vec::new(),
             verbs: STORED_VERBS,
-            fields: Vec::new(),
-            shapes: &[],
+            schema: kiln_schema::lookup(&api_version(group, version), kind),
             selectable: Vec::new(),
             columns: columns::DEFAULT.to_vec(),
             strategy: Arc::new(Plain),
@@ -136,13 +134,14 @@ impl Resource {
         self
     }
 
-    pub(crate) fn fields(self, names: &[&str]) -> Self {
-        Self { fields: owned(names), ..self }
+    /// Of no effect: the schema knows the fields.
+    pub(crate) fn fields(self, _names: &[&str]) -> Self {
+        self
     }
 
-    /// Fields with their types.
-    pub(crate) fn typed(self, fields: &'static [Field]) -> Self {
-        Self { fields: fields.iter().map(|(name, _)| (*name).to_owned()).collect(), shapes: fields, ..self }
+    /// Of no effect: the schema knows the fields.
+    pub(crate) fn typed(self, _fields: &'static [Field]) -> Self {
+        self
     }
 
     pub(crate) fn selectable(self, paths: &[&str]) -> Self {

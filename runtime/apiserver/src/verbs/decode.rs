@@ -1,7 +1,10 @@
 //! Objects out of request bodies: kind and version checked, unknown and duplicate fields refused, warned of or dropped.
 
-use kiln_apimachinery::{FieldError, Gvk, Status, meta, shape};
-use serde_json::Value;
+use kiln_apimachinery::gvk::{api_version, split_api_version};
+use kiln_apimachinery::{FieldError, Gvk, Status, meta};
+use kiln_schema::TypeRef;
+use kiln_schema::decode::Findings;
+use serde_json::{Map, Value};
 
 use super::{Cx, encode};
 use crate::http::negotiate;
@@ -28,14 +31,24 @@ fn validation(cx: &Cx<'_>) -> Result<Validation, Status> {
 
 /// Reads the object in the body, in the shape of the request's version.
 pub(crate) fn body(cx: &Cx<'_>) -> Result<Value, Status> {
-    let decoded = negotiate::read_body(cx.headers, &cx.body)?;
+    read(cx, &cx.resource.gvk(), cx.resource.schema)
+}
+
+/// Reads an object of another kind than the resource's, such as the `TokenRequest` of a subresource.
+pub(crate) fn body_as(cx: &Cx<'_>, kind: &Gvk) -> Result<Value, Status> {
+    read(cx, kind, kiln_schema::lookup(&kind.api_version(), &kind.kind))
+}
+
+fn read(cx: &Cx<'_>, kind: &Gvk, schema: Option<TypeRef<'static>>) -> Result<Value, Status> {
+    let decoded = negotiate::read_body(cx.headers, &cx.body).map_err(|unread| unread.status(&kind.kind, &cx.body))?;
     let mut object = decoded.value;
-    let resource = &cx.resource;
-    check(cx, &mut object, decoded.duplicates).map_err(|unfit| match unfit {
-        Unfit::Undecodable(why) => Status::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {why}",
-            resource.kind, resource.version, resource.kind
-        )),
+    check_as(cx, kind, schema, &mut object, decoded.duplicates).map_err(|unfit| match unfit {
+        Unfit::Undecodable(why) => {
+            let found = |key: &str| object.get(key).and_then(Value::as_str).filter(|s| !s.is_empty());
+            let version = found("apiVersion").and_then(split_api_version).map_or(kind.version.as_str(), |(_, v)| v);
+            let found = found("kind").unwrap_or(&kind.kind);
+            Status::bad_request(format!("{found} in version {version:?} cannot be handled as a {}: {why}", kind.kind))
+        }
         Unfit::Refused(status) => status,
     })?;
     Ok(object)
@@ -58,65 +71,82 @@ impl From<Status> for Unfit {
 
 /// Checks and cleans an object in the shape of the request's version.
 pub(crate) fn check(cx: &Cx<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<(), Unfit> {
-    let resource = &cx.resource;
-    meta::check_shape(&resource.kind, object).map_err(Unfit::Undecodable)?;
-    shape::check(&resource.kind, resource.shapes, object).map_err(Unfit::Undecodable)?;
-    let (kind, version) = (resource.kind.clone(), resource.api_version());
-    for (key, expected) in [("kind", &kind), ("apiVersion", &version)] {
-        let found = object.get(key).cloned().unwrap_or_default();
-        match found.as_str() {
-            None if found.is_null() => {}
-            Some("") => {}
-            Some(found) if found == expected => {}
-            Some(found) if key == "apiVersion" => {
-                let text = format!(
-                    "the API version in the data ({found}) does not match the expected API version ({expected})"
-                );
-                return Err(Status::bad_request(text).into());
-            }
-            _ => return Err(Unfit::Undecodable(format!("the body is a {found}"))),
-        }
-        meta::object_mut(object).insert(key.into(), expected.as_str().into());
-    }
-    let unknown = drop_unknown(cx, object);
-    let texts: Vec<String> = unknown
+    check_as(cx, &cx.resource.gvk(), cx.resource.schema, object, duplicates)
+}
+
+fn check_as(
+    cx: &Cx<'_>,
+    kind: &Gvk,
+    schema: Option<TypeRef<'static>>,
+    object: &mut Value,
+    duplicates: Vec<String>,
+) -> Result<(), Unfit> {
+    same_kind(kind, object)?;
+    let findings = match schema {
+        Some(ty) => kiln_schema::decode::check(ty, object),
+        None => check_metadata(object),
+    };
+    let findings = findings.map_err(Unfit::Undecodable)?;
+    let map = meta::object_mut(object);
+    map.insert("kind".into(), kind.kind.as_str().into());
+    map.insert("apiVersion".into(), kind.api_version().into());
+    let texts: Vec<String> = findings
+        .unknown
         .iter()
         .map(|f| format!("unknown field {f:?}"))
         .chain(duplicates.iter().map(|f| format!("duplicate field {f:?}")))
         .collect();
     match validation(cx)? {
         Validation::Strict if !texts.is_empty() => {
-            return Err(Unfit::Undecodable(format!("strict decoding error: {}", texts.join(", "))));
+            Err(Unfit::Undecodable(format!("strict decoding error: {}", texts.join(", "))))
         }
-        Validation::Warn => texts.into_iter().for_each(|t| cx.warn(t)),
-        _ => {}
+        Validation::Warn => {
+            texts.into_iter().for_each(|t| cx.warn(t));
+            Ok(())
+        }
+        _ => Ok(()),
     }
-    encode::prune_nulls(object);
-    Ok(())
 }
 
-/// Removes the fields that the kind has not, and gives their paths.
-fn drop_unknown(cx: &Cx<'_>, object: &mut Value) -> Vec<String> {
-    let fields = &cx.resource.fields;
-    let mut out = Vec::new();
-    let map = meta::object_mut(object);
-    if !fields.is_empty() {
-        map.retain(|key, _| {
-            let known = matches!(key.as_str(), "kind" | "apiVersion" | "metadata") || fields.contains(key);
-            if !known {
-                out.push(key.clone());
-            }
-            known
-        });
+/// Refuses an object that says it is of another kind or version.
+fn same_kind(kind: &Gvk, object: &Value) -> Result<(), Unfit> {
+    let found = |key: &str| object.get(key).and_then(Value::as_str).filter(|s| !s.is_empty());
+    let expected = kind.api_version();
+    let version = found("apiVersion").unwrap_or(&expected);
+    let named = found("kind").unwrap_or(&kind.kind);
+    if version == expected && named == kind.kind {
+        return Ok(());
     }
-    if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|key, _| {
-            let known = meta::FIELDS.iter().any(|(name, _)| name == key);
-            if !known {
-                out.push(format!("metadata.{key}"));
-            }
-            known
-        });
+    if kiln_schema::lookup(version, named).is_none() {
+        let (group, v) = split_api_version(version).unwrap_or(("", version));
+        return Err(Unfit::Undecodable(format!(
+            "no kind {named:?} is registered for version {:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\"",
+            api_version(group, v)
+        )));
     }
-    out
+    if version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        ))
+        .into());
+    }
+    let group = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or_default() };
+    Err(Unfit::Undecodable(format!(
+        "converting ({}.{named}) to ({group}.{}): unknown conversion",
+        kind.version, kind.kind
+    )))
+}
+
+/// Checks an object of whose kind nothing is known but that it has metadata.
+fn check_metadata(object: &mut Value) -> Result<Findings, String> {
+    let Some(map) = object.as_object_mut() else {
+        return Err("json: cannot unmarshal value into Go value of type map[string]interface {}".into());
+    };
+    let Some(metadata) = map.get_mut("metadata") else { return Ok(Findings::default()) };
+    let mut wrapped = Value::Object(Map::from_iter([("metadata".to_owned(), metadata.take())]));
+    let ty = kiln_schema::lookup("v1", "PartialObjectMetadata");
+    let findings = ty.map(|ty| kiln_schema::decode::check(ty, &mut wrapped)).transpose()?;
+    *metadata = wrapped["metadata"].take();
+    encode::prune_nulls(object);
+    Ok(findings.unwrap_or_default())
 }

@@ -3,13 +3,14 @@
 use ::http::{Response, StatusCode};
 use bytes::Bytes;
 use jiff::Timestamp;
-use kiln_apimachinery::{Status, meta};
+use kiln_apimachinery::{Reason, Status, meta};
+use kiln_schema::protobuf::{ListWriter, WatchWriter};
 use kiln_storage::Revision;
 use serde_json::{Map, Value, json};
 
 use super::Cx;
 use crate::http::body::{self, Body};
-use crate::http::negotiate::{Encoding, Shape};
+use crate::http::negotiate::{Accepted, Encoding, Shape};
 use crate::http::respond;
 use crate::registry::Resource;
 
@@ -22,11 +23,19 @@ enum Include {
 }
 
 /// How one request's objects are written.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Renderer {
     resource: std::sync::Arc<Resource>,
+    encoding: Encoding,
     shape: Shape,
     include: Include,
+}
+
+impl PartialEq for Renderer {
+    fn eq(&self, other: &Self) -> bool {
+        let how = |r: &Self| (r.encoding, r.shape, r.include);
+        std::sync::Arc::ptr_eq(&self.resource, &other.resource) && how(self) == how(other)
+    }
 }
 
 impl Renderer {
@@ -37,7 +46,45 @@ impl Renderer {
             Some("Object") => Include::Object,
             Some(other) => return Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
         };
-        Ok(Self { resource: cx.resource.clone(), shape: cx.accepted.shape, include })
+        let Accepted { encoding, shape } = cx.accepted;
+        Ok(Self { resource: cx.resource.clone(), encoding, shape, include })
+    }
+
+    /// True if objects become rows.
+    pub(crate) fn is_table(&self) -> bool {
+        self.shape == Shape::Table
+    }
+
+    /// The content type of a stream of frames; a 406 if the encoding has none.
+    pub(crate) fn stream_media_type(&self) -> Result<&'static str, Status> {
+        match self.encoding {
+            Encoding::Json => Ok("application/json"),
+            Encoding::Protobuf => Ok("application/vnd.kubernetes.protobuf;stream=watch"),
+            Encoding::Yaml => Err(Status::failure(
+                Reason::NotAcceptable,
+                "only the following media types are accepted: application/json, \
+                 application/vnd.kubernetes.protobuf;stream=watch",
+            )),
+        }
+    }
+
+    /// One event of a watch as it goes out, with an object as [`Renderer::one`] or its like has written it.
+    pub(crate) fn frame(&self, event: &str, object: &[u8]) -> Bytes {
+        if self.encoding == Encoding::Protobuf {
+            return protobuf_frame(event, object);
+        }
+        let mut line = Vec::with_capacity(object.len() + 40);
+        line.extend_from_slice(b"{\"type\":\"");
+        line.extend_from_slice(event.as_bytes());
+        line.extend_from_slice(b"\",\"object\":");
+        line.extend_from_slice(object);
+        line.extend_from_slice(b"}\n");
+        line.into()
+    }
+
+    /// The object of an event that is an error.
+    pub(crate) fn status(&self, status: &Status) -> Bytes {
+        status.to_value().to_string().into()
     }
 
     /// True if stored bytes go out as they are.
@@ -161,14 +208,46 @@ pub(crate) fn list(
     };
     let head = json!({"kind": kind, "apiVersion": version, "metadata": metadata}).to_string();
     let head = format!("{},\"items\":[", head.strip_suffix('}').unwrap_or(&head));
+    if cx.accepted.encoding == Encoding::Protobuf {
+        return protobuf_list(cx, &renderer, (&version, &kind), &metadata, &items);
+    }
     let items = if renderer.is_plain() {
         items
     } else {
         items.iter().map(|b| renderer.one(b, now, true)).collect::<Result<_, _>>()?
     };
-    let pieces = body::Pieces::new(head.into(), items, Bytes::from_static(b"]}"));
+    let pieces = body::Pieces::new(head.into(), items, b",", Bytes::from_static(b"]}"));
     if cx.accepted.encoding == Encoding::Json && !respond::would_compress(cx.headers, pieces.len()) {
-        return Ok(respond::pieces(pieces));
+        return Ok(respond::pieces(Encoding::Json, pieces));
     }
     Ok(respond::encoded(StatusCode::OK, cx.accepted.encoding, cx.headers, pieces.into_bytes()))
+}
+
+/// An event as protobuf, of an object in JSON. What can't be written, which no stored object is, becomes an error.
+fn protobuf_frame(event: &str, object: &[u8]) -> Bytes {
+    let parsed = serde_json::from_slice(object).map_err(Status::internal);
+    let written = parsed.and_then(|o: Value| WatchWriter::frame(event, &o).map_err(Status::internal));
+    written.or_else(|status| WatchWriter::frame("ERROR", &status.to_value())).unwrap_or_default().into()
+}
+
+/// A list as protobuf: items are parsed and written one by one.
+fn protobuf_list(
+    cx: &Cx<'_>,
+    renderer: &Renderer,
+    (version, kind): (&str, &str),
+    metadata: &Value,
+    items: &[Bytes],
+) -> Result<Response<Body>, Status> {
+    let mut writer = ListWriter::new(version, kind, metadata).map_err(Status::internal)?;
+    let write = |bytes: &Bytes| {
+        let object = renderer.parse(bytes)?;
+        writer.item(&object).map(Bytes::from).map_err(Status::internal)
+    };
+    let items = items.iter().map(write).collect::<Result<Vec<_>, _>>()?;
+    let (head, tail) = writer.finish();
+    let pieces = body::Pieces::new(head.into(), items, b"", Bytes::from_static(tail));
+    if !respond::would_compress(cx.headers, pieces.len()) {
+        return Ok(respond::pieces(Encoding::Protobuf, pieces));
+    }
+    Ok(respond::sized(StatusCode::OK, Encoding::Protobuf, cx.headers, pieces.into_bytes()))
 }
