@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod decode;
 pub mod field;
+mod go;
 pub mod gvk;
 pub mod meta;
 pub mod names;

@@ -260,6 +260,13 @@ impl Status {
         status
     }
 
+    /// 504: it took too long.
+    pub fn timeout(message: &str) -> Self {
+        let mut status = Self::failure(Reason::Timeout, format!("Timeout: {message}"));
+        status.details = Some(Box::default());
+        status
+    }
+
     /// 504: the asked revision is in the future.
     pub fn too_large_revision(asked: i64, current: i64) -> Self {
         let mut status =

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::path::Element;
 use super::shape;
+use crate::go;
 use crate::typed::{Kind, ListType, Scalar, Type};
 
 /// Checks that an object fits its type. The error lists every misfit with its path.
@@ -22,16 +23,16 @@ fn walk<T: Type>(ty: T, value: &Value, path: &mut String, errors: &mut Vec<Strin
     match (ty.kind(), value) {
         (_, Value::Null) | (Kind::Any, _) => {}
         (Kind::Scalar, value) => {
-            let expected = match (ty.scalar(), value) {
+            // The reference shows the value in three ways of Go.
+            errors.push(wrong(match (ty.scalar(), value) {
                 (Scalar::Text, Value::String(_))
                 | (Scalar::Number, Value::Number(_))
                 | (Scalar::Boolean, Value::Bool(_))
                 | (Scalar::Any, _) => return,
-                (Scalar::Text, _) => "string",
-                (Scalar::Number, _) => "numeric (int or float)",
-                (Scalar::Boolean, _) => "boolean",
-            };
-            errors.push(wrong(format!("expected {expected}, got {value}")));
+                (Scalar::Text, _) => format!("expected string, got &value.valueUnstructured{{Value:{value}}}"),
+                (Scalar::Number, _) => format!("expected numeric (int or float), got {}", go::type_of(value)),
+                (Scalar::Boolean, _) => format!("expected boolean, got &{{{}}}", go::Shown(value)),
+            }));
         }
         (Kind::Struct | Kind::Map, Value::Object(map)) => {
             for (name, value) in map {
@@ -41,9 +42,9 @@ fn walk<T: Type>(ty: T, value: &Value, path: &mut String, errors: &mut Vec<Strin
                 }
             }
         }
-        (Kind::Struct | Kind::Map, _) => errors.push(wrong(format!("expected map, got {value}"))),
+        (Kind::Struct | Kind::Map, _) => errors.push(wrong(format!("expected map, got &{{{}}}", go::Shown(value)))),
         (Kind::List, Value::Array(items)) => list(ty, items, path, errors),
-        (Kind::List, _) => errors.push(wrong(format!("expected list, got {value}"))),
+        (Kind::List, _) => errors.push(wrong(format!("expected list, got &{{{}}}", go::Shown(value)))),
     }
 }
 

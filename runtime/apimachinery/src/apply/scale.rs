@@ -12,12 +12,12 @@ fn replicas() -> Set {
     Set::of(&[&["spec", "replicas"]])
 }
 
-/// The `managedFields` of a scale, of those of its parent. `path` is where the parent keeps its replicas, `served` the
-/// versions in which it is served. The error says what is malformed.
-pub fn to_scale(parent: Option<&Value>, path: &[&str], served: &[&str]) -> Result<Option<Value>, String> {
+/// The `managedFields` of a scale, of those of its parent. `path` is where the parent keeps its replicas, `serves` says
+/// in which versions it is served. The error says what is malformed.
+pub fn to_scale(parent: Option<&Value>, path: &[&str], serves: &dyn Fn(&str) -> bool) -> Result<Option<Value>, String> {
     let steps: Vec<Element> = path.iter().map(|name| Element::field(name)).collect();
     let mut owners = Owners::read(parent)?;
-    owners.0.retain(|e| served.contains(&e.id.api_version.as_str()) && e.fields.has(&steps));
+    owners.0.retain(|e| serves(&e.id.api_version) && e.fields.has(&steps));
     for entry in &mut owners.0 {
         let id = super::owners::Id { api_version: SCALE_VERSION.to_owned(), ..entry.id.clone() };
         *entry = Entry::new(id, replicas(), entry.time.take());
@@ -30,14 +30,14 @@ pub fn to_parent(
     parent: Option<&Value>,
     scale: Option<&Value>,
     path: &[&str],
-    served: &[&str],
+    serves: &dyn Fn(&str) -> bool,
     api_version: &str,
 ) -> Result<Option<Value>, String> {
     let steps: Vec<Element> = path.iter().map(|name| Element::field(name)).collect();
     let at = Set::of(&[path]);
     let mut owners = Owners::read(parent)?;
     let mut scales = Owners::read(scale)?;
-    owners.0.retain(|e| served.contains(&e.id.api_version.as_str()));
+    owners.0.retain(|e| serves(&e.id.api_version));
     for entry in owners.0.iter_mut().filter(|e| e.fields.has(&steps)) {
         let id = super::owners::Id { api_version: SCALE_VERSION.to_owned(), ..entry.id.clone() };
         // An owner that the scale still has keeps the field; from another it was taken.

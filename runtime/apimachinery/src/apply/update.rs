@@ -31,14 +31,14 @@ pub(super) static NEVER_OWNED: LazyLock<Set> = LazyLock::new(|| {
 });
 
 /// Who writes what, and when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Writer<'a> {
     /// The manager's name; empty means `unknown`.
     pub manager: &'a str,
     /// The version in which the object is written.
     pub api_version: &'a str,
-    /// The versions in which the kind is served; owners in others are forgotten.
-    pub served: &'a [&'a str],
+    /// True for a version in which the kind is served besides; owners in others are forgotten.
+    pub serves: &'a dyn Fn(&str) -> bool,
     /// Subresource written; empty for the object itself.
     pub subresource: &'a str,
     /// RFC 3339, in whole seconds.
@@ -58,7 +58,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn knows(&self, version: &str) -> bool {
-        version == self.api_version || self.served.contains(&version)
+        version == self.api_version || (self.serves)(version)
     }
 }
 

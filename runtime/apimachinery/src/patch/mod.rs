@@ -2,7 +2,6 @@
 //! a patch, out flows the changed object. Server-side apply, which needs the owners of fields besides, is a room of its own
 //! ([`crate::apply`]); nothing here depends on it.
 
-mod go;
 mod json;
 mod merge;
 mod strategic;

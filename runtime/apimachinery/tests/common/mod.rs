@@ -173,7 +173,7 @@ impl Type for Ty {
 }
 
 pub fn writer<'a>(manager: &'a str, now: &'a str, ignored: &'a Set) -> Writer<'a> {
-    Writer { manager, api_version: "v1", served: &["v1beta1"], subresource: "", now, ignored }
+    Writer { manager, api_version: "v1", serves: &|version| version == "v1beta1", subresource: "", now, ignored }
 }
 
 /// An object of the kind with these parts.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Object, PATCH, PatchError, Rule, bad_directive, malformed, merge_map, no_key, not_a_list, not_a_map};
-use crate::patch::go::Shown;
+use crate::go::Shown;
 use crate::typed::Type;
 
 /// The list that the patch's makes of the object's.

@@ -6,7 +6,7 @@ mod lists;
 use serde_json::{Map, Value};
 
 use super::PatchError;
-use super::go::{Shown, bad_type};
+use crate::go::{Shown, bad_type};
 use crate::typed::{PatchStrategy, Type};
 
 const PATCH: &str = "$patch";
@@ -20,7 +20,7 @@ type Object = Map<String, Value>;
 /// lists are replaced.
 pub fn apply<T: Type>(ty: T, object: &mut Value, patch: Value) -> Result<(), PatchError> {
     let Value::Object(patch) = patch else {
-        let found = super::go::json_kind(&patch);
+        let found = crate::go::json_kind(&patch);
         return Err(PatchError::Malformed(format!(
             "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
         )));

@@ -5,11 +5,11 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 /// A value as `%v`.
-pub(super) struct Shown<'v>(pub(super) &'v Value);
+pub(crate) struct Shown<'v>(pub(crate) &'v Value);
 
 impl Shown<'_> {
     /// An object as `%v`.
-    pub(super) fn map(map: &Map<String, Value>) -> String {
+    pub(crate) fn map(map: &Map<String, Value>) -> String {
         let fields: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", Shown(value))).collect();
         format!("map[{}]", fields.join(" "))
     }
@@ -30,9 +30,9 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The complaint about a value of the wrong type.
-pub(super) fn bad_type(expected: &str, found: &Value) -> String {
-    let found = match found {
+/// The type of a value.
+pub(crate) fn type_of(value: &Value) -> &'static str {
+    match value {
         Value::Null => "%!s(<nil>)",
         Value::Bool(_) => "bool",
         Value::Number(n) if n.is_f64() => "float64",
@@ -40,12 +40,16 @@ pub(super) fn bad_type(expected: &str, found: &Value) -> String {
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
-    };
-    format!("expected a {expected}, but received a {found}")
+    }
+}
+
+/// The complaint about a value of the wrong type.
+pub(crate) fn bad_type(expected: &str, found: &Value) -> String {
+    format!("expected a {expected}, but received a {}", type_of(found))
 }
 
 /// What Go's decoder calls a JSON value.
-pub(super) fn json_kind(value: &Value) -> &'static str {
+pub(crate) fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
