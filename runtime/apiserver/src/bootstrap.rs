@@ -1,5 +1,6 @@
 //! What a cluster has from its first start: namespaces, default roles and bindings.
 
+use futures_util::future::join_all;
 use kiln_apimachinery::status::Reason;
 use kiln_apimachinery::{Status, meta};
 use serde_json::{Value, json};
@@ -23,12 +24,19 @@ pub(crate) async fn run(server: &ApiServer) -> Result<(), Status> {
             _ => Ok(()),
         }
     });
+    // At once, so that pods can be made before the controller that gives namespaces their account has come to these.
+    let accounts = NAMESPACES.iter().map(|name| async move {
+        let account = json!({"metadata": {"name": "default", "namespace": name}});
+        match server.store().create("", "serviceaccounts", account).await {
+            Err(status) if !status.is(Reason::AlreadyExists) => Err(status),
+            _ => Ok(()),
+        }
+    });
     let policy = defaults::all().into_iter().map(|(plural, object)| reconcile(server, plural, object));
     // Together, so that they share commits.
-    let (namespaces, policy) =
-        futures_util::future::join(futures_util::future::join_all(namespaces), futures_util::future::join_all(policy))
-            .await;
-    namespaces.into_iter().chain(policy).collect()
+    let (namespaces, accounts, policy) =
+        futures_util::future::join3(join_all(namespaces), join_all(accounts), join_all(policy)).await;
+    namespaces.into_iter().chain(accounts).chain(policy).collect()
 }
 
 async fn reconcile(server: &ApiServer, plural: &'static str, wanted: Value) -> Result<(), Status> {

@@ -61,12 +61,22 @@ pub struct Config {
     pub version: Version,
     /// Tokens of service accounts: who signs them, for whom.
     pub service_accounts: ServiceAccountConfig,
+    /// Owner references are set by those only who may delete the object, and block by those only who may finalise the
+    /// owner (`OwnerReferencesPermissionEnforcement` among the enabled admission plugins).
+    pub enforce_owner_references: bool,
     /// Source of the time.
     pub clock: Clock,
     /// How often a watch that allows bookmarks gets one.
     pub bookmark_interval: Duration,
-    /// How long a watch lasts whose client names no timeout.
+    /// How long a watch lasts at least whose client names no timeout; at most it is twice as long.
     pub watch_timeout: Duration,
+    /// How long any other request may take.
+    pub request_timeout: Duration,
+    /// Requests that are served at the same time, shared out among the priority levels.
+    pub seats: usize,
+    /// How long the server goes on serving, though not ready any more, once a shutdown began: load balancers need time to
+    /// look elsewhere.
+    pub shutdown_delay: Duration,
     /// How long requests may take to end once a shutdown began.
     pub drain_timeout: Duration,
 }
@@ -77,9 +87,13 @@ impl Default for Config {
             ca_pem: String::new(),
             version: Version::default(),
             service_accounts: ServiceAccountConfig::default(),
+            enforce_owner_references: false,
             clock: Arc::new(Timestamp::now),
             bookmark_interval: Duration::from_secs(60),
-            watch_timeout: Duration::from_secs(45 * 60),
+            watch_timeout: Duration::from_secs(30 * 60),
+            request_timeout: Duration::from_secs(60),
+            seats: 600,
+            shutdown_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
         }
     }

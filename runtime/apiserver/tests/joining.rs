@@ -126,15 +126,20 @@ async fn only_approval_approves_only_status_certifies_and_both_need_the_right() 
     let path = format!("{CSRS}/{}", csr["metadata"]["name"].as_str().unwrap());
     let mut approved = csr.clone();
     approved["status"] = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "Test"}]});
-    assert_eq!(api.put(&format!("{path}/status"), approved.clone()).await.good()["status"]["conditions"], json!([]));
+    let refused = api.put(&format!("{path}/status"), approved.clone()).await.failed(422);
+    assert!(refused.contains("status.conditions: Forbidden: updates may not add a condition of type \"Approved\""));
     approved["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     let done = api.put(&format!("{path}/approval"), approved).await.good();
     assert_eq!(done["status"]["conditions"][0]["lastTransitionTime"], "2026-01-02T03:04:05Z");
     let mut signed = done;
     signed["status"]["certificate"] = json!(b64("PEM"));
+    let refused = api.put(&format!("{path}/status"), signed.clone()).await.failed(422);
+    assert!(refused.contains("must contain at least one CERTIFICATE PEM block"), "{refused}");
+    let certificate = rcgen::generate_simple_self_signed(vec!["pi-1".to_owned()]).unwrap().cert.pem();
+    signed["status"]["certificate"] = json!(b64(&certificate));
     let signed = api.put(&format!("{path}/status"), signed).await.good();
     assert_eq!(
         (&signed["status"]["certificate"], &signed["status"]["conditions"][0]["type"]),
-        (&json!(b64("PEM")), &json!("Approved"))
+        (&json!(b64(&certificate)), &json!("Approved"))
     );
 }

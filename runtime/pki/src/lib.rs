@@ -5,6 +5,7 @@
 //!
 //! All keys made here are ECDSA P-256. The hash that pins a CA is SHA-256 over the DER of its certificate.
 
+pub mod account_key;
 mod authority;
 mod certificate;
 mod csr;

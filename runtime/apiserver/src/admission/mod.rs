@@ -1,9 +1,11 @@
 //! Checks between "may they" and "is it valid": what depends on other objects or on who writes. Objects come in stored form.
 
+mod account;
 mod escalation;
 mod identity;
 mod namespace;
 mod node;
+mod owners;
 mod signer;
 
 use kiln_apimachinery::Status;
@@ -20,8 +22,10 @@ pub(crate) struct Plan {
 /// Before a create; may change the object.
 pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<Plan, Status> {
     namespace::create(cx, object).await?;
-    node::create(cx, object)?;
+    node::create(cx, object).await?;
+    account::create(cx, object).await?;
     escalation::check(cx, object, None).await?;
+    owners::check(cx, object, None).await?;
     let identity = identity::check(cx, object).await?;
     Ok(Plan { identity })
 }
@@ -37,7 +41,9 @@ pub(crate) async fn before_create(cx: &Cx<'_>, plan: Plan) -> Result<(), Status>
 /// Before an update; may change the object.
 pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
     node::update(cx, new, old)?;
+    account::update(cx, new).await?;
     escalation::check(cx, new, Some(old)).await?;
+    owners::check(cx, new, Some(old)).await?;
     signer::update(cx, new, old).await
 }
 

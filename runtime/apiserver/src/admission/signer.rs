@@ -13,8 +13,8 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), 
         return Ok(());
     }
     let verb = match cx.info.subresource.as_str() {
-        "approval" if conditions(new) != conditions(old) => "approve",
-        "status" if meta::at(new, &["status", "certificate"]) != meta::at(old, &["status", "certificate"]) => "sign",
+        "approval" => "approve",
+        "status" if ["certificate", "conditions"].iter().any(|k| part(new, k) != part(old, k)) => "sign",
         _ => return Ok(()),
     };
     let signer = meta::text(old, &["spec", "signerName"]);
@@ -29,6 +29,7 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), 
     Err(Status::forbidden(&cx.resource.group_resource(), meta::name(old), &why))
 }
 
-fn conditions(object: &Value) -> Option<&Value> {
-    meta::at(object, &["status", "conditions"]).filter(|c| c.as_array().is_some_and(|a| !a.is_empty()))
+/// A part of the status; an empty list is none.
+fn part<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
+    meta::at(object, &["status", key]).filter(|c| c.as_array().is_none_or(|a| !a.is_empty()))
 }

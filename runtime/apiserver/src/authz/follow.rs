@@ -35,9 +35,21 @@ impl<V> Default for Followed<V> {
 }
 
 impl<V: View> Followed<V> {
-    /// The view as of now.
+    /// The view as of now, to keep for a while.
     pub(crate) async fn current(&self, server: &ApiServer) -> Result<Arc<V>, Status> {
         let mut state = self.state.lock().await;
+        Self::refresh(&mut state, server).await?;
+        state.as_ref().map(|(view, _)| view.clone()).ok_or_else(|| Status::internal("no view"))
+    }
+
+    /// What `ask` finds in the view as of now. Nothing is copied for it, so it must be quick.
+    pub(crate) async fn with<T>(&self, server: &ApiServer, ask: impl FnOnce(&V) -> T) -> Result<T, Status> {
+        let mut state = self.state.lock().await;
+        Self::refresh(&mut state, server).await?;
+        state.as_ref().map(|(view, _)| ask(view)).ok_or_else(|| Status::internal("no view"))
+    }
+
+    async fn refresh(state: &mut Option<(Arc<V>, Vec<Watch>)>, server: &ApiServer) -> Result<(), Status> {
         if let Some((view, watches)) = state.as_mut()
             && let Some(events) = pending(watches)
         {
@@ -50,7 +62,7 @@ impl<V: View> Followed<V> {
                     }
                 }
             }
-            return Ok(view.clone());
+            return Ok(());
         }
         // The first call, or a watch fell too far behind.
         let mut view = V::default();
@@ -60,9 +72,8 @@ impl<V: View> Followed<V> {
             page.records.iter().for_each(|r| view.put(r));
             watches.push(server.storage().watch(prefix, page.revision).map_err(errors::storage)?);
         }
-        let view = Arc::new(view);
-        *state = Some((view.clone(), watches));
-        Ok(view)
+        *state = Some((Arc::new(view), watches));
+        Ok(())
     }
 }
 

@@ -5,8 +5,10 @@ pub(crate) mod follow;
 pub(crate) mod node;
 pub(crate) mod rbac;
 
+use kiln_apimachinery::selector::{FieldSelector, FieldTerm};
 use kiln_apimachinery::{GroupResource, Status};
 
+use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::user::{MASTERS, UserInfo};
@@ -22,6 +24,8 @@ pub(crate) struct Attributes {
     pub(crate) name: String,
     pub(crate) path: String,
     pub(crate) is_resource: bool,
+    /// The terms of the field selector of a list, watch or deletecollection.
+    pub(crate) fields: Vec<FieldTerm>,
 }
 
 impl From<&RequestInfo> for Attributes {
@@ -35,6 +39,7 @@ impl From<&RequestInfo> for Attributes {
             name: i.name.clone(),
             path: i.path.clone(),
             is_resource: i.is_resource,
+            fields: Vec::new(),
         }
     }
 }
@@ -51,6 +56,18 @@ impl Attributes {
             is_resource: true,
             ..Self::default()
         }
+    }
+
+    /// What a request asks, with the selector in its query. One that can't be read narrows nothing down.
+    pub(crate) fn of(info: &RequestInfo, query: &Query) -> Self {
+        let selects = info.is_resource && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
+        let selector = query.get("fieldSelector").filter(|_| selects).and_then(|s| FieldSelector::parse(s).ok());
+        Self { fields: selector.unwrap_or_default().terms, ..Self::from(info) }
+    }
+
+    /// True if the field selector asks for this value of a field.
+    fn selects(&self, field: &str, value: &str) -> bool {
+        self.fields.iter().any(|t| t.equal && t.field == field && t.value == value)
     }
 
     /// `pods` or `pods/log`.
@@ -100,10 +117,9 @@ pub(crate) async fn decide(server: &ApiServer, user: &UserInfo, what: &Attribute
     }
     let mut reasons = Vec::new();
     if let Some(node) = user.node_name() {
-        match node::decide(node, what) {
-            node::Decision::Allow => return Ok(Decision { allowed: true, reason: String::new() }),
-            node::Decision::Deny(why) => return Ok(Decision { allowed: false, reason: why }),
-            node::Decision::NoOpinion => {}
+        match node::decide(server, node, what).await? {
+            Ok(()) => return Ok(Decision { allowed: true, reason: String::new() }),
+            Err(why) => reasons.extend(Some(why).filter(|w| !w.is_empty())),
         }
     }
     let rules = server.rbac().current(server).await?;

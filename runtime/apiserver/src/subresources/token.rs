@@ -7,12 +7,11 @@ use serde_json::{Value, json};
 use crate::admission;
 use crate::authn::accounts::claims::{self, Bound, Named, Times};
 use crate::http::body::Body;
-use crate::http::{negotiate, respond};
-use crate::verbs::Cx;
+use crate::http::respond;
+use crate::verbs::{Cx, decode};
 
 /// Kind of the request and of the answer.
 const KIND: &str = "TokenRequest";
-const API_VERSION: &str = "authentication.k8s.io/v1";
 /// Seconds a token lives for which nobody said otherwise.
 const DEFAULT_SECONDS: i64 = 60 * 60;
 const LEAST_SECONDS: i64 = 10 * 60;
@@ -27,7 +26,8 @@ fn gvk() -> Gvk {
 
 pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let (namespace, name) = (cx.namespace(), cx.info.name.as_str());
-    let mut request = read(cx)?;
+    let mut request = decode::body_as(cx, &gvk())?;
+    admission::create(cx, &mut request).await?;
     for (key, found, expected) in
         [("metadata.name", meta::name(&request), name), ("metadata.namespace", meta::namespace(&request), namespace)]
     {
@@ -57,7 +57,6 @@ pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     if seconds > MOST_SECONDS {
         return Err(refused("may not specify a duration larger than 2^32 seconds"));
     }
-    admission::create(cx, &mut request).await?;
     let mut bound = Bound { namespace: namespace.into(), service_account: Named::of(&account), ..Bound::default() };
     bind(cx, &request, &mut bound).await?;
 
@@ -85,27 +84,6 @@ pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         .insert("status".into(), json!({"token": token, "expirationTimestamp": time::rfc3339(expires)}));
     let encoding = cx.accepted.encoding;
     Ok(respond::encoded(StatusCode::CREATED, encoding, cx.headers, request.to_string().into()))
-}
-
-/// The request in the body.
-fn read(cx: &Cx<'_>) -> Result<Value, Status> {
-    let mut request = negotiate::read_body(cx.headers, &cx.body)?.value;
-    let unfit =
-        |why: &str| Status::bad_request(format!("{KIND} in version \"v1\" cannot be handled as a {KIND}: {why}"));
-    meta::check_shape(KIND, &request).map_err(|e| unfit(&e))?;
-    for (key, expected) in [("kind", KIND), ("apiVersion", API_VERSION)] {
-        let found = meta::text(&request, &[key]);
-        if !found.is_empty() && found != expected {
-            return Err(Status::bad_request(format!(
-                "the {key} in the data ({found}) does not match the expected {key} ({expected})"
-            )));
-        }
-        meta::object_mut(&mut request).insert(key.into(), expected.into());
-    }
-    if request.get("spec").is_some_and(|s| !s.is_object() && !s.is_null()) {
-        return Err(unfit("spec must be an object"));
-    }
-    Ok(request)
 }
 
 /// Fills in what the request leaves to the server.

@@ -3,7 +3,7 @@
 
 pub(crate) mod claims;
 mod discovery;
-mod legacy;
+pub(crate) mod legacy;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

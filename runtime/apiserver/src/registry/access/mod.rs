@@ -35,6 +35,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         v1(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews").cluster().review(Review::Access),
         v1(AUTHORIZATION, "LocalSubjectAccessReview", "localsubjectaccessreviews").review(Review::LocalAccess),
         v1(AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews").cluster().review(Review::SelfRules),
+        v1(AUTHENTICATION, "TokenReview", "tokenreviews").cluster().review(Review::Token),
         v1(AUTHENTICATION, "SelfSubjectReview", "selfsubjectreviews").cluster().review(Review::SelfSubject),
     ]
 }
