@@ -10,6 +10,7 @@ mod go;
 pub mod gvk;
 pub mod meta;
 pub mod names;
+pub mod net;
 pub mod patch;
 pub mod path;
 pub mod quantity;

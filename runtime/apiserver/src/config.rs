@@ -1,10 +1,12 @@
 //! What the server is told at its start.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kiln_apimachinery::net::Cidr;
 use serde_json::{Value, json};
 
 use crate::authn::accounts::ServiceAccountConfig;
@@ -64,6 +66,13 @@ pub struct Config {
     /// Owner references are set by those only who may delete the object, and block by those only who may finalise the
     /// owner (`OwnerReferencesPermissionEnforcement` among the enabled admission plugins).
     pub enforce_owner_references: bool,
+    /// Networks that Services get their addresses from: one, or one of IPv4 and one of IPv6; the first one's family is
+    /// that of Services that don't say.
+    pub service_cidrs: Vec<Cidr>,
+    /// Where this server listens, as the Service `kubernetes` says it.
+    pub port: u16,
+    /// Ports of the nodes that Services may be given.
+    pub node_ports: RangeInclusive<u16>,
     /// Source of the time.
     pub clock: Clock,
     /// How often a watch that allows bookmarks gets one.
@@ -88,6 +97,9 @@ impl Default for Config {
             version: Version::default(),
             service_accounts: ServiceAccountConfig::default(),
             enforce_owner_references: false,
+            service_cidrs: "10.43.0.0/16".parse().into_iter().collect(),
+            port: 6443,
+            node_ports: 30000..=32767,
             clock: Arc::new(Timestamp::now),
             bookmark_interval: Duration::from_secs(60),
             watch_timeout: Duration::from_secs(30 * 60),

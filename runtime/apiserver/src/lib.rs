@@ -6,8 +6,10 @@
 //! writes them out unparsed. Controllers in the same process come in through [`ApiServer::call`], without sockets.
 
 mod admission;
+mod allocate;
 mod authn;
 mod authz;
+mod basics;
 mod bootstrap;
 mod config;
 mod discovery;

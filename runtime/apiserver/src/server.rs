@@ -27,7 +27,7 @@ use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::user::UserInfo;
 use crate::verbs::store::Store;
-use crate::{authn, bootstrap, health, ownership, verbs};
+use crate::{authn, basics, bootstrap, health, ownership, verbs};
 
 /// The server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,7 @@ impl ApiServer {
             watches_end: CancellationToken::new(),
         }));
         bootstrap::run(&server).await.map_err(BuildError::Bootstrap)?;
+        basics::run(&server).await.map_err(BuildError::Bootstrap)?;
         Ok(server)
     }
 

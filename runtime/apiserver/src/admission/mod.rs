@@ -11,6 +11,7 @@ mod signer;
 use kiln_apimachinery::Status;
 use serde_json::Value;
 
+use crate::allocate;
 use crate::verbs::Cx;
 
 /// What must happen right before the object is stored, if it is.
@@ -27,6 +28,7 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<Plan, Stat
     escalation::check(cx, object, None).await?;
     owners::check(cx, object, None).await?;
     let identity = identity::check(cx, object).await?;
+    allocate::prepare_create(cx, object).await?;
     Ok(Plan { identity })
 }
 
@@ -44,7 +46,8 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
     account::update(cx, new).await?;
     escalation::check(cx, new, Some(old)).await?;
     owners::check(cx, new, Some(old)).await?;
-    signer::update(cx, new, old).await
+    signer::update(cx, new, old).await?;
+    allocate::prepare_update(cx, new, old).await
 }
 
 /// Before a delete.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Cx, decode, encode, errors, render, store};
 use crate::admission;
+use crate::allocate;
 use crate::http::body::Body;
 
 /// How often a generated name may be taken before the create fails.
@@ -70,6 +71,15 @@ async fn attempt_create(cx: &Cx<'_>, mut object: Value) -> Result<Bytes, Attempt
     if !problems.is_empty() {
         return Err(cx.invalid(&object, &problems).into());
     }
+    let change = allocate::create(cx, &mut object).await?;
+    let written = write(cx, object, plan).await;
+    change.finish(written.is_ok()).await;
+    written
+}
+
+/// The last step: the object is whole and goes into the store.
+async fn write(cx: &Cx<'_>, object: Value, plan: admission::Plan) -> Result<Bytes, Attempt> {
+    let resource = &cx.resource;
     let name = meta::name(&object).to_owned();
     let key = resource.key(cx.namespace(), &name);
     let value = encode::stored(&object);

@@ -9,6 +9,7 @@ use super::create::{create_object, place};
 use super::store::Stored;
 use super::{Cx, decode, encode, errors, render};
 use crate::admission;
+use crate::allocate;
 use crate::http::body::Body;
 
 /// How often a write is tried again that others' writes overtook.
@@ -111,6 +112,15 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result
     if same_but_for_revision(&new, &old.object) {
         return Ok(old.record.value.clone());
     }
+    let change = allocate::update(cx, &mut new, &old.object).await?;
+    let written = write(cx, old, new).await;
+    change.finish(written.is_ok()).await;
+    written
+}
+
+/// The last step: the object is whole and goes into the store, or out of it if only finalizers had held it.
+async fn write(cx: &Cx<'_>, old: &Stored, new: Value) -> Result<Bytes, Failure> {
+    let (group_resource, name) = (cx.resource.group_resource(), cx.info.name.as_str());
     let value = encode::stored(&new);
     if cx.dry_run {
         let revision = old.record.mod_revision;
@@ -123,6 +133,7 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result
     };
     if is_released(cx, &new) {
         let (_, revision) = cx.server.storage().delete(key, Some(expected)).await.map_err(overtaken)?;
+        allocate::gone(cx, &new).await;
         return Ok(encode::restamped(&value.bytes.into(), revision));
     }
     Ok(cx.server.storage().update(key, value, expected).await.map_err(overtaken)?.value)

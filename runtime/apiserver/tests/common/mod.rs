@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test program uses its own part of these, and may unwrap")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 pub(crate) struct Api {
     pub(crate) server: ApiServer,
+    seconds: Arc<AtomicI64>,
     pub(crate) storage: Arc<dyn Storage>,
 }
 
@@ -60,11 +62,25 @@ impl Answer {
 
 impl Api {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// One whose settings differ.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let storage = kiln_storage::memory::open();
-        let clock = || "2026-01-02T03:04:05Z".parse().unwrap();
-        let config = Config { clock: Arc::new(clock), ca_pem: "PEM".into(), ..Config::default() };
+        let seconds = Arc::new(AtomicI64::new(0));
+        let start: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let passed = seconds.clone();
+        let clock = move || start + jiff::SignedDuration::from_secs(passed.load(Ordering::Relaxed));
+        let mut config = Config { clock: Arc::new(clock), ca_pem: "PEM".into(), ..Config::default() };
+        change(&mut config);
         let server = ApiServer::build(config, storage.clone()).await.unwrap();
-        Self { server, storage }
+        Self { server, seconds, storage }
+    }
+
+    /// Lets time pass on the server's clock.
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.seconds.fetch_add(seconds, Ordering::Relaxed);
     }
 
     pub(crate) async fn raw(

@@ -1,6 +1,6 @@
 //! ServiceCIDRs and the IPAddresses that are taken out of them.
 
-use kiln_apimachinery::meta;
+use kiln_apimachinery::{meta, time};
 use serde_json::{Value, json};
 
 use crate::registry::strategy::{Strategy, Writer, put};
@@ -22,7 +22,12 @@ impl Strategy for ServiceCidrs {
         meta::child(object, "spec");
     }
 
-    fn prepare_create(&self, _writer: &Writer<'_>, object: &mut Value) {
-        put(object, "status", Some(json!({})));
+    fn prepare_create(&self, writer: &Writer<'_>, object: &mut Value) {
+        // Addresses are looked up in the store, so there is nothing to wait for.
+        let ready = json!({
+            "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes Service CIDR is ready",
+            "lastTransitionTime": time::rfc3339(writer.now),
+        });
+        put(object, "status", Some(json!({"conditions": [ready]})));
     }
 }

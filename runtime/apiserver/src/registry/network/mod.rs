@@ -2,11 +2,13 @@
 
 mod addresses;
 mod cells;
+pub(crate) mod cluster_ips;
 mod columns;
 mod endpoints;
 mod ingress;
 mod policy;
 mod service;
+mod service_rules;
 
 use columns as c;
 

@@ -15,6 +15,7 @@ use self::policy::Way;
 use super::store::Stored;
 use super::{Cx, encode, errors, list, render};
 use crate::admission;
+use crate::allocate;
 use crate::http::body::Body;
 use crate::http::respond;
 
@@ -188,6 +189,7 @@ impl Attempt<'_> {
         }
         let removed = self.cx.server.storage().delete(last.key.to_string(), Some(last.mod_revision)).await;
         let (record, revision): (Record, Revision) = removed.map_err(|e| self.failure(e))?;
+        allocate::gone(self.cx, &self.old.object).await;
         Ok(Outcome::Gone(encode::restamped(&record.value, revision)))
     }
 
