@@ -1,5 +1,7 @@
 //! Server-side apply by a small type: the examples of its documentation, and the corners that lists have.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
+
 mod common;
 
 use common::{THING, Ty, UNTYPED, thing, writer};

@@ -164,7 +164,7 @@ fn lists<T: Type>(ty: T, left: Option<&Value>, right: Option<&Value>, out: &mut 
 }
 
 /// The elements by what tells them apart; those of which that can't be said are left out.
-fn grouped<'v, T: Type>(ty: T, list: &'v [Value]) -> Vec<(Element, Vec<&'v Value>)> {
+fn grouped<T: Type>(ty: T, list: &[Value]) -> Vec<(Element, Vec<&Value>)> {
     let mut out: Vec<(Element, Vec<&Value>)> = Vec::with_capacity(list.len());
     for (element, value) in list.iter().filter_map(|v| Some((shape::element(ty, v).ok()?, v))) {
         match out.iter_mut().find(|(known, _)| *known == element) {

@@ -88,10 +88,8 @@ impl Ord for Element {
         match (self, other) {
             (Self::Field(a), Self::Field(b)) => a.cmp(b),
             (Self::Key(a), Self::Key(b)) => {
-                let pair = |((an, av), (bn, bv)): (&(Box<str>, Value), &(Box<str>, Value))| {
-                    an.cmp(bn).then_with(|| order(av, bv))
-                };
-                let first = a.iter().zip(b).map(pair).find(|o| o.is_ne());
+                let pairs = a.iter().zip(b).map(|(a, b)| a.0.cmp(&b.0).then_with(|| order(&a.1, &b.1)));
+                let first = pairs.into_iter().find(|o| o.is_ne());
                 first.unwrap_or_else(|| a.len().cmp(&b.len()))
             }
             (Self::Value(a), Self::Value(b)) => order(a, b),
