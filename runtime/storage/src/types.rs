@@ -189,8 +189,8 @@ pub enum StorageError {
     /// The disk is full or read-only: nothing was written, reads and watches go on. Free some space.
     #[error("cannot write to the store: {0}; free some space on its disk")]
     Full(String),
-    /// What is on the disk is damaged. Restore a snapshot.
-    #[error("the store is damaged: {0}; restore a snapshot")]
+    /// What is stored is damaged; the text says what, and what to do.
+    #[error("the store is damaged: {0}")]
     Corrupt(String),
     /// The database or its file could not be used; the text names the file.
     #[error("the store's database failed: {0}")]

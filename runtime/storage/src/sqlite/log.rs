@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::traffic::{self, Traffic};
+use super::wal;
 use crate::engine::State;
 use crate::types::{Event, EventKind, Record, Revision, StorageError};
 
@@ -62,19 +63,53 @@ pub(super) struct Log {
     connection: Connection,
     path: PathBuf,
     traffic: Traffic,
+    /// Whether the WAL stays when the database is closed.
+    keeps_wal: bool,
 }
 
 impl Log {
+    /// Opens a database for a store to write to.
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+        let damage = wal::find_damage(path).map_err(|error| io_failure(path, &error))?;
+        if let Some(frame) = damage {
+            let why = format!("commit {frame} of its log {}, which was on disk, is damaged", wal::path(path).display());
+            return Err(damaged(path, &why));
+        }
+        Self::open_whatever(path)
+    }
+
+    /// The same, whatever its log's state: SQLite takes a damaged commit and all after it for never written.
+    pub(super) fn open_whatever(path: &Path) -> Result<Self, StorageError> {
+        create(path)?;
+        let preallocated = wal::preallocate(path);
+        let mut log = Self::connect(path, preallocated)?;
+        log.check(wal::keep(&log.connection))?;
+        log.keeps_wal = true;
+        // Takes over the WAL that a crash left, so that what it holds is not counted as this run's commits. A full disk
+        // may not have the room; the store can be read all the same.
+        if let Err(error) = log.checkpoint() {
+            tracing::warn!(%error, "the store's log stays beside its database");
+        }
+        Ok(log)
+    }
+
+    /// Opens a database that is written once.
+    pub(super) fn create_plain(path: &Path) -> Result<Self, StorageError> {
+        create(path)?;
+        Self::connect(path, 0)
+    }
+
+    /// Opens a database that nobody writes to.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, StorageError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let connection = connection.map_err(|error| failure(path, &error))?;
+        let log = Self { connection, path: path.to_owned(), traffic: Traffic::new(path, 0), keeps_wal: false };
+        log.prepare(false)?;
+        Ok(log)
+    }
+
+    fn connect(path: &Path, written: u64) -> Result<Self, StorageError> {
         let failed = |error| failure(path, &error);
-        // SQLite would create it readable for all; its log file takes the mode of this one.
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| StorageError::Sqlite(format!("{}: {error}", path.display())))?;
         let connection = Connection::open(path).map_err(failed)?;
         // The exclusive lock comes before WAL mode: the WAL's index then lives on the heap, not in a shared file.
         connection
@@ -91,18 +126,13 @@ impl Log {
             )
             .map_err(failed)?;
         traffic::observe(&connection);
-        let mut log = Self { connection, path: path.to_owned(), traffic: Traffic::new(path) };
-        log.prepare()?;
-        // Takes over the WAL that a crash left, so that what it holds is not counted as this run's commits. A full disk
-        // may not have the room; the store can be read all the same.
-        if let Err(error) = log.checkpoint() {
-            tracing::warn!(%error, "the store's log stays beside its database");
-        }
+        let log = Self { connection, path: path.to_owned(), traffic: Traffic::new(path, written), keeps_wal: false };
+        log.prepare(true)?;
         Ok(log)
     }
 
     /// Lays out a new file, or checks that an old one is ours.
-    fn prepare(&self) -> Result<(), StorageError> {
+    fn prepare(&self, may_be_new: bool) -> Result<(), StorageError> {
         let number = |pragma: &str| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
         let (id, format) = self.check(number("application_id").and_then(|id| Ok((id, number("user_version")?))))?;
         let tables: i64 =
@@ -110,7 +140,7 @@ impl Log {
         let name = self.path.display();
         match (id, format) {
             (APPLICATION_ID, FORMAT) => Ok(()),
-            (0, 0) if tables == 0 => self.check(self.connection.execute_batch(&format!(
+            (0, 0) if tables == 0 && may_be_new => self.check(self.connection.execute_batch(&format!(
                 "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; {LAYOUT} COMMIT;"
             ))),
             (APPLICATION_ID, newer) => {
@@ -123,38 +153,68 @@ impl Log {
     /// Reads the whole log.
     pub(super) fn load(&self, is_volatile: impl Fn(&str) -> bool) -> Result<Loaded, StorageError> {
         let compacted = self.mark("compacted")?;
-        let reserved = self.mark("reserved")?;
-        let mut statement = self.check(
-            self.connection
-                .prepare("SELECT revision, key, value, create_revision, checksum FROM log ORDER BY revision"),
-        )?;
-        let mut rows = self.check(statement.query([]))?;
+        let reserved = self.reserved()?;
         let mut old = BTreeMap::new();
         let mut state: Option<State> = None;
         let mut stray = Vec::new();
+        let mut wrong = None;
         let now = Instant::now();
-        while let Some(row) = self.check(rows.next())? {
-            let row = self.check(Row::read(row))?;
-            if checksum(&row.key, row.create_revision, row.value.as_deref()) != row.checksum {
-                return Err(StorageError::Corrupt(format!(
-                    "{}: the row of revision {} does not match its checksum",
-                    self.path.display(),
-                    row.revision
-                )));
-            }
-            if is_volatile(&row.key) {
+        self.each_row(|row, good| {
+            if !good {
+                let why =
+                    || format!("the row of revision {}, key {}, does not match its checksum", row.revision, row.key);
+                wrong.get_or_insert_with(|| damaged(&self.path, &why()));
+            } else if wrong.is_some() {
+                // The first fault is what is told.
+            } else if is_volatile(&row.key) {
                 stray.push(row.revision);
             } else if row.revision <= compacted {
                 old.insert(row.key.clone(), row.into_record());
             } else {
                 let state = state.get_or_insert_with(|| State::new(std::mem::take(&mut old), compacted));
-                let event = self.replay(row, state)?;
-                state.apply(Arc::new(event), now);
+                match self.replay(row, state) {
+                    Ok(event) => state.apply(Arc::new(event), now),
+                    Err(error) => wrong = Some(error),
+                }
             }
+        })?;
+        if let Some(wrong) = wrong {
+            return Err(wrong);
         }
         let mut state = state.unwrap_or_else(|| State::new(old, compacted));
         state.resume_at(reserved);
         Ok(Loaded { state, reserved, stray })
+    }
+
+    /// Calls with every row, in the order of revisions, and whether it matches its checksum.
+    pub(super) fn each_row(&self, mut each: impl FnMut(Row, bool)) -> Result<(), StorageError> {
+        let mut statement = self.check(
+            self.connection
+                .prepare("SELECT revision, key, value, create_revision, checksum FROM log ORDER BY revision"),
+        )?;
+        let mut rows = self.check(statement.query([]))?;
+        while let Some(row) = self.check(rows.next())? {
+            let row = self.check(Row::read(row))?;
+            let good = checksum(&row.key, row.create_revision, row.value.as_deref()) == row.checksum;
+            each(row, good);
+        }
+        Ok(())
+    }
+
+    /// The rows that do not match their checksums.
+    pub(super) fn check_rows(&self) -> Result<Vec<(Revision, Arc<str>)>, StorageError> {
+        let mut wrong = Vec::new();
+        self.each_row(|row, good| {
+            if !good {
+                wrong.push((row.revision, row.key));
+            }
+        })?;
+        Ok(wrong)
+    }
+
+    /// The revision up to which volatile writes may have come.
+    pub(super) fn reserved(&self) -> Result<Revision, StorageError> {
+        self.mark("reserved")
     }
 
     /// The event that a row of the history stands for.
@@ -169,11 +229,7 @@ impl Log {
             return Ok(Event { kind: EventKind::Put { previous }, record, revision });
         }
         let record = previous.ok_or_else(|| {
-            StorageError::Corrupt(format!(
-                "{}: revision {revision} deletes {}, which is not there",
-                self.path.display(),
-                row.key
-            ))
+            damaged(&self.path, &format!("revision {revision} deletes {}, which is not there", row.key))
         })?;
         Ok(Event { kind: EventKind::Delete, record, revision })
     }
@@ -219,15 +275,16 @@ impl Log {
 
     /// Moves the WAL's pages into the database file, if it has grown enough.
     pub(super) fn checkpoint_if_due(&mut self) -> Result<(), StorageError> {
-        if self.traffic.checkpoint_is_due() { self.checkpoint() } else { Ok(()) }
+        if self.traffic.checkpoint_is_due() { self.checkpoint().map(drop) } else { Ok(()) }
     }
 
-    fn checkpoint(&mut self) -> Result<(), StorageError> {
+    /// Answers whether all of it was moved.
+    fn checkpoint(&mut self) -> Result<bool, StorageError> {
         let (frames, moved) = self.check(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         }))?;
         self.traffic.checkpointed(u64::try_from(frames).unwrap_or(0), frames == moved);
-        Ok(())
+        Ok(frames == moved)
     }
 
     /// Bytes written to the file and its WAL since it was opened.
@@ -249,9 +306,7 @@ impl Log {
     pub(super) fn close_whole(self) -> Result<(), StorageError> {
         let mode =
             self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0));
-        self.check(mode)?;
-        let path = self.path;
-        self.connection.close().map_err(|(_, error)| failure(&path, &error))
+        self.check(mode).map(drop)
     }
 
     fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StorageError> {
@@ -265,8 +320,26 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    /// Leaves a WAL of the same size that says nothing, so that the next start has nothing to move once more.
+    fn drop(&mut self) {
+        if !self.keeps_wal {
+            return;
+        }
+        let left = match self.checkpoint() {
+            Ok(true) => wal::clear(&self.connection, &self.path),
+            // It is taken over at the next start.
+            Ok(false) => Ok(()),
+            Err(error) => Err(std::io::Error::other(error)),
+        };
+        if let Err(error) = left {
+            tracing::warn!(%error, "the store's log is left as it is");
+        }
+    }
+}
+
 /// One row of the log.
-struct Row {
+pub(super) struct Row {
     revision: Revision,
     key: Arc<str>,
     value: Option<Vec<u8>>,
@@ -283,6 +356,18 @@ impl Row {
             create_revision: row.get(3)?,
             checksum: row.get(4)?,
         })
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(super) fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    pub(super) fn is_delete(&self) -> bool {
+        self.value.is_none()
     }
 
     fn into_record(self) -> Record {
@@ -304,13 +389,32 @@ fn checksum(key: &str, create_revision: Revision, value: Option<&[u8]>) -> u32 {
     sum.finalize()
 }
 
+/// SQLite would create it readable for all; its log file takes the mode of this one.
+fn create(path: &Path) -> Result<(), StorageError> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    opened.map(drop).map_err(|error| io_failure(path, &error))
+}
+
+fn io_failure(path: &Path, error: &std::io::Error) -> StorageError {
+    StorageError::Sqlite(format!("{}: {error}", path.display()))
+}
+
+/// Damage that a repair can do something about.
+fn damaged(path: &Path, why: &str) -> StorageError {
+    StorageError::Corrupt(format!(
+        "{}: {why}. Restore a snapshot (`kiln snapshot list`, `kiln snapshot restore`); or start the server once with \
+         --datastore-repair, which keeps the file as it is beside the new one and goes on without what is damaged",
+        path.display()
+    ))
+}
+
 /// What an error of SQLite means to the store's caller.
 fn failure(path: &Path, error: &rusqlite::Error) -> StorageError {
     let name = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => StorageError::Full(format!("{name}: {error}")),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => {
-            StorageError::Corrupt(format!("{name}: {error}"))
+            StorageError::Corrupt(format!("{name}: {error}. Restore a snapshot (`kiln snapshot list`)"))
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             StorageError::Sqlite(format!("{name} is in use by another process"))

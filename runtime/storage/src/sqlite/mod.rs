@@ -8,13 +8,16 @@
 mod handle;
 mod inbox;
 mod log;
+mod repair;
 mod snapshot;
 mod traffic;
+mod wal;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 
+pub use repair::{Damage, Repaired, Restored, repair, restore, verify};
 pub(crate) use snapshot::snapshot;
 
 use self::handle::SqliteStorage;

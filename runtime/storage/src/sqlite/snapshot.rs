@@ -34,7 +34,7 @@ fn write(records: &[Record], revision: Revision, path: &Path) -> Result<(), Stor
     if partial.exists() {
         fs::remove_file(partial).map_err(failed)?;
     }
-    let mut log = Log::open(partial)?;
+    let mut log = Log::create_plain(partial)?;
     log.fill(records, revision)?;
     log.close_whole()?;
     File::open(partial).and_then(|file| file.sync_all()).map_err(failed)?;

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 /// Bytes of a page, as set when the file is created.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Bytes before each page in the WAL; the first four are the page's number.
-const FRAME_HEADER: u64 = 24;
+pub(super) const FRAME_HEADER: u64 = 24;
 /// Bytes at the beginning of the WAL.
-const WAL_HEADER: u64 = 32;
+pub(super) const WAL_HEADER: u64 = 32;
 /// The WAL is moved into the database when it has this many frames: 4 MB.
 const CHECKPOINT_FRAMES: u64 = 1_000;
 
@@ -40,10 +40,9 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn new(database: &Path) -> Self {
-        let mut wal = database.as_os_str().to_owned();
-        wal.push("-wal");
-        Self { wal: wal.into(), frames: 0, bytes: 0 }
+    /// Of a database for which so many bytes were written already.
+    pub(super) fn new(database: &Path, written: u64) -> Self {
+        Self { wal: super::wal::path(database), frames: 0, bytes: written }
     }
 
     /// To be called after each commit, on the same thread.
