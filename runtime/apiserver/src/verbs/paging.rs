@@ -188,6 +188,14 @@ pub(crate) fn parse_revision(text: &str) -> Result<Revision, Status> {
     })
 }
 
+/// Waits for the revision that is asked for: another server of the cluster may have answered with it before this one has
+/// heard of it. Whether it is one at all, the verbs see for themselves.
+pub(crate) async fn catch_up(cx: &Cx<'_>) {
+    if let Some(Ok(revision)) = cx.query.get("resourceVersion").map(parse_revision) {
+        _ = cx.server.storage().reach(revision).await;
+    }
+}
+
 /// Refuses a get of a revision that is not here yet.
 pub(crate) fn not_in_future(cx: &Cx<'_>) -> Result<(), Status> {
     let Some(text) = cx.query.get("resourceVersion") else { return Ok(()) };
