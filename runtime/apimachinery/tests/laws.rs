@@ -1,5 +1,7 @@
 //! Laws of patches and of server-side apply, over objects made at random.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
+
 mod common;
 
 use common::{THING, Ty, UNTYPED, thing, writer};

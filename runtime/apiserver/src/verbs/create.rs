@@ -3,9 +3,10 @@
 use ::http::{Response, StatusCode};
 use bytes::Bytes;
 use kiln_apimachinery::{FieldError, Status, meta};
-use kiln_storage::StorageError;
+use kiln_storage::{Record, StorageError};
 use serde_json::Value;
 
+use super::managed::{self, Owners};
 use super::{Cx, decode, encode, errors, render, store};
 use crate::admission;
 use crate::allocate;
@@ -15,17 +16,18 @@ use crate::http::body::Body;
 const NAME_ATTEMPTS: usize = 8;
 
 pub(crate) async fn create(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    managed::check_options(cx, false)?;
     let object = decode::body(cx)?;
-    let bytes = create_object(cx, object).await?;
+    if !meta::resource_version(&object).is_empty() {
+        return Err(errors::plain("resourceVersion should not be set on objects to be created"));
+    }
+    let bytes = create_object(cx, object, Owners::Track).await?;
     render::object(cx, StatusCode::CREATED, &bytes)
 }
 
 /// Creates an object that has been decoded; gives the bytes as stored.
-pub(crate) async fn create_object(cx: &Cx<'_>, mut object: Value) -> Result<Bytes, Status> {
+pub(crate) async fn create_object(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Result<Bytes, Status> {
     let resource = &cx.resource;
-    if !meta::resource_version(&object).is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-    }
     place(cx, &mut object)?;
     if let Some(conversion) = resource.conversion {
         (conversion.to_stored)(&mut object);
@@ -40,7 +42,7 @@ pub(crate) async fn create_object(cx: &Cx<'_>, mut object: Value) -> Result<Byte
             let name = meta::generated_name(base).map_err(Status::internal)?;
             meta::metadata_mut(&mut candidate).insert("name".into(), name.into());
         }
-        match attempt_create(cx, candidate).await {
+        match attempt_create(cx, candidate, owners).await {
             Err(Attempt::Taken(_)) if generates && attempt < NAME_ATTEMPTS => {}
             Err(Attempt::Taken(status) | Attempt::Refused(status)) => return Err(status),
             Ok(bytes) => return Ok(bytes),
@@ -59,10 +61,13 @@ impl From<Status> for Attempt {
     }
 }
 
-async fn attempt_create(cx: &Cx<'_>, mut object: Value) -> Result<Bytes, Attempt> {
+async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Result<Bytes, Attempt> {
     let resource = &cx.resource;
     let writer = cx.writer();
     resource.strategy.default(&mut object);
+    if owners == Owners::Track {
+        managed::track(cx, None, &mut object);
+    }
     store::fresh_metadata(&mut object, resource.generations, writer.now)?;
     resource.strategy.prepare_create(&writer, &mut object);
     let plan = admission::create(cx, &mut object).await?;
@@ -85,16 +90,36 @@ async fn write(cx: &Cx<'_>, object: Value, plan: admission::Plan) -> Result<Byte
     let value = encode::stored(&object);
     if cx.dry_run {
         return match cx.server.storage().get(&key).await.map_err(errors::storage)? {
-            Some(_) => Err(Attempt::Taken(Status::already_exists(&resource.group_resource(), &name))),
+            Some(found) => Err(Attempt::Taken(taken(cx, &object, Some(found))?)),
             None => Ok(value.bytes.into()),
         };
     }
     admission::before_create(cx, plan).await?;
-    match cx.server.storage().create(key, value).await {
+    match cx.server.storage().create(key.clone(), value).await {
         Ok(record) => Ok(record.value),
-        Err(StorageError::Exists) => Err(Attempt::Taken(Status::already_exists(&resource.group_resource(), &name))),
+        Err(StorageError::Exists) => {
+            let found = cx.server.storage().get(&key).await.map_err(errors::storage)?;
+            Err(Attempt::Taken(taken(cx, &object, found)?))
+        }
         Err(e) => Err(errors::write(e, &resource.group_resource(), &name).into()),
     }
+}
+
+/// 409: the name is taken, maybe by an object that is going, maybe one that was to be unique.
+fn taken(cx: &Cx<'_>, object: &Value, found: Option<Record>) -> Result<Status, Status> {
+    let mut status = Status::already_exists(&cx.resource.group_resource(), meta::name(object));
+    if !meta::text(object, &["metadata", "generateName"]).is_empty() {
+        status.message.push_str(", the server was not able to generate a unique name for the object");
+        if let Some(details) = &mut status.details {
+            details.retry_after_seconds = 1;
+        }
+    }
+    if let Some(found) = found.map(store::Stored::parse).transpose()?
+        && meta::is_terminating(&found.object)
+    {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    Ok(status)
 }
 
 /// Gives the object the namespace of the URL, which must be its own if it names one.

@@ -5,11 +5,14 @@ use kiln_apimachinery::{Status, meta, random, time};
 use kiln_storage::Record;
 use serde_json::Value;
 
-use super::{encode, errors};
+use super::{encode, errors, managed};
 use crate::registry::Resource;
 use crate::registry::strategy::Writer;
 use crate::server::ApiServer;
 use crate::user::UserInfo;
+
+/// The name under which the server owns what it writes itself.
+const MANAGER: &str = "kube-apiserver";
 
 /// An object with the record it was read from.
 #[derive(Clone, Debug)]
@@ -58,6 +61,7 @@ impl Store<'_> {
         meta::object_mut(&mut object).insert("apiVersion".into(), resource.api_version().into());
         let writer = Writer { user: &user, now: self.0.now(), subresource: "" };
         resource.strategy.default(&mut object);
+        managed::track_as(self.0, resource, "", MANAGER, None, &mut object);
         resource.strategy.prepare_create(&writer, &mut object);
         fresh_metadata(&mut object, resource.generations, writer.now)?;
         let name = meta::name(&object).to_owned();
@@ -68,24 +72,19 @@ impl Store<'_> {
 
     /// Replaces an object that must not have changed since it was read.
     pub(crate) async fn replace(&self, group: &str, plural: &str, old: &Stored, new: &Value) -> Result<(), Status> {
-        let resource = self.resource(group, plural)?.group_resource();
+        let resource = self.resource(group, plural)?;
+        let mut new = new.clone();
+        managed::track_as(self.0, resource, "", MANAGER, Some(&old.object), &mut new);
         let written =
-            self.0.storage().update(old.record.key.to_string(), encode::stored(new), old.record.mod_revision).await;
-        written.map(drop).map_err(|e| errors::write(e, &resource, meta::name(new)))
+            self.0.storage().update(old.record.key.to_string(), encode::stored(&new), old.record.mod_revision).await;
+        written.map(drop).map_err(|e| errors::write(e, &resource.group_resource(), meta::name(&new)))
     }
 }
 
 /// Metadata of an object that comes into being; what only the server says is set or dropped.
 pub(crate) fn fresh_metadata(object: &mut Value, generations: bool, now: Timestamp) -> Result<(), Status> {
     let metadata = meta::metadata_mut(object);
-    for key in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "managedFields",
-        "generation",
-        "resourceVersion",
-    ] {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
         metadata.remove(key);
     }
     metadata.insert("uid".into(), random::uid().map_err(Status::internal)?.into());

@@ -16,7 +16,7 @@ pub(crate) enum Tree<'t> {
 impl Tree<'_> {
     /// The type of a resource's objects in its own version.
     pub(crate) fn of(resource: &Resource) -> Self {
-        kiln_schema::lookup(&resource.api_version(), &resource.kind).map_or(Self::Unknown, Tree::Known)
+        resource.schema.map_or(Self::Unknown, Tree::Known)
     }
 }
 

@@ -2,20 +2,24 @@
 
 use ::http::{Response, StatusCode};
 use bytes::Bytes;
-use kiln_apimachinery::{FieldError, Status, meta};
+use kiln_apimachinery::apply::ignore_times;
+use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 use serde_json::Value;
 
 use super::create::{create_object, place};
+use super::managed::{self, Owners};
 use super::store::Stored;
 use super::{Cx, decode, encode, errors, render};
 use crate::admission;
 use crate::allocate;
+use crate::authz::{self, Attributes};
 use crate::http::body::Body;
 
 /// How often a write is tried again that others' writes overtook.
 pub(crate) const ATTEMPTS: usize = 5;
 
 pub(crate) async fn put(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    managed::check_options(cx, false)?;
     let mut object = decode::body(cx)?;
     let name = &cx.info.name;
     match meta::name(&object) {
@@ -36,17 +40,25 @@ pub(crate) async fn put(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     loop {
         attempt += 1;
         let Some(old) = current(cx).await? else {
-            if cx.resource.create_on_update && cx.info.subresource.is_empty() && free {
-                let bytes = create_object(cx, object).await?;
+            if cx.resource.create_on_update && cx.info.subresource.is_empty() {
+                may_create(cx).await?;
+                meta::metadata_mut(&mut object).remove("resourceVersion");
+                let bytes = create_object(cx, object, Owners::Track).await?;
                 return render::object(cx, StatusCode::CREATED, &bytes);
             }
             return Err(cx.not_found(name));
         };
+        let (asked, found) = (meta::uid(&object), meta::uid(&old.object));
+        if !asked.is_empty() && asked != found {
+            let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {found}");
+            return Err(Status::conflict(&cx.resource.group_resource(), name, &why));
+        }
         if free && !cx.resource.unconditional_update {
             let error = FieldError::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
-            return Err(cx.invalid(&object, &[error]));
+            let resource = Gvk::new(&cx.resource.group, "", &cx.resource.plural);
+            return Err(Status::invalid(&resource, name, &[error]));
         }
-        match replace(cx, &old, object.clone()).await {
+        match replace(cx, &old, object.clone(), Owners::Track).await {
             // Without a revision the writer wants the last word, so it is had on whatever is there now.
             Err(Failure::Overtaken(_)) if free && attempt < ATTEMPTS => {}
             Err(Failure::Overtaken(status) | Failure::Refused(status)) => return Err(status),
@@ -76,16 +88,17 @@ impl From<Status> for Failure {
     }
 }
 
+/// Refuses a write that would create an object to a user who may not.
+pub(crate) async fn may_create(cx: &Cx<'_>) -> Result<(), Status> {
+    let what = Attributes { verb: "create".into(), ..Attributes::from(cx.info) };
+    let decision = authz::decide(cx.server, cx.user, &what).await?;
+    if decision.allowed { Ok(()) } else { Err(what.refusal(cx.user, &decision.reason)) }
+}
+
 /// Replaces `old` by `new` (both in stored form), with everything an update is held to. Gives the bytes as stored.
-pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result<Bytes, Failure> {
+pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: Owners) -> Result<Bytes, Failure> {
     let resource = &cx.resource;
     let (group_resource, name) = (resource.group_resource(), cx.info.name.as_str());
-    let uid = meta::uid(&new);
-    if !uid.is_empty() && uid != meta::uid(&old.object) {
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(&old.object));
-        return Err(Status::conflict(&group_resource, name, &why).into());
-    }
     let revision = meta::resource_version(&new);
     if !revision.is_empty() && revision != old.record.mod_revision.to_string() {
         if revision.parse::<u64>().is_err() {
@@ -96,6 +109,11 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result
     }
     keep_system_metadata(&mut new, &old.object);
     resource.strategy.default(&mut new);
+    if owners == Owners::Track {
+        managed::track(cx, Some(&old.object), &mut new);
+    }
+    // The owners are told: what follows is nobody's doing, and need not see them.
+    let told = meta::metadata_mut(&mut new).remove("managedFields");
     resource.strategy.prepare_update(&cx.writer(), &mut new, &old.object);
     if resource.generations && without_metadata_and_status(&new) != without_metadata_and_status(&old.object) {
         let generation = meta::at(&old.object, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
@@ -106,9 +124,12 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result
     let mut problems = meta::validate(&new, resource.namespaced, resource.strategy.name_rule());
     problems.extend(resource.strategy.validate_write(&cx.writer(), &new, &old.object));
     problems.extend(new_finalizers(&new, &old.object));
+    problems.extend(immutable_metadata(&new, &old.object));
     if !problems.is_empty() {
         return Err(cx.invalid(&new, &problems).into());
     }
+    managed::put(&mut new, told);
+    ignore_times(&mut new, &old.object);
     if same_but_for_revision(&new, &old.object) {
         return Ok(old.record.value.clone());
     }
@@ -152,25 +173,36 @@ pub(crate) fn is_held(cx: &Cx<'_>, object: &Value) -> bool {
     !meta::finalizers(object).is_empty() || (namespace && contents())
 }
 
+/// Takes from the stored object what a writer can't change or need not say.
 fn keep_system_metadata(new: &mut Value, old: &Value) {
     let metadata = meta::metadata_mut(new);
     metadata.remove("selfLink");
-    metadata.remove("managedFields");
-    for key in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "generateName",
-    ] {
-        match meta::at(old, &["metadata", key]) {
-            Some(value) => metadata.insert(key.into(), value.clone()),
+    let before = |key: &str| meta::at(old, &["metadata", key]).cloned();
+    for key in ["generation", "creationTimestamp"] {
+        match before(key) {
+            Some(value) => metadata.insert(key.into(), value),
             None => metadata.remove(key),
         };
     }
+    for key in ["name", "namespace", "uid", "deletionGracePeriodSeconds"] {
+        if let (None, Some(value)) = (metadata.get(key), before(key)) {
+            metadata.insert(key.into(), value);
+        }
+    }
+    if let Some(value) = before("deletionTimestamp") {
+        metadata.insert("deletionTimestamp".into(), value);
+    }
+}
+
+/// Complaints about metadata that no writer may change.
+fn immutable_metadata(new: &Value, old: &Value) -> Vec<FieldError> {
+    const KEYS: [&str; 5] = ["name", "namespace", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"];
+    let differs = |key: &&str| meta::at(new, &["metadata", key]) != meta::at(old, &["metadata", key]);
+    let complaint = |key: &str| {
+        let value = meta::at(new, &["metadata", key]).cloned().unwrap_or_default();
+        FieldError::invalid(format!("metadata.{key}"), &value, "field is immutable")
+    };
+    KEYS.into_iter().filter(differs).map(complaint).collect()
 }
 
 fn without_metadata_and_status(object: &Value) -> Vec<(&String, &Value)> {
