@@ -4,7 +4,7 @@
 mod read;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 mod write;
 
 pub use read::decode;

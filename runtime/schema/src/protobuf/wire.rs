@@ -4,7 +4,7 @@ use super::ProtobufError;
 
 /// One field's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Item<'a> {
+pub(crate) enum Item<'a> {
     /// A variable-length integer, as signed.
     Integer(i64),
     /// Eight bytes.
@@ -16,10 +16,10 @@ pub(super) enum Item<'a> {
 }
 
 /// The fields in some bytes, as number and content. Ends after the first error.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(super) fn varint(&mut self) -> Option<u64> {
+    pub(crate) fn varint(&mut self) -> Option<u64> {
         let mut out = 0_u64;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.0.split_first()?;
@@ -74,7 +74,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// Writes a number of variable length.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         // Masked to seven bits.
         out.push((n & 0x7f) as u8 | 0x80);
@@ -84,25 +84,25 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// Writes a field's number with its wire type.
-pub(super) fn put_key(out: &mut Vec<u8>, number: u16, wire: u64) {
+pub(crate) fn put_key(out: &mut Vec<u8>, number: u16, wire: u64) {
     put_varint(out, u64::from(number) << 3 | wire);
 }
 
 /// Writes an integer field.
-pub(super) fn put_integer(out: &mut Vec<u8>, number: u16, n: i64) {
+pub(crate) fn put_integer(out: &mut Vec<u8>, number: u16, n: i64) {
     put_key(out, number, 0);
     put_varint(out, n.cast_unsigned());
 }
 
 /// Writes a field of text or bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u16, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u16, bytes: &[u8]) {
     put_key(out, number, 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Writes a field that is a message, whose content `fill` writes.
-pub(super) fn put_message<E>(
+pub(crate) fn put_message<E>(
     out: &mut Vec<u8>,
     number: u16,
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,

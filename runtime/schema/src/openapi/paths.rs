@@ -1,0 +1,321 @@
+//! Resources as paths with operations.
+
+use kiln_apimachinery::gvk::api_version;
+use serde_json::{Map, Value, json};
+
+use super::schemas::model;
+use super::{Dialect, Served, ServedPart, root};
+use crate::lookup;
+
+/// What objects are written as.
+const ENCODINGS: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+/// What patches are written as.
+const PATCHES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// A verb as an operation.
+struct Verb {
+    /// As rules and rows name it.
+    name: &'static str,
+    method: &'static str,
+    /// `x-kubernetes-action`.
+    action: &'static str,
+    /// How operations' ids begin.
+    id: &'static str,
+    /// Query parameters, with their types.
+    query: &'static [(&'static str, &'static str)],
+}
+
+const TEXT: &str = "string";
+const FLAG: &str = "boolean";
+const NUMBER: &str = "integer";
+
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "list",
+        method: "get",
+        action: "list",
+        id: "list",
+        query: &[
+            ("allowWatchBookmarks", FLAG),
+            ("continue", TEXT),
+            ("fieldSelector", TEXT),
+            ("labelSelector", TEXT),
+            ("limit", NUMBER),
+            ("resourceVersion", TEXT),
+            ("resourceVersionMatch", TEXT),
+            ("sendInitialEvents", FLAG),
+            ("timeoutSeconds", NUMBER),
+            ("watch", FLAG),
+        ],
+    },
+    Verb {
+        name: "create",
+        method: "post",
+        action: "post",
+        id: "create",
+        query: &[("dryRun", TEXT), ("fieldManager", TEXT), ("fieldValidation", TEXT)],
+    },
+    Verb {
+        name: "deletecollection",
+        method: "delete",
+        action: "deletecollection",
+        id: "delete",
+        query: &[
+            ("continue", TEXT),
+            ("dryRun", TEXT),
+            ("fieldSelector", TEXT),
+            ("gracePeriodSeconds", NUMBER),
+            ("ignoreStoreReadErrorWithClusterBreakingPotential", FLAG),
+            ("labelSelector", TEXT),
+            ("limit", NUMBER),
+            ("orphanDependents", FLAG),
+            ("propagationPolicy", TEXT),
+            ("resourceVersion", TEXT),
+            ("resourceVersionMatch", TEXT),
+            ("sendInitialEvents", FLAG),
+            ("timeoutSeconds", NUMBER),
+        ],
+    },
+    Verb { name: "get", method: "get", action: "get", id: "read", query: &[] },
+    Verb {
+        name: "update",
+        method: "put",
+        action: "put",
+        id: "replace",
+        query: &[("dryRun", TEXT), ("fieldManager", TEXT), ("fieldValidation", TEXT)],
+    },
+    Verb {
+        name: "patch",
+        method: "patch",
+        action: "patch",
+        id: "patch",
+        query: &[("dryRun", TEXT), ("fieldManager", TEXT), ("fieldValidation", TEXT), ("force", FLAG)],
+    },
+    Verb {
+        name: "delete",
+        method: "delete",
+        action: "delete",
+        id: "delete",
+        query: &[
+            ("dryRun", TEXT),
+            ("gracePeriodSeconds", NUMBER),
+            ("ignoreStoreReadErrorWithClusterBreakingPotential", FLAG),
+            ("orphanDependents", FLAG),
+            ("propagationPolicy", TEXT),
+        ],
+    },
+];
+
+/// Verbs of a path without an object's name, and of one with.
+const OF_ALL: &[&str] = &["list", "create", "deletecollection"];
+const OF_ONE: &[&str] = &["get", "update", "patch", "delete"];
+
+/// The paths of a resource and its subresources.
+pub(super) fn of(resource: &Served<'_>, dialect: Dialect) -> Vec<(String, Value)> {
+    let root = root(resource.group, resource.version);
+    let base = match resource.namespaced {
+        true => format!("/{root}/namespaces/{{namespace}}/{}", resource.plural),
+        false => format!("/{root}/{}", resource.plural),
+    };
+    let own = (resource.group, resource.version, resource.kind);
+    let place = Place { resource, dialect, part: "", kind: own };
+    let mut out = vec![(base.clone(), place.item(OF_ALL, resource.verbs, false, ""))];
+    if resource.verbs.iter().any(|v| OF_ONE.contains(v)) {
+        out.push((format!("{base}/{{name}}"), place.item(OF_ONE, resource.verbs, true, "")));
+    }
+    if resource.namespaced && resource.verbs.contains(&"list") {
+        let everywhere = place.item(&["list"], resource.verbs, false, "ForAllNamespaces");
+        out.push((format!("/{root}/{}", resource.plural), everywhere));
+    }
+    for ServedPart { name, verbs, kind } in &resource.subresources {
+        let place = Place { resource, dialect, part: name, kind: kind.unwrap_or(own) };
+        let all: Vec<&str> = OF_ONE.iter().copied().chain(["create"]).collect();
+        out.push((format!("{base}/{{name}}/{name}"), place.item(&all, verbs, true, "")));
+    }
+    out.retain(|(_, item)| item.as_object().is_some_and(|i| i.keys().any(|k| k != "parameters")));
+    out
+}
+
+/// The path of a group and version that tells its resources.
+pub(super) fn resources(group: &str, version: &str, dialect: Dialect) -> (String, Value) {
+    let list = lookup("v1", "APIResourceList").map(model).unwrap_or_default();
+    let operation = with_responses(
+        json!({
+            "description": "get available resources",
+            "operationId": format!("get{}APIResources", title(group, version)),
+            "tags": [tag(group, version)],
+        }),
+        &[("200", "OK", &list)],
+        dialect,
+    );
+    (format!("/{}/", root(group, version)), json!({"get": operation}))
+}
+
+/// `CoreV1`, `RbacAuthorizationV1`.
+fn title(group: &str, version: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group.strip_suffix(".k8s.io").unwrap_or(group) };
+    group.split('.').chain([version]).map(capital).collect()
+}
+
+/// `core_v1`, `rbacAuthorization_v1`.
+fn tag(group: &str, version: &str) -> String {
+    let title = title(group, "");
+    let mut letters = title.chars();
+    let first = letters.next().map(|c| c.to_ascii_lowercase());
+    format!("{}{}_{version}", first.map(String::from).unwrap_or_default(), letters.as_str())
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    first.map(String::from).unwrap_or_default() + letters.as_str()
+}
+
+struct Place<'a> {
+    resource: &'a Served<'a>,
+    dialect: Dialect,
+    /// The subresource, if it is one.
+    part: &'a str,
+    /// What is read and written here.
+    kind: (&'a str, &'a str, &'a str),
+}
+
+impl Place<'_> {
+    fn item(&self, wanted: &[&str], has: &[&str], named: bool, suffix: &str) -> Value {
+        let mut out = Map::new();
+        for verb in VERBS.iter().filter(|v| wanted.contains(&v.name) && has.contains(&v.name)) {
+            out.insert(verb.method.into(), self.operation(verb, suffix));
+        }
+        let mut shared = Vec::new();
+        if named {
+            shared.push(self.parameter("name", "path", TEXT));
+        }
+        if self.resource.namespaced && suffix.is_empty() {
+            shared.push(self.parameter("namespace", "path", TEXT));
+        }
+        shared.push(self.parameter("pretty", "query", TEXT));
+        out.insert("parameters".into(), shared.into());
+        out.into()
+    }
+
+    fn parameter(&self, name: &str, place: &str, kind: &str) -> Value {
+        let mut out = json!({"name": name, "in": place});
+        if place == "path" {
+            out["required"] = true.into();
+        }
+        match self.dialect {
+            Dialect::V2 => {
+                out["type"] = kind.into();
+                out["uniqueItems"] = true.into();
+            }
+            Dialect::V3 => out["schema"] = json!({"type": kind, "uniqueItems": true}),
+        }
+        out
+    }
+
+    fn operation(&self, verb: &Verb, suffix: &str) -> Value {
+        let r = self.resource;
+        let (group, version, kind) = self.kind;
+        let mut id = verb.id.to_owned() + &title(r.group, r.version);
+        if verb.name == "deletecollection" {
+            id.push_str("Collection");
+        }
+        if r.namespaced && suffix.is_empty() {
+            id.push_str("Namespaced");
+        }
+        id.push_str(r.kind);
+        id.push_str(&capital(self.part));
+        id.push_str(suffix);
+        let own = lookup(&api_version(group, version), kind).map(model).unwrap_or_default();
+        let list = lookup(&api_version(group, version), &format!("{kind}List")).map(model).unwrap_or_default();
+        let of_meta = |kind: &str| lookup("v1", kind).map(model).unwrap_or_default();
+        let (status, options) = (of_meta("Status"), of_meta("DeleteOptions"));
+        let patch = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch".to_owned();
+        let mut operation = json!({
+            "description": format!("{} {kind}", verb.name),
+            "operationId": id,
+            "tags": [tag(r.group, r.version)],
+            "x-kubernetes-action": verb.action,
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+        });
+        let parameters: Vec<Value> =
+            verb.query.iter().map(|(name, kind)| self.parameter(name, "query", kind)).collect();
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
+        }
+        let (body, answers): (Option<(&str, bool)>, Vec<(&str, &str, &str)>) = match verb.name {
+            "list" => (None, vec![("200", "OK", &list)]),
+            "create" => {
+                (Some((&own, true)), vec![("200", "OK", &own), ("201", "Created", &own), ("202", "Accepted", &own)])
+            }
+            "update" => (Some((&own, true)), vec![("200", "OK", &own), ("201", "Created", &own)]),
+            "patch" => (Some((&patch, true)), vec![("200", "OK", &own), ("201", "Created", &own)]),
+            "delete" => (Some((&options, false)), vec![("200", "OK", &status), ("202", "Accepted", &status)]),
+            "deletecollection" => (Some((&options, false)), vec![("200", "OK", &status)]),
+            _ => (None, vec![("200", "OK", &own)]),
+        };
+        let media = if verb.name == "patch" { PATCHES } else { &["*/*"][..] };
+        if self.dialect == Dialect::V2 {
+            operation["consumes"] = json!(media);
+        }
+        if let Some((name, required)) = body.filter(|(name, _)| !name.is_empty()) {
+            self.body(&mut operation, name, required, media);
+        }
+        with_responses(operation, &answers, self.dialect)
+    }
+
+    fn body(&self, operation: &mut Value, name: &str, required: bool, media: &[&str]) {
+        let schema = self.dialect.reference(name);
+        match self.dialect {
+            Dialect::V2 => {
+                let mut body = json!({"in": "body", "name": "body", "schema": schema});
+                if required {
+                    body["required"] = true.into();
+                }
+                match &mut operation["parameters"] {
+                    Value::Array(list) => list.insert(0, body),
+                    other => *other = json!([body]),
+                }
+            }
+            Dialect::V3 => {
+                let content: Map<_, _> = media.iter().map(|m| ((*m).to_owned(), json!({"schema": schema}))).collect();
+                operation["requestBody"] = json!({"content": content});
+                if required {
+                    operation["requestBody"]["required"] = true.into();
+                }
+            }
+        }
+    }
+}
+
+/// Adds what may be answered: codes with a description and a type.
+fn with_responses(mut operation: Value, answers: &[(&str, &str, &str)], dialect: Dialect) -> Value {
+    let mut responses = Map::new();
+    for (code, text, name) in answers {
+        let mut answer = json!({"description": text});
+        if !name.is_empty() {
+            let schema = dialect.reference(name);
+            match dialect {
+                Dialect::V2 => answer["schema"] = schema,
+                Dialect::V3 => {
+                    let content: Map<_, _> =
+                        ENCODINGS.iter().map(|m| ((*m).to_owned(), json!({"schema": schema}))).collect();
+                    answer["content"] = content.into();
+                }
+            }
+        }
+        responses.insert((*code).into(), answer);
+    }
+    responses.insert("401".into(), json!({"description": "Unauthorized"}));
+    operation["responses"] = responses.into();
+    if dialect == Dialect::V2 {
+        operation["produces"] = json!(ENCODINGS);
+        operation["schemes"] = json!(["https"]);
+    }
+    operation
+}
