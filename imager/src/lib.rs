@@ -6,6 +6,7 @@
 //! Nothing here needs root, a container or a loop device.
 
 pub mod boot;
+mod child;
 pub mod cluster;
 pub mod flash;
 pub mod image;

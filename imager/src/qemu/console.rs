@@ -3,25 +3,20 @@
 
 use std::{
     io::{self, Read, Write},
-    os::unix::process::CommandExt,
-    process::{ChildStdin, Command},
+    process::ChildStdin,
     sync::mpsc::Sender,
     thread,
 };
 
-use nix::{
-    sys::{
-        prctl,
-        signal::{SigSet, Signal},
-        termios::{self, LocalFlags, SetArg, Termios},
-    },
-    unistd,
+use nix::sys::{
+    signal::{SigSet, Signal},
+    termios::{self, LocalFlags, SetArg, Termios},
 };
 
 use super::run::Event;
 
 /// Signals that ask for the end of a run.
-fn endings() -> SigSet {
+pub(super) fn endings() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
 }
 
@@ -36,24 +31,6 @@ pub(super) fn watch_endings(events: Sender<Event>) -> io::Result<()> {
         .name("signals".to_owned())
         .spawn(move || while signals.wait().is_ok() && events.send(Event::Ending).is_ok() {})?;
     Ok(())
-}
-
-/// Sets a command up so that Ctrl-C on the terminal does not reach it, and that it ends when this process does.
-pub(super) fn detach(command: &mut Command) {
-    command.process_group(0);
-    let parent = unistd::getpid();
-    let prepare = move || {
-        endings().thread_unblock()?;
-        prctl::set_pdeathsig(Signal::SIGTERM)?;
-        // The parent may have died before the line above.
-        if unistd::getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
-    };
-    // SAFETY: between fork and exec the closure makes only async-signal-safe system calls (sigprocmask, prctl, getppid)
-    // and allocates nothing.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(prepare);
-    }
 }
 
 /// Copies keys to the guest until either side closes.

@@ -26,7 +26,7 @@ use super::{
     options::{Options, parse_size},
     qcow2, qmp,
 };
-use crate::{inspect::card::Card, progress::Progress};
+use crate::{child, inspect::card::Card, progress::Progress};
 
 /// How long a guest has to shut down after its power button was pressed.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ pub fn run(machine: &Machine, options: &Options, progress: &Progress) -> Result<
     let parts = Parts { machine, options, start: &start, disk: &disk, disk_format, monitor: &monitor };
     let mut command = Command::new(&machine.system);
     command.args(arguments(&parts)).stdin(if options.headless { Stdio::null() } else { Stdio::piped() });
-    console::detach(&mut command);
+    child::group(&mut command, console::endings());
     progress.note(&format!(
         "{} on {}, serial {}; Ctrl-C ends the run",
         options.image.display(),

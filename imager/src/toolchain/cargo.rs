@@ -13,6 +13,7 @@ use std::{
 
 use super::{Error, Result, RuntimeRequest, kit::Kit};
 use crate::{
+    child,
     profile::Arch,
     progress::{Progress, Step},
 };
@@ -103,6 +104,7 @@ impl Cargo {
         command.env("SOURCE_DATE_EPOCH", "1");
         command.envs(kit.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        child::bind(&mut command);
 
         let mut child =
             command.spawn().map_err(|source| Error::NoCargo { program: program.display().to_string(), source })?;

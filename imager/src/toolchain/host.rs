@@ -128,6 +128,12 @@ impl Cross {
         if alive.next().is_none() {
             return Err("`cross` is there, but neither docker nor podman answers".into());
         }
+        Self::at(program, arch)
+    }
+
+    /// The one at this path.
+    pub(super) fn at(program: PathBuf, arch: Arch) -> Result<Self, String> {
+        // It tells its own version first, and then cargo's.
         let version = output(Command::new(&program).arg("--version"))?;
         let description = version.lines().next().unwrap_or("cross").to_owned();
         let id = hex::encode(Sha256::digest(format!("{version}\0{arch}")));

@@ -170,3 +170,80 @@ fn c_code_does_not_learn_where_it_lies() {
     let env = [("CARGO_MANIFEST_DIR", "/home/me/ring-1"), ("CARGO_PKG_NAME", "ring"), ("CARGO_PKG_VERSION", "1")];
     assert_eq!(script("cc.sh", &env, &["-c", "x.c"]), ["-c", "x.c", "-ffile-prefix-map=/home/me/ring-1=/crate/ring-1"]);
 }
+
+#[test]
+fn cross_is_called_as_cargo_is_and_its_binary_is_taken() {
+    let bench = Bench::new();
+    let directory = bench.directory.path();
+    let (record, made, program) = (directory.join("record"), directory.join("made"), directory.join("cross"));
+    fs::write(&made, armv7_binary()).unwrap();
+    // As the real one: its version, else cargo's arguments, with the result in cargo's target directory.
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = --version ]; then echo cross 0.2.5; echo cargo 1.95.0; exit; fi\n\
+         {{ pwd; printf '%s ' \"$@\"; echo; env; }} > {record}\n\
+         out=$CARGO_TARGET_DIR/armv7-unknown-linux-musleabihf/release\nmkdir -p $out && cp {made} $out/kiln\n",
+        record = record.display(),
+        made = made.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+
+    let cross = host::Cross::at(program, Arch::Armv7).unwrap();
+    assert_eq!(cross.description, "cross 0.2.5");
+    let request = RuntimeRequest {
+        workspace: &directory.join("workspace"),
+        arch: Arch::Armv7,
+        explicit: None,
+        choice: Choice::Cross,
+        cache: &bench.settings.cache,
+        packages: &bench.settings,
+        locked: true,
+    };
+    let target_dir = directory.join("target");
+    let cargo = cargo::Cargo::find().unwrap();
+    let built = cargo.build(&request, &cross.prepare(), &target_dir, &Progress::hidden()).unwrap();
+    assert_eq!(fs::read(built).unwrap(), armv7_binary());
+
+    let record = fs::read_to_string(record).unwrap();
+    let mut lines = record.lines();
+    assert_eq!(lines.next(), request.workspace.canonicalize().unwrap().to_str());
+    let arguments = "build --release --locked --package kiln --target armv7-unknown-linux-musleabihf --offline ";
+    assert_eq!(lines.next(), Some(arguments));
+    let environment: Vec<&str> = lines.collect();
+    assert!(environment.contains(&format!("CARGO_TARGET_DIR={}", target_dir.display()).as_str()), "{environment:?}");
+    // What would point the container's cargo at this machine's tools.
+    assert!(!environment.iter().any(|line| line.starts_with("RUSTC=") || line.contains("LINKER=")), "{environment:?}");
+}
+
+#[test]
+fn a_compiler_does_not_outlive_the_program_that_started_it() {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::Stdio,
+        time::{Duration, Instant},
+    };
+    const LIFE: u64 = 60;
+    // This test as another process: it starts a child as cargo is started, and is killed.
+    if std::env::var_os("KILN_TEST_PARENT").is_some() {
+        let mut command = Command::new("sh");
+        crate::child::bind(command.args(["-c", &format!("echo started; exec sleep {LIFE}")]));
+        command.status().unwrap();
+        return;
+    }
+    let name = "toolchain::tests::a_compiler_does_not_outlive_the_program_that_started_it";
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["--exact", name]).env("KILN_TEST_PARENT", "1").stdout(Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    let mut output = BufReader::new(program.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("started") {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "it ended early");
+    }
+    let killed = Instant::now();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    // The end of the output: both have closed it.
+    output.read_to_end(&mut Vec::new()).unwrap();
+    assert!(killed.elapsed() < Duration::from_secs(LIFE / 2), "the child lived on");
+}
