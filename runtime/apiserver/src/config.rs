@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kiln_apimachinery::net::Cidr;
 use serde_json::{Value, json};
 
+use crate::audit::AuditConfig;
 use crate::authn::accounts::ServiceAccountConfig;
 
 /// Where the time comes from; tests give one that stands still.
@@ -73,6 +74,8 @@ pub struct Config {
     pub port: u16,
     /// Ports of the nodes that Services may be given.
     pub node_ports: RangeInclusive<u16>,
+    /// What is audited, if anything.
+    pub audit: Option<AuditConfig>,
     /// Source of the time.
     pub clock: Clock,
     /// How often a watch that allows bookmarks gets one.
@@ -100,6 +103,7 @@ impl Default for Config {
             service_cidrs: "10.43.0.0/16".parse().into_iter().collect(),
             port: 6443,
             node_ports: 30000..=32767,
+            audit: None,
             clock: Arc::new(Timestamp::now),
             bookmark_interval: Duration::from_secs(60),
             watch_timeout: Duration::from_secs(30 * 60),

@@ -1,99 +1,86 @@
-//! `/healthz`, `/livez`, `/readyz`: whether the server lives and can serve; and `/metrics`.
+//! `/healthz`, `/livez`, `/readyz`: whether the server lives and can serve.
 
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use ::http::{Response, StatusCode};
+use ::http::{HeaderValue, Response, StatusCode, header};
 
 use crate::http::body::Body;
 use crate::http::respond;
 use crate::query::Query;
 use crate::server::ApiServer;
 
-/// What is counted.
-#[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    /// Requests by the hundreds of their code: 1xx at 0.
-    requests: [AtomicU64; 5],
-}
+const KINDS: [&str; 3] = ["healthz", "livez", "readyz"];
 
-impl Metrics {
-    pub(crate) fn count(&self, code: StatusCode) {
-        let class = usize::from(code.as_u16() / 100).clamp(1, 5) - 1;
-        self.requests[class].fetch_add(1, Ordering::Relaxed);
-    }
-}
+/// A check by name; the error is the reason, which only the server's log is told.
+type Check = (&'static str, Result<(), &'static str>);
 
-/// A check by name; the error is the reason.
-fn checks(server: &ApiServer, path: &str) -> Vec<(&'static str, Result<(), &'static str>)> {
-    let mut all = vec![("ping", Ok(())), ("log", Ok(()))];
-    let stopping = server.watches_end().is_cancelled();
-    if path == "/readyz" {
-        all.push(("shutdown", if stopping { Err("process is shutting down") } else { Ok(()) }));
+/// The checks of a kind, under upstream's names: probes and scripts ask for single ones.
+fn checks(server: &ApiServer, kind: &str) -> Vec<Check> {
+    let store = if server.storage().current_revision() > 0 { Ok(()) } else { Err("the store is empty") };
+    let mut all = vec![("ping", Ok(())), ("log", Ok(())), ("etcd", store)];
+    // A server is there only once these are done.
+    if kind == "readyz" {
+        all.extend([("etcd-readiness", store), ("informer-sync", Ok(()))]);
     }
-    let storage = if server.storage().current_revision() > 0 { Ok(()) } else { Err("the store is empty") };
-    all.push(("storage", storage));
+    let hooks = [
+        "poststarthook/start-apiserver-admission-initializer",
+        "poststarthook/priority-and-fairness-config-consumer",
+        "poststarthook/rbac/bootstrap-roles",
+        "poststarthook/scheduling/bootstrap-system-priority-classes",
+    ];
+    all.extend(hooks.map(|hook| (hook, Ok(()))));
+    if kind == "readyz" {
+        all.push(("shutdown", if server.is_stopping() { Err("process is shutting down") } else { Ok(()) }));
+    }
     all
+}
+
+/// Every check of every kind: kind, name, whether it passes.
+pub(crate) fn all_checks(server: &ApiServer) -> Vec<(&'static str, &'static str, bool)> {
+    let of = |kind: &'static str| checks(server, kind).into_iter().map(move |(name, done)| (kind, name, done.is_ok()));
+    KINDS.into_iter().flat_map(of).collect()
 }
 
 /// Answers one of the three paths, or one check of them (`/livez/ping`).
 pub(crate) fn health(server: &ApiServer, path: &str, query: &Query) -> Option<Response<Body>> {
-    let (base, one) = match path.trim_end_matches('/').split('/').collect::<Vec<_>>().as_slice() {
-        ["", base] => (format!("/{base}"), None),
-        ["", base, check] => (format!("/{base}"), Some((*check).to_owned())),
-        _ => return None,
+    let path = path.trim_matches('/');
+    let (kind, one) = path.split_once('/').map_or((path, None), |(kind, one)| (kind, Some(one)));
+    let kind = *KINDS.iter().find(|k| **k == kind)?;
+    let all = checks(server, kind);
+    let (code, text) = match one {
+        Some(one) => match all.iter().find(|(name, _)| *name == one)?.1 {
+            Ok(()) => (StatusCode::OK, "ok".to_owned()),
+            Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+        },
+        None => report(kind, &all, &query.all("exclude").collect::<Vec<_>>(), query.has("verbose")),
     };
-    if !["/healthz", "/livez", "/readyz"].contains(&base.as_str()) {
-        return None;
-    }
-    let mut all = checks(server, &base);
-    if let Some(one) = one {
-        all.retain(|(name, _)| *name == one);
-        if all.is_empty() {
-            return None;
-        }
-    }
-    let excluded: Vec<&str> = query.all("exclude").collect();
-    let failed = all.iter().any(|(name, result)| result.is_err() && !excluded.contains(name));
-    if !failed && !query.flag("verbose") {
-        return Some(respond::text(StatusCode::OK, "ok"));
-    }
-    let mut text = String::new();
-    for (name, result) in &all {
-        let line = match result {
-            _ if excluded.contains(name) => format!("[+]{name} excluded: ok"),
-            Ok(()) => format!("[+]{name} ok"),
-            Err(why) => format!("[-]{name} failed: {why}"),
-        };
-        text.push_str(&line);
-        text.push('\n');
-    }
-    let word = base.trim_start_matches('/');
-    text.push_str(&format!("{word} check {}\n", if failed { "failed" } else { "passed" }));
-    let code = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
-    Some(respond::text(code, text))
+    let mut response = respond::text(code, text);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Some(response)
 }
 
-/// The text of `/metrics`.
-pub(crate) fn metrics(server: &ApiServer) -> String {
-    let mut out = String::from("# TYPE apiserver_request_total counter\n");
-    for (i, count) in server.metrics().requests.iter().enumerate() {
-        // Writing to a String can't fail.
-        let _infallible =
-            writeln!(out, "apiserver_request_total{{code=\"{}xx\"}} {}", i + 1, count.load(Ordering::Relaxed));
+fn report(kind: &str, all: &[Check], excluded: &[&str], verbose: bool) -> (StatusCode, String) {
+    let mut text = String::new();
+    let mut failed = false;
+    for (name, result) in all {
+        let line = match result {
+            _ if excluded.contains(name) => format!("[+]{name} excluded: ok\n"),
+            Ok(()) => format!("[+]{name} ok\n"),
+            Err(why) => {
+                failed = true;
+                tracing::info!("{kind} check {name} failed: {why}");
+                format!("[-]{name} failed: reason withheld\n")
+            }
+        };
+        text.push_str(&line);
     }
-    let counters = server.storage().counters();
-    for (name, value) in [
-        ("kiln_storage_bytes_written_total", counters.bytes_written),
-        ("kiln_storage_commits_total", counters.commits),
-        ("kiln_storage_writes_total", counters.writes),
-    ] {
-        let _infallible = writeln!(out, "# TYPE {name} counter\n{name} {value}");
+    let unknown = excluded.iter().filter(|e| !all.iter().any(|(name, _)| name == *e));
+    let unknown: Vec<String> = unknown.map(|e| format!("{e:?}")).collect();
+    if !unknown.is_empty() {
+        let warning = "warn: some health checks cannot be excluded: no matches for";
+        text.push_str(&format!("{warning} {}\n", unknown.join(",")));
     }
-    let _infallible = writeln!(
-        out,
-        "# TYPE kiln_storage_revision gauge\nkiln_storage_revision {}",
-        server.storage().current_revision()
-    );
-    out
+    match (failed, verbose) {
+        (true, _) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{text}{kind} check failed\n")),
+        (false, true) => (StatusCode::OK, format!("{text}{kind} check passed\n")),
+        (false, false) => (StatusCode::OK, "ok".to_owned()),
+    }
 }

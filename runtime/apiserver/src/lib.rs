@@ -7,14 +7,17 @@
 
 mod admission;
 mod allocate;
+mod audit;
 mod authn;
 mod authz;
 mod basics;
 mod bootstrap;
 mod config;
 mod discovery;
+mod flow;
 mod health;
 mod http;
+mod metrics;
 mod ownership;
 mod query;
 mod registry;
@@ -25,6 +28,7 @@ mod subresources;
 mod user;
 mod verbs;
 
+pub use audit::{AuditConfig, AuditError, AuditLog, PolicyError};
 pub use authn::accounts::ServiceAccountConfig;
 pub use authn::jwt::signer::KeyError;
 pub use config::{Clock, Config, Version};

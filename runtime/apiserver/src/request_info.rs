@@ -32,10 +32,19 @@ pub(crate) struct RequestInfo {
     pub(crate) overlong: bool,
 }
 
+/// Subresources that are streams.
+const STREAMS: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
+
 /// Parts after a namespace that belong to the namespace object itself.
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 
 impl RequestInfo {
+    /// True for what may go on for as long as the client likes.
+    pub(crate) fn is_long_running(&self) -> bool {
+        self.is_resource && (self.verb == "watch" || STREAMS.contains(&self.subresource.as_str()))
+            || self.path == crate::ownership::PATH
+    }
+
     /// Reads a method, a path and a query.
     pub(crate) fn new(method: &Method, path: &str, query: &Query) -> Self {
         let other = || Self { path: path.to_owned(), verb: method.as_str().to_lowercase(), ..Self::default() };

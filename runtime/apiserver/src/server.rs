@@ -1,8 +1,10 @@
 //! The server put together: one request after another through authentication, authorization and dispatch.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ::http::request::Parts;
 use ::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -12,22 +14,26 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{self, Audit, AuditError};
 use crate::authn::accounts::Accounts;
 use crate::authn::jwt::signer::KeyError;
+use crate::authz::node::NodeGraph;
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Attributes};
 use crate::config::Config;
-use crate::discovery::Documents;
-use crate::health::Metrics;
+use crate::discovery::{Documents, openapi};
+use crate::flow::Flow;
 use crate::http::body::Body;
 use crate::http::negotiate::Accepted;
 use crate::http::{negotiate, respond, serve};
+use crate::metrics::{Answered, Metrics};
 use crate::query::Query;
 use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::user::UserInfo;
+use crate::verbs::frames::Frames;
 use crate::verbs::store::Store;
-use crate::{authn, basics, bootstrap, health, ownership, verbs};
+use crate::{authn, basics, bootstrap, flow, health, metrics, ownership, verbs};
 
 /// The server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -38,20 +44,54 @@ pub enum BuildError {
     /// A key for service account tokens is of no use.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Auditing can't be set up.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// The API server; a clone is another handle of the same one.
 #[derive(Clone)]
 pub struct ApiServer(Arc<Inner>);
 
+/// What a request asks for.
+struct Asked {
+    info: RequestInfo,
+    query: Query,
+}
+
+impl Asked {
+    fn new(parts: &Parts) -> Self {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
+        Self { info, query }
+    }
+
+    /// The request as it is counted. There is no end to the resources that clients may make up.
+    fn counted(&self, registry: &Registry) -> Cow<'_, RequestInfo> {
+        let info = &self.info;
+        let known = registry
+            .get(&info.group, &info.version, &info.resource)
+            .is_some_and(|row| info.subresource.is_empty() || row.has_subresource(&info.subresource).is_some());
+        match info.is_resource && !known {
+            false => Cow::Borrowed(info),
+            true => Cow::Owned(RequestInfo { verb: info.verb.clone(), ..RequestInfo::default() }),
+        }
+    }
+}
+
 struct Inner {
     config: Config,
     storage: Arc<dyn Storage>,
     registry: Registry,
     rbac: Rbac,
+    nodes: NodeGraph,
     accounts: Accounts,
+    audit: Option<Audit>,
     documents: Documents,
     metrics: Metrics,
+    flow: Flow,
+    frames: Frames,
+    stopping: CancellationToken,
     watches_end: CancellationToken,
 }
 
@@ -62,12 +102,17 @@ impl ApiServer {
         let documents = Documents::new(&registry, &config.version.git_version);
         let server = Self(Arc::new(Inner {
             accounts: Accounts::new(&config.service_accounts)?,
+            audit: config.audit.clone().map(|a| Audit::new(a, config.clock.clone())).transpose()?,
             config,
             storage,
             registry,
             rbac: Rbac::default(),
+            nodes: NodeGraph::default(),
             documents,
             metrics: Metrics::default(),
+            flow: Flow::default(),
+            frames: Frames::default(),
+            stopping: CancellationToken::new(),
             watches_end: CancellationToken::new(),
         }));
         bootstrap::run(&server).await.map_err(BuildError::Bootstrap)?;
@@ -79,14 +124,33 @@ impl ApiServer {
     /// checked as ever.
     pub async fn call(&self, user: UserInfo, request: Request<Bytes>) -> Response<Body> {
         let began = Instant::now();
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        let name = user.name.clone();
-        let response = match authn::impersonation::effective(self, user, request.headers()).await {
-            Ok(user) => self.dispatch(&user, request).await,
-            Err(status) => Err(status),
+        let (parts, body) = request.into_parts();
+        let asked = Asked::new(&parts);
+        let id = audit::id(&parts.headers);
+        let recording =
+            self.0.audit.as_ref().and_then(|a| a.begin(&user, &asked.info, &parts, &body, id.as_ref()));
+        let mut response = match recording {
+            None => self.act(&user, &asked, &parts, body).await,
+            Some(recording) => {
+                let response = recording.follow(self.act(&user, &asked, &parts, body)).await;
+                recording.answered(response).await
+            }
         };
-        let response = response.unwrap_or_else(|status| respond::status(&status));
-        self.finish(&name, &method, &uri, began, response)
+        audit::mark(&mut response, id);
+        self.finish(&user.name, &asked, &parts, began, response)
+    }
+
+    /// Serves a request as the user whom it acts as.
+    async fn act(&self, user: &UserInfo, asked: &Asked, parts: &Parts, body: Bytes) -> Response<Body> {
+        let wanted = || Attributes::of(&asked.info, &asked.query);
+        match authn::impersonation::effective(self, user, &parts.headers, wanted).await {
+            Ok(None) => self.admit(user, asked, parts, body).await,
+            Ok(Some(found)) => {
+                audit::impersonated(&found.user, &found.constraint);
+                self.admit(&found.user, asked, parts, body).await
+            }
+            Err(status) => respond::refusal(&parts.headers, &status),
+        }
     }
 
     /// Serves a request as it comes from a connection: `peer` is the user that the client certificate named, if there was
@@ -95,7 +159,14 @@ impl ApiServer {
         match authn::authenticate(self, peer, request.headers()).await {
             Ok(user) => self.call(user, request).await,
             Err(status) => {
-                self.finish("", &request.method().clone(), request.uri(), Instant::now(), respond::status(&status))
+                let (parts, _) = request.into_parts();
+                let (asked, id) = (Asked::new(&parts), audit::id(&parts.headers));
+                if let Some(audit) = &self.0.audit {
+                    audit.refused(&asked.info, &parts, id.as_ref(), &status);
+                }
+                let mut response = respond::refusal(&parts.headers, &status);
+                audit::mark(&mut response, id);
+                self.finish("", &asked, &parts, Instant::now(), response)
             }
         }
     }
@@ -114,21 +185,64 @@ impl ApiServer {
     fn finish(
         &self,
         user: &str,
-        method: &Method,
-        uri: &::http::Uri,
+        asked: &Asked,
+        parts: &Parts,
         began: Instant,
-        response: Response<Body>,
+        mut response: Response<Body>,
     ) -> Response<Body> {
-        self.0.metrics.count(response.status());
-        let (code, micros) = (response.status().as_u16(), began.elapsed().as_micros());
-        tracing::debug!(user, %method, %uri, code, micros, "request");
+        let took = began.elapsed();
+        self.0.metrics.answered(&Answered {
+            info: &asked.counted(&self.0.registry),
+            apply: negotiate::media_type(&parts.headers).starts_with("application/apply-patch"),
+            dry_run: asked.query.get("dryRun").is_some(),
+            code: response.status().as_u16(),
+            took,
+            size: hyper::body::Body::size_hint(response.body()).exact(),
+        });
+        respond::mark(&mut response, &parts.headers);
+        let (code, micros) = (response.status().as_u16(), took.as_micros());
+        tracing::debug!(user, method = %parts.method, uri = %parts.uri, code, micros, "request");
         response
     }
 
-    async fn dispatch(&self, user: &UserInfo, request: Request<Bytes>) -> Result<Response<Body>, Status> {
-        let (parts, body) = request.into_parts();
-        let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
+    /// Lets a request of a known user through when its priority allows, and ends it in time.
+    async fn admit(&self, user: &UserInfo, asked: &Asked, parts: &Parts, body: Bytes) -> Response<Body> {
+        let Asked { info, query } = asked;
+        let (streams, watches) = (info.is_long_running(), info.verb == "watch");
+        let ticket = match self.0.flow.admit(self, user, info).await {
+            // A stream would keep its seat; a watch has it until it has begun.
+            Ok(ticket) => Some(ticket).filter(|_| !streams || watches),
+            Err(refused) => return refused,
+        };
+        let served = self.dispatch(user, asked, parts, body);
+        let result = if streams {
+            served.await
+        } else {
+            let _in_flight = self.0.metrics.in_flight(!matches!(info.verb.as_str(), "get" | "list" | "head"));
+            match flow::time_limit(self.0.config.request_timeout, query.get("timeout")) {
+                Ok(limit) => tokio::time::timeout(limit, served).await.unwrap_or_else(|_| {
+                    let status = Status::timeout("request did not complete within the allotted timeout");
+                    self.0.metrics.terminated(info, status.code);
+                    Err(status)
+                }),
+                Err(status) => Err(status),
+            }
+        };
+        let mut response = result.unwrap_or_else(|status| respond::refusal(&parts.headers, &status));
+        if let Some(ticket) = ticket {
+            ticket.mark(&mut response);
+        }
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        user: &UserInfo,
+        asked: &Asked,
+        parts: &Parts,
+        body: Bytes,
+    ) -> Result<Response<Body>, Status> {
+        let Asked { info, query } = asked;
         if info.path == "/cacerts" {
             // What a new node compares with the hash in its token; public by nature.
             return Ok(respond::bytes(StatusCode::OK, "application/x-pem-file", self.0.config.ca_pem.clone()));
@@ -136,15 +250,26 @@ impl ApiServer {
         if info.is_resource && info.verb.is_empty() {
             return Err(Status::method_not_allowed());
         }
-        authz::require(self, user, &Attributes::from(&info)).await?;
+        authz::authorize(self, user, &Attributes::of(info, query)).await?;
         if info.is_resource {
             let accepted = negotiate::accepted(&parts.headers)?;
-            return verbs::serve(self, user, &info, &query, &parts.headers, body, accepted).await;
+            return verbs::serve(self, user, info, query, &parts.headers, body, accepted).await;
         }
         if info.path == ownership::PATH && parts.method == Method::GET {
             return ownership::stream(self).await;
         }
-        self.other(&parts.method, &info.path, &query, &parts.headers)
+        match info.path.trim_end_matches('/') {
+            "/metrics" if parts.method == Method::GET => {
+                Ok(respond::bytes(StatusCode::OK, metrics::MEDIA_TYPE, metrics::text(self).await))
+            }
+            "/metrics/slis" if parts.method == Method::GET => {
+                Ok(respond::bytes(StatusCode::OK, metrics::MEDIA_TYPE, metrics::slis(self)))
+            }
+            path if path.starts_with("/openapi/") && matches!(parts.method, Method::GET | Method::HEAD) => {
+                openapi::answer(self, path, query, &parts.headers).await
+            }
+            path => self.other(&parts.method, path, query, &parts.headers),
+        }
     }
 
     /// Paths that are no resources.
@@ -152,25 +277,16 @@ impl ApiServer {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(Status::method_not_allowed());
         }
-        match path.trim_end_matches('/') {
-            "/version" => return Ok(respond::json(StatusCode::OK, &self.0.config.version.to_value())),
-            "/metrics" => {
-                let text = health::metrics(self);
-                return Ok(respond::bytes(StatusCode::OK, "text/plain; version=0.0.4", text));
-            }
-            _ => {}
+        if path == "/version" {
+            return Ok(respond::json(StatusCode::OK, &self.0.config.version.to_value()));
         }
-        if let Some(response) = self.0.accounts.document(path.trim_end_matches('/')) {
+        if let Some(response) = self.0.accounts.document(path) {
             return Ok(response);
         }
         if let Some(response) = health::health(self, path, query) {
             return Ok(response);
         }
-        // OpenAPI has media types of its own, which its documents match themselves.
-        let accepted = match negotiate::accepted(headers) {
-            Err(_) if path.starts_with("/openapi/") => Accepted::JSON,
-            accepted => accepted?,
-        };
+        let accepted = negotiate::accepted(headers)?;
         let found = self.0.documents.answer(&self.0.registry, path, headers, accepted);
         found.ok_or_else(Status::no_such_path)
     }
@@ -187,8 +303,16 @@ impl ApiServer {
         &self.0.registry
     }
 
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.0.documents
+    }
+
     pub(crate) fn rbac(&self) -> &Rbac {
         &self.0.rbac
+    }
+
+    pub(crate) fn nodes(&self) -> &NodeGraph {
+        &self.0.nodes
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -201,6 +325,19 @@ impl ApiServer {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    pub(crate) fn frames(&self) -> &Frames {
+        &self.0.frames
+    }
+
+    /// Makes the server not ready any more, while it goes on serving.
+    pub(crate) fn begin_stop(&self) {
+        self.0.stopping.cancel();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.stopping.is_cancelled()
     }
 
     pub(crate) fn watches_end(&self) -> CancellationToken {

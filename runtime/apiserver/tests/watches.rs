@@ -87,6 +87,9 @@ async fn initial_events_end_with_their_bookmark() {
 async fn bookmarks_come_by_the_clock_and_the_timeout_ends_the_watch() {
     let api = Api::new().await;
     let mut watch = api.watch(&format!("{MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=90")).await;
+    // A watch without a revision begins with what there is, and is told where that ends.
+    let end = watch.next().await.unwrap();
+    assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     api.post("/api/v1/nodes", json!({"metadata": {"name": "n"}})).await.good();
     let bookmark = watch.next().await.unwrap();
     assert_eq!(bookmark["type"], "BOOKMARK");

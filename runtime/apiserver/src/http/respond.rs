@@ -2,18 +2,21 @@
 
 use std::io::Write as _;
 
-use ::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
-use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use ::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::BodyExt as _;
-use kiln_apimachinery::Status;
+use kiln_apimachinery::{Status, random};
 use kiln_schema::protobuf;
 use serde::Serialize;
 
 use super::body::{Body, Pieces, full};
 use super::negotiate::{self, Encoding};
+
+/// What a request is called in the audit log; a client may choose it.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// Bodies from this size on are compressed if the client takes gzip.
 const GZIP_FROM: usize = 128 * 1024;
@@ -110,7 +113,8 @@ pub(crate) fn pieces(encoding: Encoding, pieces: Pieces) -> Response<Body> {
     response
 }
 
-fn takes_gzip(headers: &HeaderMap) -> bool {
+/// True if the client takes gzip.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     let texts = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
     texts.flat_map(|t| t.split(',')).any(|c| c.split(';').next().is_some_and(|c| c.trim() == "gzip"))
 }
@@ -124,6 +128,18 @@ fn compress(body: &[u8]) -> Option<Bytes> {
 fn to_yaml(json: &[u8]) -> Result<Bytes, Status> {
     let value: serde_json::Value = serde_json::from_slice(json).map_err(Status::internal)?;
     serde_yaml_ng::to_string(&value).map(Bytes::from).map_err(Status::internal)
+}
+
+/// Gives a response the headers that all have: one to find the request in the audit log by, and none may be kept.
+pub(crate) fn mark(response: &mut Response<Body>, request: &HeaderMap) {
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    if !headers.contains_key(AUDIT_ID) {
+        let made = || random::uid().ok().and_then(|id| HeaderValue::from_str(&id).ok());
+        if let Some(id) = request.get(AUDIT_ID).filter(|id| !id.is_empty()).cloned().or_else(made) {
+            headers.insert(AUDIT_ID, id);
+        }
+    }
 }
 
 /// Adds `Warning` headers.

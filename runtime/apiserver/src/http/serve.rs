@@ -80,9 +80,16 @@ pub(crate) async fn run(
         .max_concurrent_streams(250)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(30));
+    let (delay, stopping) = (server.config().shutdown_delay, server.clone());
+    let stop = async move {
+        shutdown.cancelled().await;
+        stopping.begin_stop();
+        tokio::time::sleep(delay).await;
+    };
+    tokio::pin!(stop);
     loop {
         let stream = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = &mut stop => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(e) => {

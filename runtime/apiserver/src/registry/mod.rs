@@ -37,8 +37,19 @@ pub fn volatile() -> Vec<Volatile> {
 
 /// The kinds of all areas, core's first.
 fn rows() -> impl Iterator<Item = Resource> {
-    [base::rows(), network::rows(), storage::rows(), workloads::rows(), access::rows(), devices::rows(),
-        flow::rows(), admission::rows(), extension::rows()].into_iter().flatten()
+    [
+        base::rows(),
+        network::rows(),
+        storage::rows(),
+        workloads::rows(),
+        access::rows(),
+        devices::rows(),
+        flow::rows(),
+        admission::rows(),
+        extension::rows(),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// All rows.
@@ -56,6 +67,11 @@ impl Registry {
         Self { rows, by_name }
     }
 
+    /// All rows, in order of the table.
+    pub(crate) fn all(&self) -> &[Arc<Resource>] {
+        &self.rows
+    }
+
     /// The row of a resource in a URL.
     pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.by_name.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
@@ -64,6 +80,12 @@ impl Registry {
     /// The first row of a resource, whatever its version.
     pub(crate) fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.rows.iter().find(|r| r.group == group && r.plural == plural)
+    }
+
+    /// True if the objects of a resource are served in this version too.
+    pub(crate) fn serves(&self, resource: &Resource, api_version: &str) -> bool {
+        let same_place = |r: &Arc<Resource>| r.kind == resource.kind && r.prefix("") == resource.prefix("");
+        self.rows.iter().any(|r| same_place(r) && r.api_version() == api_version)
     }
 
     /// Groups in order of the table, core (empty) among them, each with its versions.

@@ -7,7 +7,9 @@ mod delete;
 pub(crate) mod encode;
 pub(crate) mod errors;
 mod filter;
+pub(crate) mod frames;
 mod list;
+pub(crate) mod managed;
 mod paging;
 mod patch;
 mod pluck;
@@ -24,7 +26,7 @@ use bytes::Bytes;
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 
 use crate::http::body::Body;
-use crate::http::negotiate::Accepted;
+use crate::http::negotiate::{self, Accepted, Encoding};
 use crate::http::respond;
 use crate::query::Query;
 use crate::registry::Resource;
@@ -87,6 +89,11 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>, Status> {
     let resource =
         server.registry().get(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+    // Kinds that are not in the table of types have no protobuf.
+    let accepted = match accepted.encoding {
+        Encoding::Protobuf if resource.schema.is_none() => negotiate::accepted_but_protobuf(headers)?,
+        _ => accepted,
+    };
     // A slash in a name would be a step down in the store's keys.
     if info.overlong
         || info.name.contains('/')
@@ -151,6 +158,7 @@ async fn dispatch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     {
         return subresources::token::serve(cx).await;
     }
+    paging::catch_up(cx).await;
     let in_namespace = !resource.namespaced || !info.namespace.is_empty();
     match verb {
         "list" => list::list(cx).await,

@@ -1,228 +1,225 @@
-//! Watch: changes as a stream of JSON lines, from any revision that is still kept.
+//! Watch: changes as a stream of frames, from any revision that is still kept. The stream is drawn by the connection that
+//! sends it: a watch that nobody reads costs nothing but its place in the store's list of watches.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderValue, Response, header};
 use bytes::Bytes;
-use kiln_apimachinery::{FieldError, Gvk, Status};
+use futures_util::stream;
+use kiln_apimachinery::{Status, random};
 use kiln_storage::{Event, EventKind, ListOptions, Record, Revision, StorageError, Watch};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::filter::Filter;
-use super::paging::parse_revision;
+use super::frames::FrameKey;
+use super::paging::{Start, integer, start};
 use super::render::Renderer;
 use super::{Cx, encode, errors};
 use crate::http::body::{self, Body};
+use crate::http::stream as streaming;
+use crate::metrics::WatchEvents;
+use crate::metrics::family::Held;
 use crate::server::ApiServer;
 
 /// Longest watch, in seconds.
 const LONGEST: u64 = 24 * 3600;
-/// Frames that may wait for a slow client before its watch waits too.
-const QUEUE: usize = 32;
 
 pub(crate) async fn watch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    let renderer = Arc::new(Renderer::of(cx)?);
+    let media = renderer.stream_media_type()?;
     let filter = Filter::of(cx)?;
     let start = start(cx)?;
-    let bookmarks = cx.query.flag("allowWatchBookmarks");
-    let timeout = match cx.query.get("timeoutSeconds") {
-        Some(text) => match text.parse::<u64>() {
-            Ok(0) => cx.server.config().watch_timeout,
-            Ok(seconds) => Duration::from_secs(seconds.min(LONGEST)),
-            Err(e) => return Err(Status::bad_request(format!("timeoutSeconds {text:?}: {e}"))),
-        },
-        None => cx.server.config().watch_timeout,
-    };
-    let prefix = cx.resource.prefix(cx.namespace());
+    let timeout = timeout(cx)?;
+    let prefix = cx.resource.prefix(filter.namespace(cx.namespace()));
+    // The store tells what begins with the key; the filter keeps longer names out.
+    let prefix = filter.key(&prefix).unwrap_or(prefix);
     let storage = cx.server.storage();
+    let bookmarks = cx.query.flag("allowWatchBookmarks");
     let (mut initial, mut initial_end) = (Vec::new(), None);
     let after = match start {
         Start::After(revision) => revision,
-        Start::Current { end } => {
+        Start::Current => {
             let page = storage.list(&prefix, ListOptions::default()).await.map_err(errors::storage)?;
             initial = page.records;
             initial.retain(|r| filter.matches(r));
-            initial_end = end.then_some(page.revision);
+            initial_end = bookmarks.then_some(page.revision);
             page.revision
         }
         Start::Now => storage.current_revision(),
     };
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let renderer = Renderer::of(cx)?;
-    match storage.watch(&prefix, after) {
+    let body = match storage.watch(&prefix, after) {
         Ok(watch) => {
-            let stream = Stream { server: cx.server.clone(), watch, filter, renderer, sender, first: true, bookmarks };
-            tokio::spawn(stream.run(initial, initial_end, timeout));
+            let period = cx.server.config().bookmark_interval;
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let stream = Stream {
+                watch,
+                initial: initial.into_iter(),
+                initial_end,
+                filter,
+                renderer,
+                first: true,
+                bookmarks,
+                ticks,
+                end: Box::pin(sleep_until(Instant::now() + timeout)),
+                stop: Box::pin(cx.server.watches_end().cancelled_owned()),
+                ended: false,
+                events: cx.server.metrics().watch_events(cx.info),
+                _counted: cx.server.metrics().long_running(cx.info),
+                server: cx.server.clone(),
+            };
+            let next = |mut stream: Box<Stream>| async move { stream.next().await.map(|frame| (frame, stream)) };
+            streaming::body(stream::unfold(Box::new(stream), next))
         }
         Err(StorageError::Compacted { oldest }) => {
             let status = Status::expired(format!("too old resource version: {after} ({oldest})"));
-            // The queue is empty, so there is room for this one.
-            let _room = sender.try_send(frame("ERROR", status.to_value().to_string().as_bytes()));
+            body::full(renderer.frame("ERROR", &renderer.status(&status)))
         }
         Err(StorageError::FutureRevision { current }) => return Err(Status::too_large_revision(after, current)),
         Err(e) => return Err(errors::storage(e)),
-    }
-    let mut response = Response::new(body::channel(receiver));
-    let media = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, media);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response.extensions_mut().insert(streaming::Messages);
     Ok(response)
 }
 
-/// Where a watch begins.
-enum Start {
-    /// With the changes after a revision.
-    After(Revision),
-    /// With everything there is; `end` asks for a bookmark behind it.
-    Current { end: bool },
-    /// With the next change.
-    Now,
-}
-
-fn start(cx: &Cx<'_>) -> Result<Start, Status> {
-    let revision = cx.query.get("resourceVersion").map(parse_revision).transpose()?;
-    let rule = cx.query.get("resourceVersionMatch");
-    let initial = cx.query.get("sendInitialEvents").map(|_| cx.query.flag("sendInitialEvents"));
-    let invalid = |field: &str, why: &str| {
-        let error = FieldError::forbidden(field, why);
-        Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", "ListOptions"), "", &[error]))
-    };
-    match (initial, rule) {
-        (Some(_), None) => {
-            return invalid(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            );
-        }
-        (None, Some(_)) => {
-            return invalid(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        _ => {}
+/// How long the watch lasts: what the client asks for, or a time of the server's that differs from watch to watch, so that
+/// watches that began together do not all begin anew together.
+fn timeout(cx: &Cx<'_>) -> Result<Duration, Status> {
+    // A negative time is no time; upstream ends such a watch at once.
+    let asked = cx.query.get("timeoutSeconds").map(integer).transpose()?.map(|s| u64::try_from(s).unwrap_or(0));
+    if let Some(seconds) = asked.filter(|s| *s > 0) {
+        return Ok(Duration::from_secs(seconds.min(LONGEST)));
     }
-    match (initial, revision) {
-        (Some(true), asked) => {
-            let current = cx.server.storage().current_revision();
-            match asked.filter(|r| *r > current) {
-                Some(asked) => Err(Status::too_large_revision(asked, current)),
-                None => Ok(Start::Current { end: cx.query.flag("allowWatchBookmarks") }),
-            }
-        }
-        (Some(false), None | Some(0)) => Ok(Start::Now),
-        (None, None | Some(0)) => Ok(Start::Current { end: false }),
-        (_, Some(revision)) => Ok(Start::After(revision)),
-    }
+    let least = cx.server.config().watch_timeout;
+    let random = u32::from_be_bytes(random::bytes().map_err(Status::internal)?);
+    Ok(least + least.mul_f64(f64::from(random) / f64::from(u32::MAX)))
 }
-
-/// One event as it goes out.
-fn frame(kind: &str, object: &[u8]) -> Bytes {
-    let mut line = Vec::with_capacity(object.len() + 40);
-    line.extend_from_slice(b"{\"type\":\"");
-    line.extend_from_slice(kind.as_bytes());
-    line.extend_from_slice(b"\",\"object\":");
-    line.extend_from_slice(object);
-    line.extend_from_slice(b"}\n");
-    line.into()
-}
-
-/// The client went away, or the stream has to end.
-struct Ended;
 
 /// A watch that is being served.
 struct Stream {
     server: ApiServer,
     watch: Watch,
+    initial: std::vec::IntoIter<Record>,
+    initial_end: Option<Revision>,
     filter: Filter,
-    renderer: Renderer,
-    sender: mpsc::Sender<Bytes>,
+    renderer: Arc<Renderer>,
     /// No object was sent so far.
     first: bool,
     bookmarks: bool,
+    ticks: Interval,
+    end: Pin<Box<Sleep>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
+    events: WatchEvents,
+    _counted: Held,
+}
+
+/// What a watch waits for.
+enum Next {
+    Event(Option<Event>),
+    Tick,
+    End,
+    Stop,
 }
 
 impl Stream {
-    async fn run(mut self, initial: Vec<Record>, initial_end: Option<Revision>, timeout: Duration) {
-        // An end for whatever reason is the end of the body; there is nobody else to tell.
-        let _ended = self.serve(initial, initial_end, timeout).await;
+    /// The next frame.
+    async fn next(&mut self) -> Option<Bytes> {
+        let frame = self.step().await?;
+        self.events.sent(frame.len());
+        Some(frame)
     }
 
-    async fn serve(
-        &mut self,
-        initial: Vec<Record>,
-        initial_end: Option<Revision>,
-        timeout: Duration,
-    ) -> Result<(), Ended> {
-        let end = Instant::now() + timeout;
-        let period = self.server.config().bookmark_interval;
-        let mut ticks = interval_at(Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stop = self.server.watches_end();
-        for record in initial {
-            self.object("ADDED", &record.value).await?;
+    async fn step(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
         }
-        if let Some(revision) = initial_end {
-            self.send("BOOKMARK", &self.renderer.bookmark(revision, true)).await?;
+        if let Some(record) = self.initial.next() {
+            return Some(self.object("ADDED", &record.value, None));
+        }
+        if let Some(revision) = self.initial_end.take() {
+            return Some(self.renderer.frame("BOOKMARK", &self.renderer.bookmark(revision, true)));
         }
         loop {
-            tokio::select! {
+            let next = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
-                () = self.sender.closed() => return Err(Ended),
-                event = self.watch.next() => match event {
-                    Some(event) => self.event(event).await?,
-                    None => {
-                        let status = Status::expired("the watch fell too far behind; list anew");
-                        return self.send("ERROR", status.to_value().to_string().as_bytes()).await;
+                () = &mut self.stop => Next::Stop,
+                event = self.watch.next() => Next::Event(event),
+                _ = self.ticks.tick(), if self.bookmarks => Next::Tick,
+                () = &mut self.end => Next::End,
+            };
+            match next {
+                Next::Stop => return None,
+                Next::Tick => return Some(self.bookmark()),
+                Next::End => {
+                    self.ended = true;
+                    return self.bookmarks.then(|| self.bookmark());
+                }
+                Next::Event(Some(event)) => {
+                    if let Some(frame) = self.event(event) {
+                        return Some(frame);
                     }
-                },
-                _ = ticks.tick(), if self.bookmarks => self.bookmark().await?,
-                () = sleep_until(end) => {
-                    return if self.bookmarks { self.bookmark().await } else { Ok(()) };
+                }
+                Next::Event(None) => {
+                    self.ended = true;
+                    let status = Status::expired("the watch fell too far behind; list anew");
+                    return Some(self.renderer.frame("ERROR", &self.renderer.status(&status)));
                 }
             }
         }
     }
 
-    async fn event(&mut self, event: Event) -> Result<(), Ended> {
-        match event.kind {
-            EventKind::Put { previous } => {
-                let now = self.filter.matches(&event.record);
-                let before = previous.filter(|p| self.filter.matches(p));
-                match (before, now) {
-                    (None, true) => self.object("ADDED", &event.record.value).await,
-                    (Some(_), true) => self.object("MODIFIED", &event.record.value).await,
-                    (Some(old), false) => self.object("DELETED", &encode::restamped(&old.value, event.revision)).await,
-                    (None, false) => Ok(()),
-                }
-            }
-            EventKind::Delete if self.filter.matches(&event.record) => {
-                self.object("DELETED", &encode::restamped(&event.record.value, event.revision)).await
-            }
-            EventKind::Delete => Ok(()),
+    fn event(&mut self, event: Event) -> Option<Bytes> {
+        // Nothing is parsed for a key that can't be meant.
+        if !self.filter.matches_key(&event.record.key) {
+            return None;
         }
+        let now = self.filter.matches(&event.record);
+        let (kind, stored) = match event.kind {
+            EventKind::Put { previous } => match (previous.filter(|p| self.filter.matches(p)), now) {
+                (None, true) => ("ADDED", event.record.value),
+                (Some(_), true) => ("MODIFIED", event.record.value),
+                (Some(old), false) => ("DELETED", encode::restamped(&old.value, event.revision)),
+                (None, false) => return None,
+            },
+            EventKind::Delete if now => ("DELETED", encode::restamped(&event.record.value, event.revision)),
+            EventKind::Delete => return None,
+        };
+        Some(self.object(kind, &stored, Some(event.revision)))
     }
 
-    async fn object(&mut self, kind: &str, stored: &Bytes) -> Result<(), Ended> {
-        match self.renderer.one(stored, self.server.now(), self.first) {
-            Ok(json) => {
+    /// The frame of an object. Those with a revision are shared among watches. An object that can't be written ends the
+    /// watch with an error.
+    fn object(&mut self, kind: &'static str, stored: &Bytes, revision: Option<Revision>) -> Bytes {
+        let (renderer, now, first) = (&self.renderer, self.server.now(), self.first);
+        let make = || Ok::<_, Status>(renderer.frame(kind, &renderer.one(stored, now, first)?));
+        let frame = match revision {
+            // Only the first table of a watch differs from those of others.
+            Some(revision) => {
+                let first = first && renderer.is_table();
+                self.server.frames().get(FrameKey { revision, event: kind, renderer: renderer.clone(), first }, make)
+            }
+            None => make(),
+        };
+        match frame {
+            Ok(frame) => {
                 self.first = false;
-                self.send(kind, &json).await
+                frame
             }
             Err(status) => {
-                self.send("ERROR", status.to_value().to_string().as_bytes()).await?;
-                Err(Ended)
+                self.ended = true;
+                self.renderer.frame("ERROR", &self.renderer.status(&status))
             }
         }
     }
 
-    async fn bookmark(&mut self) -> Result<(), Ended> {
-        let bookmark = self.renderer.bookmark(self.watch.progress(), false);
-        self.send("BOOKMARK", &bookmark).await
-    }
-
-    async fn send(&self, kind: &str, object: &[u8]) -> Result<(), Ended> {
-        self.sender.send(frame(kind, object)).await.map_err(|_| Ended)
+    fn bookmark(&mut self) -> Bytes {
+        let revision = self.watch.progress();
+        self.renderer.frame("BOOKMARK", &self.renderer.bookmark(revision, false))
     }
 }
