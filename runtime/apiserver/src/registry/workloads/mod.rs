@@ -5,6 +5,7 @@ mod apps;
 mod autoscaling;
 mod batch;
 pub(crate) mod cells;
+mod check;
 mod columns;
 mod controllers;
 pub(crate) mod defaults;

@@ -76,6 +76,11 @@ pub(super) fn daemon_set(object: &mut Value) {
     default_to(spec, "revisionHistoryLimit", HISTORY);
     make(spec, "template");
     template(spec);
+    daemon_set_status(object);
+}
+
+/// Counts that the status of a daemon set always has.
+pub(super) fn daemon_set_status(object: &mut Value) {
     let status = make(object, "status");
     for key in ["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"] {
         default_to(status, key, 0);

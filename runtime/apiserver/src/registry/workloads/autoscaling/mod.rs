@@ -3,10 +3,14 @@
 mod conversion;
 mod defaults;
 mod metrics;
+mod validate;
 
+use kiln_apimachinery::FieldError;
+use kiln_apimachinery::path::Path;
 use serde_json::Value;
 
-use super::controllers::without_status;
+use super::check::Report;
+use super::controllers::{status, without_status};
 use super::view::make;
 use crate::registry::resource::Conversion;
 use crate::registry::strategy::{Strategy, Writer, default_to};
@@ -26,5 +30,20 @@ impl Strategy for Autoscalers {
         without_status(object);
         let status = make(object, "status");
         default_to(status, "desiredReplicas", 0);
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        validate::validate(object, None)
+    }
+
+    fn validate_write(&self, writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        if writer.subresource != "status" {
+            return validate::validate(new, Some(old));
+        }
+        let mut r = Report::default();
+        for key in ["currentReplicas", "desiredReplicas"] {
+            r.nonnegative(status(new), key, &Path::new("status"));
+        }
+        r.0
     }
 }

@@ -1,8 +1,15 @@
 //! Pods that end: jobs, and jobs by the clock.
 
 mod defaults;
+mod indexes;
+mod policies;
+mod schedule;
+mod status;
+mod template;
+mod validate;
+mod zone;
 
-use kiln_apimachinery::meta;
+use kiln_apimachinery::{FieldError, meta};
 use serde_json::Value;
 
 use super::controllers::without_status;
@@ -22,6 +29,19 @@ impl Strategy for Jobs {
             select_own(object);
         }
         without_status(object);
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        validate::job(object)
+    }
+
+    fn validate_write(&self, writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        if writer.subresource == "status" {
+            return status::validate(new, old);
+        }
+        let mut errors = validate::job(new);
+        errors.extend(validate::job_update(new, old));
+        errors
     }
 }
 
@@ -49,5 +69,13 @@ impl Strategy for CronJobs {
 
     fn prepare_create(&self, _writer: &Writer<'_>, object: &mut Value) {
         without_status(object);
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        validate::cron_job(object, None)
+    }
+
+    fn validate_write(&self, writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        if writer.subresource == "status" { Vec::new() } else { validate::cron_job(new, Some(old)) }
     }
 }

@@ -1,11 +1,16 @@
 //! Pods: a new one is pending, whatever its writer says; what may change later depends on where it is written.
 
+mod difference;
 mod prepare;
 mod qos;
+mod resize;
+mod status;
+mod update;
 
-use kiln_apimachinery::meta;
+use kiln_apimachinery::{FieldError, meta};
 use serde_json::{Value, json};
 
+use super::check::{Report, spec};
 use super::defaults;
 use super::view::{int, text};
 use crate::registry::strategy::{Strategy, Writer, put};
@@ -31,6 +36,21 @@ impl Strategy for Pods {
             "ephemeralcontainers" => prepare::ephemeral_containers(new, old),
             "resize" => prepare::resize(new, old),
             _ => {}
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::default();
+        spec::new_pod(object, &mut report);
+        report.0
+    }
+
+    fn validate_write(&self, writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        match writer.subresource {
+            "status" => status::validate(new, old),
+            "ephemeralcontainers" => update::ephemeral_containers(new, old),
+            "resize" => resize::validate(new, old),
+            _ => update::validate(new, old),
         }
     }
 
