@@ -133,6 +133,11 @@ impl FieldError {
         Self { field: field.into(), kind, value, detail: detail.to_owned() }
     }
 
+    /// The rule in words.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The complaint without the field's path.
     pub fn body(&self) -> String {
         let mut text = self.kind.words().to_owned();
