@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import dhcp
-from harness import Kubectl, Machine, free_port, imager, locked, main, run, scratch
+from harness import TOP, Kubectl, Machine, free_port, imager, main, run, scratch
 
 FOLDER = scratch("board")
 BOARD = "virt-aarch64"
@@ -41,15 +41,16 @@ servers = []
 
 
 def build(name, settings, *arguments):
-    """An image of the board with these settings."""
+    """An image of the board with these settings. No lock: none has the packages of the debug overlay."""
     file = FOLDER / f"{name}.toml"
     file.write_text(settings)
     imager("build", "--board", BOARD, "--config", file, "--cluster", FOLDER / "cluster", "--image-name", name,
-           "--no-compress", "--out", FOLDER, *locked(), *arguments)
+           "--no-compress", "--out", FOLDER, "--lock", FOLDER / "imager.lock", *arguments)
     return FOLDER / f"{name}.img"
 
 
 def images_are_built():
+    shutil.copy(TOP / "imager.lock", FOLDER / "imager.lock")
     imager("cluster", "init", FOLDER / "cluster", "--server", f"https://127.0.0.1:{PORT}")
     build("shell", SHELL, "--overlay", "debug")
     build("server", SERVER)

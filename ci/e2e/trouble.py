@@ -1,15 +1,22 @@
 #!/usr/bin/env python3
 """What goes wrong on a card is told on the console, and on the card where it can be, with what to do about it.
 
-Each scenario damages a copy of one image in one way, boots it in QEMU, and reads the console and the card.
+Each scenario damages a copy of one image in one way, boots it in QEMU, and reads the console and the card. A server loses its
+power again and again: KILN_CI_POWER_CUTS says how often, KILN_CI_SEED repeats a run.
 """
 import json
+import os
 import pathlib
+import random
+import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 
-from harness import IMAGER, TOP, Machine, imager, locked, main, run, scratch
+from harness import IMAGER, TOP, Kubectl, Machine, free_port, imager, locked, main, run, say, scratch
+from store import Writer
 
 FOLDER = scratch("trouble")
 BOARD = "virt-aarch64"
@@ -37,11 +44,24 @@ def copy(name):
     return image
 
 
+def partition(image, number):
+    """A partition's first byte and length."""
+    table = json.loads(run("sfdisk", "--json", image).stdout)["partitiontable"]
+    return tuple(table["partitions"][number - 1][k] * 512 for k in ("start", "size"))
+
+
 def config_partition(image):
     """The CONFIG partition: as mtools name it, its first byte, and its length."""
-    table = json.loads(run("sfdisk", "--json", image).stdout)["partitiontable"]
-    start, size = (table["partitions"][0][k] * 512 for k in ("start", "size"))
+    start, size = partition(image, 1)
     return f"{image}@@{start}", start, size
+
+
+def copied_out(image, number):
+    """A partition as a file of its own, for tools that want one."""
+    start, size = partition(image, number)
+    file = image.with_suffix(f".{number}")
+    run("dd", f"if={image}", f"of={file}", "bs=4096", f"skip={start // 4096}", f"count={size // 4096}", "conv=sparse")
+    return file
 
 
 def told_on_the_card(image):
@@ -124,6 +144,114 @@ def a_full_config_partition_does_not_keep_the_node_from_its_work():
     filler.unlink()
 
 
+def a_changed_block_of_the_root_is_told_and_tried_again():
+    image = copy("changed")
+    start, size = partition(image, 2)
+    with open(image, "r+b") as card:
+        card.seek(start)
+        root = start + card.read(size).index(b"hsqs")
+        # In squashfs's first block: what mounts it reads it.
+        card.seek(root + 100)
+        byte = card.read(1)
+        card.seek(root + 100)
+        card.write(bytes([byte[0] ^ 1]))
+    with Machine("changed", image, FOLDER) as vm:
+        vm.expect(r"verity: .*block 0 is corrupted", 120)
+        vm.expect(r"kiln: phase root failed: .*the root does not match its hash", 30)
+        vm.expect(r"kiln: what to do: .*Flash it anew", 30)
+        vm.expect(r"kiln: phase root failed: ", 60)
+    told = told_on_the_card(image)
+    assert "does not match its hash" in told and "Flash it anew" in told, told
+
+
+def a_server_whose_power_is_cut_at_any_moment_loses_nothing_that_it_acknowledged():
+    seed = os.environ.get("KILN_CI_SEED", str(time.time_ns()))
+    rounds = int(os.environ.get("KILN_CI_POWER_CUTS", "3"))
+    say(f"     seed {seed}, {rounds} rounds")
+    dice = random.Random(seed)
+    cluster, port = FOLDER / "cluster", free_port()
+    imager("cluster", "init", cluster, "--server", f"https://127.0.0.1:{port}")
+    settings = FOLDER / "hub.toml"
+    settings.write_text('version = 1\n[node]\nname = "hub"\nrole = "server"\n[time]\nservers = []\n')
+    imager("build", "--board", BOARD, *locked(), "--config", settings, "--cluster", cluster, "--image-name", "hub",
+           "--no-compress", "--out", FOLDER)
+    image, writer, kube = FOLDER / "hub.img", Writer(cluster / "admin.kubeconfig", port), None
+    uid = None
+    for turn in range(rounds):
+        # In the middle of a boot, the first one too, when STATE and the database are made.
+        line = dice.randrange(250, 700)
+        vm = Machine("hub", image, FOLDER, "--forward", f"{port}:6443")
+        for _ in range(line):
+            if re.search(r"kiln: memory used", vm.expect("", 120).string):
+                break
+        at = vm.lines[-1]
+        vm.cut()
+        # And while it works.
+        vm = Machine("hub", image, FOLDER, "--forward", f"{port}:6443")
+        vm.expect(r"kiln: joined as hub at", 180)
+        kube = kube or Kubectl(cluster / "admin.kubeconfig", f"https://127.0.0.1:{port}")
+        kube.ready("hub", 60)
+        found = kube("get", "node", "hub", "-o", "jsonpath={.metadata.uid}").stdout
+        assert uid in (None, found), "the Node was replaced"
+        uid = found
+        assert not writer.lost(), f"lost: {sorted(writer.lost())}"
+        cutter = threading.Thread(target=vm.cut)
+        done = writer.until_cut(dice.randrange(1, 150), cutter.start)
+        cutter.join()
+        say(f"     round {turn + 1}: cut at boot after `{at.strip()[:70]}`, then after {done} writes")
+    with Machine("hub", image, FOLDER, "--forward", f"{port}:6443") as vm:
+        vm.expect(r"kiln: joined as hub at", 180)
+        kube.ready("hub", 60)
+        assert not writer.lost(), f"lost: {sorted(writer.lost())}"
+        vm.process.terminate()
+        vm.wait(90)
+    run("e2fsck", "-fn", copied_out(image, 4))
+    checked = run("fsck.fat", "-n", copied_out(image, 1), ok=False).stdout
+    assert "irty bit" not in checked and "FATs differ" not in checked, checked
+
+    # Then its card is copied to a larger one.
+    before = partition(image, 4)[1]
+    with Machine("hub", image, FOLDER, "--forward", f"{port}:6443", "--disk-size", "8G") as vm:
+        vm.expect(r"kiln: STATE's file system was grown to its partition", 180)
+        vm.expect(r"kiln: joined as hub at", 180)
+        kube.ready("hub", 60)
+        assert not writer.lost(), f"lost: {sorted(writer.lost())}"
+        vm.process.terminate()
+        vm.wait(90)
+    assert partition(image, 4)[1] > before + 3 * 2**30, (before, partition(image, 4))
+    run("e2fsck", "-fn", copied_out(image, 4))
+    say(f"     {len(writer.acknowledged)} acknowledged writes, none lost")
+
+
+def a_card_is_flashed_verified_and_not_by_accident():
+    image = original()
+    if os.geteuid() != 0 or not os.path.exists("/dev/loop-control"):
+        file = FOLDER / "plain"
+        with open(file, "wb") as f:
+            f.truncate(1 << 30)
+        refused = imager("flash", image, file, "--yes", ok=False)
+        assert refused.returncode != 0 and "--force" in refused.stderr, refused.stderr
+        say("     no root here: only the refusal was tried")
+        return
+    backing = FOLDER / "card"
+    with open(backing, "wb") as f:
+        f.truncate(1 << 30)
+        # An old file system must not show through.
+        f.write(b"\xa5" * (64 << 20))
+    device = run("losetup", "--find", "--show", backing).stdout.strip()
+    try:
+        refused = imager("flash", image, device, "--yes", ok=False)
+        assert refused.returncode != 0 and "--force" in refused.stderr, refused.stderr
+        with open(backing, "rb") as f:
+            assert f.read(512) == b"\xa5" * 512, "a refused device was written to"
+        imager("flash", image.with_suffix(".img.zst"), device, "--yes", "--force")
+        imager("verify", device)
+        listing = json.loads(imager("inspect", device, "-o", "json").stdout)
+        assert BOARD in json.dumps(listing), listing
+    finally:
+        run("losetup", "--detach", device)
+
+
 if __name__ == "__main__":
     sys.exit(main([
         a_build_that_is_killed_leaves_nothing_and_the_next_succeeds,
@@ -132,4 +260,7 @@ if __name__ == "__main__":
         a_card_without_settings_says_how_to_write_them,
         a_card_without_a_config_partition_is_told_on_the_console,
         a_full_config_partition_does_not_keep_the_node_from_its_work,
+        a_changed_block_of_the_root_is_told_and_tried_again,
+        a_server_whose_power_is_cut_at_any_moment_loses_nothing_that_it_acknowledged,
+        a_card_is_flashed_verified_and_not_by_accident,
     ]))

@@ -17,7 +17,7 @@ use crate::{
     profile::Profile,
     progress::Progress,
     rootfs::{self, RootfsError},
-    toolchain::{self, RuntimeRequest},
+    toolchain::{self, Crate, RuntimeRequest},
     tree::{Content, Tree},
 };
 
@@ -88,6 +88,8 @@ pub struct Inputs {
     pub kiln_sha256: String,
     /// What compiled it.
     pub toolchain: String,
+    /// The crates in it.
+    pub crates: Vec<Crate>,
     /// Seconds since 1970.
     pub time: i64,
 }
@@ -128,6 +130,7 @@ pub fn build(profile: &Profile, options: &BuildOptions, progress: &Progress) -> 
         kiln_sha256: runtime.sha256,
         // Where a given binary came from is this machine's business.
         toolchain: if options.runtime.is_some() { "given by the user".to_owned() } else { runtime.toolchain },
+        crates: runtime.crates,
         time: time(options.time, section.timestamp)?,
     };
     build_from(profile, &inputs, options, progress)
@@ -305,7 +308,7 @@ fn write_results(
         image: (&image_name, &summary),
         compressed: small.as_ref().map(|small| (compressed_name.as_str(), small)),
     });
-    let sbom_text = sbom::render(profile, &described, &runtime, (&image_name, &summary), inputs.time);
+    let sbom_text = sbom::render(profile, &described, (&runtime, &inputs.crates), (&image_name, &summary), inputs.time);
 
     let mut checksums = format!("{}  {image_name}\n", summary.sha256);
     let mut compressed_size = None;

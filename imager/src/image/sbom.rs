@@ -11,6 +11,7 @@ use super::{
 use crate::{
     packages::{Metadata, Pin},
     profile::Profile,
+    toolchain::Crate,
 };
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
@@ -22,7 +23,7 @@ const NOTHING: &str = "NOASSERTION";
 pub(super) fn render(
     profile: &Profile,
     packages: &[(Pin, Metadata)],
-    runtime: &Runtime<'_>,
+    (runtime, crates): (&Runtime<'_>, &[Crate]),
     image: (&str, &Summary),
     time: i64,
 ) -> Vec<u8> {
@@ -63,6 +64,11 @@ pub(super) fn render(
         let id = format!("SPDXRef-Package-deb-{}", id_text(&pin.name));
         relations.push(relation(IMAGE, "CONTAINS", &id));
         items.push(package(&id, pin, metadata));
+    }
+    for item in crates {
+        let id = format!("SPDXRef-Package-crate-{}-{}", id_text(&item.name), id_text(&item.version));
+        relations.push(relation(RUNTIME, "STATIC_LINK", &id));
+        items.push(runtime_crate(&id, item));
     }
     let document = json!({
         "spdxVersion": "SPDX-2.3",
@@ -114,6 +120,29 @@ fn package(id: &str, pin: &Pin, metadata: &Metadata) -> Value {
         fields.insert("homepage".to_owned(), json!(homepage));
     }
     item
+}
+
+fn runtime_crate(id: &str, item: &Crate) -> Value {
+    let mut package = json!({
+        "SPDXID": id,
+        "name": item.name,
+        "versionInfo": item.version,
+        "primaryPackagePurpose": "LIBRARY",
+        "downloadLocation": NOTHING,
+        "filesAnalyzed": false,
+        "licenseConcluded": NOTHING,
+        "licenseDeclared": item.licence.as_deref().unwrap_or(NOTHING),
+        "copyrightText": NOTHING,
+        "externalRefs": [{
+            "referenceCategory": "PACKAGE-MANAGER",
+            "referenceType": "purl",
+            "referenceLocator": format!("pkg:cargo/{}@{}", escape(&item.name), escape(&item.version)),
+        }],
+    });
+    if let (Some(sha256), Value::Object(fields)) = (&item.sha256, &mut package) {
+        fields.insert("checksums".to_owned(), json!([{ "algorithm": "SHA256", "checksumValue": sha256 }]));
+    }
+    package
 }
 
 fn relation(from: &str, kind: &str, to: &str) -> Value {

@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Error, Result, RuntimeRequest, kit::Kit};
+use super::{Crate, Error, Result, RuntimeRequest, crates, kit::Kit};
 use crate::{
     child,
     profile::Arch,
@@ -126,6 +126,28 @@ impl Cargo {
             script: leave_script(&command, request.arch, target_dir)?,
             output: watcher.kept.iter().map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned(),
         })
+    }
+}
+
+impl Cargo {
+    /// The crates that the runtime is compiled of for the request's architecture.
+    ///
+    /// # Errors
+    /// What cargo says.
+    pub(super) fn crates(&self, request: &RuntimeRequest<'_>) -> Result<Vec<Crate>, String> {
+        let mut command = Command::new(&self.program);
+        command.args(["tree", "--locked", "--package", PACKAGE, "--target", request.arch.rust_target()]);
+        command.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", crates::FORMAT]);
+        if request.packages.offline {
+            command.arg("--offline");
+        }
+        command.current_dir(request.workspace).env_clear().envs(passed_on()).stdin(Stdio::null());
+        let output = command.output().map_err(|error| format!("{}: {error}", self.program.display()))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        let lock = fs::read_to_string(request.workspace.join("Cargo.lock")).map_err(|error| error.to_string())?;
+        Ok(crates::parse(&String::from_utf8_lossy(&output.stdout), &lock))
     }
 }
 

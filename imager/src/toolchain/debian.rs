@@ -163,7 +163,7 @@ impl Pinned {
             let debs = packages::fetch(settings, &self.target, progress)?;
             kit::install_directory(&sysroot, |fresh| {
                 for deb in &debs {
-                    packages::unpack_to_dir(deb, fresh)?;
+                    packages::unpack_to_dir(deb, fresh, &is_needed)?;
                 }
                 self.make_sysroot(fresh, &tools, triple)?;
                 let compile = |source: &Path, object: &Path| {
@@ -256,28 +256,27 @@ impl Pinned {
     }
 }
 
-/// Unpacks the tools, without the parts of Rust's sources that are not the standard library.
+/// Unpacks the tools.
 fn unpack(debs: &[PathBuf], tools: &Path, progress: &Progress) -> Result<()> {
     let step = progress.step("Unpacking the toolchain", Some(debs.len() as u64));
     kit::install_directory(tools, |fresh| {
         for deb in debs {
-            packages::unpack_to_dir(deb, fresh)?;
+            packages::unpack_to_dir(deb, fresh, &is_needed)?;
             step.inc(1);
-        }
-        let sources = fresh.join("usr/src");
-        for entry in fs::read_dir(&sources).map_err(Error::io("list", &sources))? {
-            let crate_root = entry.map_err(Error::io("list", &sources))?.path();
-            for part in ["compiler", "src", "debian"] {
-                let at = crate_root.join(part);
-                if at.is_dir() {
-                    fs::remove_dir_all(&at).map_err(Error::io("remove", &at))?;
-                }
-            }
         }
         Ok(())
     })?;
     step.done(&format!("{} packages", debs.len()));
     Ok(())
+}
+
+/// Whether a package's file serves a compile: no documents, and of Rust's sources, most of the files, the standard library.
+fn is_needed(path: &str) -> bool {
+    let below = |folder: &str| path.strip_prefix(folder);
+    if let Some(rest) = below("/usr/src/rustc-") {
+        return !rest.split('/').nth(1).is_some_and(|part| ["compiler", "debian", "src", "tests"].contains(&part));
+    }
+    below("/usr/share/").is_none_or(|rest| !["doc/", "man/", "locale/", "lintian/"].iter().any(|f| rest.starts_with(f)))
 }
 
 /// Whether the private rustc runs here at all: an old C library would not let it.
@@ -321,4 +320,24 @@ fn digest(pins: &[Pin]) -> String {
 
 fn owned(items: &[&str]) -> Vec<String> {
     items.iter().map(|&item| item.into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_rusts_sources_the_standard_library_and_what_it_is_made_of_are_unpacked() {
+        let kept = [
+            "/usr/src/rustc-web-1.95/library/std/src/lib.rs",
+            "/usr/src/rustc-web-1.95/vendor/x/lib.rs",
+            "/usr/bin/rustc",
+        ];
+        let left = [
+            "/usr/src/rustc-web-1.95/compiler/rustc/src/main.rs",
+            "/usr/src/rustc-web-1.95/src/doc/a.md",
+            "/usr/share/doc/x/copyright",
+        ];
+        assert!(kept.into_iter().all(is_needed) && !left.into_iter().any(is_needed));
+    }
 }

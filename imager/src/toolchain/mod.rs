@@ -14,11 +14,12 @@
 //!                   <arch>-<digest>/     musl and the sysroot for one architecture
 //!                   scripts-<digest>/    what cargo calls in the place of rustc, cc and ld
 //!         target/<digest>/               cargo's target directory, one for each set of tools
-//!         runtime/<arch>-<sha256>/kiln   results
+//!         runtime/<arch>-<sha256>/kiln   results, with a list of their crates
 //!         runtime/stamps/<fingerprint>   which result belongs to which sources and toolchain
 //! ```
 
 mod cargo;
+mod crates;
 mod debian;
 mod elf;
 mod error;
@@ -38,6 +39,7 @@ use crate::{
     progress::Progress,
 };
 
+pub use crates::Crate;
 pub use error::{Class, Error};
 
 use kit::Kit;
@@ -122,6 +124,8 @@ pub struct RuntimeBinary {
     pub size: u64,
     /// What made it, for the manifest: names and versions of the compilers, or that it was given.
     pub toolchain: String,
+    /// The crates in it; none for one that was given.
+    pub crates: Vec<Crate>,
 }
 
 /// Gives the runtime for `request.arch`, compiling it if its sources or the toolchain changed.
@@ -138,19 +142,23 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
         elf::check(given, request.arch)?;
         let kept = store.keep(request.arch, given)?;
         // Where it came from is this machine's business.
-        return Ok(kept.made_by("given by the user".into()));
+        return Ok(kept.made_by("given by the user".into(), Vec::new()));
     }
     let cargo = cargo::Cargo::find()?;
     let chosen = choose(request, lock, progress)?;
     let fingerprint = || store::fingerprint(request.workspace, request.arch, &[chosen.id(), &cargo.version]);
     let before = fingerprint()?;
+    let finish = |kept: store::Kept| {
+        let crates = store.crates(&kept, || cargo.crates(request), progress);
+        kept.made_by(chosen.description().into(), crates)
+    };
     if let Some(found) = store.find(request.arch, &before) {
-        return Ok(found.made_by(chosen.description().into()));
+        return Ok(finish(found));
     }
     let _alone = store.lock(progress)?;
     // Another process may have made it while this one waited.
     if let Some(found) = store.find(request.arch, &before) {
-        return Ok(found.made_by(chosen.description().into()));
+        return Ok(finish(found));
     }
     let kit = chosen.prepare(request, progress)?;
     let target_dir = request.cache.join("target").join(chosen.target_dir());
@@ -162,7 +170,7 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     if cargo::reads_only_the_runtime(&built, request.workspace) && fingerprint()? == before {
         store.stamp(&before, &kept)?;
     }
-    Ok(kept.made_by(chosen.description().into()))
+    Ok(finish(kept))
 }
 
 /// The lock's sections for the private toolchain on this host, newly resolved: one for the tools and one for each of

@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, Result, RuntimeBinary};
+use super::{Crate, Error, Result, RuntimeBinary, crates};
 use crate::{profile::Arch, progress::Progress};
 
 /// Files of the workspace that decide what is built; those that are missing count as such.
@@ -31,9 +31,9 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Adds what made it.
-    pub(super) fn made_by(self, toolchain: String) -> RuntimeBinary {
-        RuntimeBinary { path: self.path, sha256: self.sha256, size: self.size, toolchain }
+    /// Adds what made it, and of what.
+    pub(super) fn made_by(self, toolchain: String, crates: Vec<Crate>) -> RuntimeBinary {
+        RuntimeBinary { path: self.path, sha256: self.sha256, size: self.size, toolchain, crates }
     }
 }
 
@@ -78,6 +78,28 @@ impl Store {
             file.set_permissions(fs::Permissions::from_mode(0o755))
         })?;
         Ok(Kept { path, sha256, size })
+    }
+
+    /// The crates of a binary: the list beside it, else that which `list` makes, which is kept. An image without it is
+    /// better than none.
+    pub(super) fn crates(
+        &self,
+        kept: &Kept,
+        list: impl FnOnce() -> Result<Vec<Crate>, String>,
+        progress: &Progress,
+    ) -> Vec<Crate> {
+        if let Some(known) = crates::read(&kept.path) {
+            return known;
+        }
+        let listed = list().and_then(|crates| {
+            let (path, bytes) = crates::written(&kept.path, &crates);
+            write(&path, |file| file.write_all(&bytes)).map_err(|error| error.to_string())?;
+            Ok(crates)
+        });
+        listed.unwrap_or_else(|why| {
+            progress.note(&format!("warning: the bill of materials lists no crates of kiln: {why}"));
+            Vec::new()
+        })
     }
 
     /// Notes what a binary was made from.

@@ -213,7 +213,7 @@ fn paths_that_leave_the_tree_are_refused() {
         let error = bench.unpack(&bytes, &PathFilter::default()).unwrap_err();
         assert!(error.to_string().contains("contains `..`"), "{error}");
         let target = bench.root.path().join("tools");
-        assert!(matches!(unpack_to_dir(&bench.put(&bytes), &target), Err(Error::BadDeb { .. })));
+        assert!(matches!(unpack_to_dir(&bench.put(&bytes), &target, &|_| true), Err(Error::BadDeb { .. })));
     }
 }
 
@@ -240,7 +240,7 @@ fn two_packages_with_the_same_file_are_refused_and_the_same_directory_is_fine() 
 fn unpack_here(bytes: &[u8]) -> (Bench, PathBuf, Result<(), Error>) {
     let bench = Bench::new();
     let target = bench.root.path().join("tools");
-    let outcome = unpack_to_dir(&bench.put(bytes), &target);
+    let outcome = unpack_to_dir(&bench.put(bytes), &target, &|_| true);
     (bench, target, outcome)
 }
 
@@ -256,7 +256,7 @@ fn private_tools_are_unpacked_as_the_calling_user() {
     assert_eq!(fs::read_link(target.join("usr/bin/short")).unwrap(), Path::new("tool"));
     assert_eq!(fs::read_link(target.join("usr/share/absolute")).unwrap(), Path::new("../../usr/bin/tool"));
     assert_eq!(fs::read(target.join("usr/share/absolute")).unwrap(), b"tool");
-    unpack_to_dir(&bench.put(&deb(CONTROL, &members)), &target).unwrap();
+    unpack_to_dir(&bench.put(&deb(CONTROL, &members)), &target, &|_| true).unwrap();
 }
 
 #[test]

@@ -8,15 +8,19 @@ use super::{
 };
 
 /// Unpacks a package below `directory` for private use: as the calling user, paths merged into `/usr`, absolute symbolic
-/// links turned into relative ones so that they stay inside. What is there is replaced.
+/// links turned into relative ones so that they stay inside. What is there is replaced. Of paths that `keeps` says no to
+/// nothing is written.
 ///
 /// # Errors
 /// [`Error::Truncated`]; [`Error::BadDeb`], also for a path that leads through a symbolic link; [`Error::Io`].
-pub fn unpack_to_dir(deb: &Path, directory: &Path) -> Result<()> {
+pub fn unpack_to_dir(deb: &Path, directory: &Path, keeps: &dyn Fn(&str) -> bool) -> Result<()> {
     let mut made = HashSet::new();
     make_directory(directory, "", &mut made, deb)?;
     Deb::open(deb)?.visit(&mut |entry, content| {
         let path = merged(&entry);
+        if !keeps(&path) {
+            return Ok(());
+        }
         let at = directory.join(&path[1..]);
         let (parent, _) = path.rsplit_once('/').unwrap_or(("", ""));
         if matches!(entry.kind, EntryKind::Directory) {
