@@ -122,18 +122,146 @@ async fn acting_as_another_needs_the_right_to_and_gives_only_their_rights() {
     let headers = [("impersonate-user", "bob")];
     let as_bob = api.send(admin(), "GET", MAPS, &headers, Value::Null).await.failed(403);
     assert!(as_bob.contains("User \"bob\" cannot list"));
-    let text = api
-        .send(
-            user("eve"),
-            "GET",
-            "/version",
-            &[("impersonate-user", "admin"), ("impersonate-group", "system:masters")],
-            Value::Null,
-        )
-        .await
-        .failed(403);
+    let eve = async |headers: &[(&str, &str)]| api.send(user("eve"), "GET", MAPS, headers, Value::Null).await;
     assert_eq!(
-        text,
-        "users \"admin\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+        eve(&[("impersonate-user", "admin"), ("impersonate-group", "g")]).await.failed(403),
+        "configmaps is forbidden: User \"eve\" cannot impersonate-on:user-info:list resource \"configmaps\" in API group \"\" in the namespace \"default\""
     );
+    assert_eq!(
+        eve(&[("impersonate-group", "g")]).await.failed(400),
+        "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)} without impersonating a user name"
+    );
+}
+
+async fn grant(api: &Api, user: &str, rules: Value) {
+    let name = format!("of-{user}-{}", rules.to_string().len());
+    api.post(&format!("{RBAC}/clusterroles"), json!({"metadata": {"name": name}, "rules": rules})).await.good();
+    let subject = json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user});
+    let body =
+        json!({"metadata": {"name": name}, "roleRef": {"kind": "ClusterRole", "name": name}, "subjects": [subject]});
+    api.post(&format!("{RBAC}/clusterrolebindings"), body).await.good();
+}
+
+const ME: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+
+#[tokio::test]
+async fn every_name_that_is_taken_needs_its_right() {
+    let api = Api::new().await;
+    let rule = |group: &str, resource: &str, names: Value| json!({"verbs": ["impersonate"], "apiGroups": [group], "resources": [resource], "resourceNames": names});
+    let rules = json!([
+        rule("", "users", json!(["bob"])),
+        rule("", "groups", json!(["ops"])),
+        rule("", "serviceaccounts", json!(["a"])),
+        rule("authentication.k8s.io", "userextras/scopes", json!(["view"])),
+        rule("authentication.k8s.io", "uids", json!(["u1"])),
+    ]);
+    grant(&api, "eve", rules).await;
+    let me = async |headers: &[(&str, &str)]| api.send(user("eve"), "POST", ME, headers, json!({})).await;
+    let all = [
+        ("impersonate-user", "bob"),
+        ("impersonate-group", "ops"),
+        ("impersonate-uid", "u1"),
+        ("impersonate-extra-scopes", "view"),
+    ];
+    assert_eq!(
+        me(&all).await.good()["status"]["userInfo"],
+        json!({"username": "bob", "uid": "u1", "groups": ["ops", "system:authenticated"], "extra": {"scopes": ["view"]}})
+    );
+    for (wrong, value) in [("impersonate-group", "x"), ("impersonate-uid", "x"), ("impersonate-extra-scopes", "x")] {
+        let mut headers = all.to_vec();
+        headers.retain(|(name, _)| *name != wrong);
+        headers.push((wrong, value));
+        assert_eq!(me(&headers).await.code, 403, "{wrong}");
+    }
+    let account = me(&[("impersonate-user", "system:serviceaccount:default:a")]).await.good();
+    assert_eq!(
+        account["status"]["userInfo"]["groups"],
+        json!(["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"])
+    );
+}
+
+#[tokio::test]
+async fn a_limited_right_to_act_as_another_covers_what_it_names_only() {
+    let api = Api::new().await;
+    let rules = json!([
+        {"verbs": ["impersonate:user-info"], "apiGroups": ["authentication.k8s.io"], "resources": ["users"], "resourceNames": ["bob"]},
+        {"verbs": ["impersonate-on:user-info:list"], "apiGroups": [""], "resources": ["configmaps"]},
+    ]);
+    grant(&api, "eve", rules).await;
+    bind(&api, "b", "view", "bob").await;
+    let headers = [("impersonate-user", "bob")];
+    let get = async |path: &str| api.send(user("eve"), "GET", path, &headers, Value::Null).await;
+    get(MAPS).await.good();
+    assert_eq!(
+        get("/api/v1/namespaces/default/pods").await.failed(403),
+        "pods is forbidden: User \"eve\" cannot impersonate-on:user-info:list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+}
+
+#[tokio::test]
+async fn default_roles_get_back_what_they_lack_and_keep_what_was_added() {
+    let api = Api::new().await;
+    let path = format!("{RBAC}/clusterroles/system:basic-user");
+    let mut role = api.get(&path).await.good();
+    let added = json!({"verbs": ["get"], "apiGroups": ["x"], "resources": ["y"]});
+    role["rules"] = json!([added]);
+    api.put(&path, role).await.good();
+    let again = Api::on(api.storage.clone(), |_| {}).await;
+    let rules = again.get(&path).await.good()["rules"].clone();
+    assert_eq!(rules[0], added);
+    assert!(rules.to_string().contains("selfsubjectreviews"));
+    let mut kept = again.get(&path).await.good();
+    kept["rules"] = json!([]);
+    kept["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] = json!("false");
+    again.put(&path, kept).await.good();
+    assert_eq!(Api::on(api.storage.clone(), |_| {}).await.get(&path).await.good()["rules"], json!([]));
+}
+
+#[tokio::test]
+async fn a_role_that_gathers_rules_needs_all_rights_and_a_binding_needs_its_role() {
+    let api = Api::new().await;
+    grant(&api, "bob", json!([{"verbs": ["create"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"]}]))
+        .await;
+    let post =
+        async |plural: &str, body: Value| api.send(user("bob"), "POST", &format!("{RBAC}/{plural}"), &[], body).await;
+    let gathers =
+        json!({"metadata": {"name": "g"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}});
+    assert_eq!(
+        post("clusterroles", gathers).await.failed(403),
+        "clusterroles.rbac.authorization.k8s.io \"g\" is forbidden: must have cluster-admin privileges to use the aggregationRule"
+    );
+    let binding = |role: &str| json!({"metadata": {"name": "x"}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": []});
+    assert_eq!(
+        post("clusterrolebindings", binding("none")).await.failed(404),
+        "clusterroles.rbac.authorization.k8s.io \"none\" not found"
+    );
+    let text = post("clusterrolebindings", binding("cluster-admin")).await.failed(403);
+    assert!(text.contains("user \"bob\" (groups=[\"system:authenticated\"]) is attempting to grant"), "{text}");
+    grant(&api, "bob", json!([{"verbs": ["bind"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": ["view"]}])).await;
+    post("clusterrolebindings", binding("view")).await.good();
+    let mut changed = api.get(&format!("{RBAC}/clusterrolebindings/x")).await.good();
+    changed["roleRef"]["name"] = json!("edit");
+    assert!(
+        api.put(&format!("{RBAC}/clusterrolebindings/x"), changed)
+            .await
+            .failed(422)
+            .contains("roleRef: Invalid value:")
+    );
+}
+
+#[tokio::test]
+async fn bindings_that_bind_nobody_rightly_are_refused() {
+    let api = Api::new().await;
+    let subjects = json!([{"kind": "ServiceAccount", "name": "a"}, {"kind": "Robot", "name": "r"}, {"kind": "User", "name": "u", "apiGroup": "x"}]);
+    let body = json!({"metadata": {"name": "x"}, "roleRef": {"kind": "Role", "name": ""}, "subjects": subjects});
+    let text = api.post(&format!("{RBAC}/clusterrolebindings"), body).await.failed(422);
+    for part in [
+        "roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\"",
+        "roleRef.name: Required value",
+        "subjects[0].namespace: Required value",
+        "subjects[1].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
+        "subjects[2].apiGroup: Unsupported value: \"x\": supported values: \"rbac.authorization.k8s.io\"",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod rbac;
 use kiln_apimachinery::selector::{FieldSelector, FieldTerm};
 use kiln_apimachinery::{GroupResource, Status};
 
+use crate::audit;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
@@ -143,7 +144,9 @@ pub(crate) async fn allowed(
     Ok(if decision.allowed { Ok(()) } else { Err(decision.reason) })
 }
 
-/// Refuses with a 403 what the user may not.
-pub(crate) async fn require(server: &ApiServer, user: &UserInfo, what: &Attributes) -> Result<(), Status> {
-    allowed(server, user, what).await?.map_err(|why| what.refusal(user, &why))
+/// Refuses with a 403 what the user may not, for the request itself: the decision goes into the audit log.
+pub(crate) async fn authorize(server: &ApiServer, user: &UserInfo, what: &Attributes) -> Result<(), Status> {
+    let decision = decide(server, user, what).await?;
+    audit::decided(&decision);
+    if decision.allowed { Ok(()) } else { Err(what.refusal(user, &decision.reason)) }
 }

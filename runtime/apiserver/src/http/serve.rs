@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use super::respond;
+use crate::audit::Peer;
 use crate::authn::certificate;
 use crate::server::ApiServer;
 use crate::user::UserInfo;
@@ -105,7 +106,11 @@ pub(crate) async fn run(
             let Some(tls) = handshake(&acceptor, stream).await else { return };
             let peer = tls.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| certificate::user(c));
             let peer = Arc::new(peer);
-            let service = service_fn(move |request| {
+            let address = tls.get_ref().0.peer_addr().ok().map(|a| Peer(a.ip()));
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                if let Some(address) = address {
+                    request.extensions_mut().insert(address);
+                }
                 let (server, peer) = (server.clone(), peer.clone());
                 async move { Ok::<_, std::convert::Infallible>(answer(&server, peer.as_ref().as_ref(), request).await) }
             });

@@ -67,7 +67,11 @@ impl Api {
 
     /// One whose settings differ.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let storage = kiln_storage::memory::open();
+        Self::on(kiln_storage::memory::open(), change).await
+    }
+
+    /// One on a store that may have been used before.
+    pub(crate) async fn on(storage: Arc<dyn Storage>, change: impl FnOnce(&mut Config)) -> Self {
         let seconds = Arc::new(AtomicI64::new(0));
         let start: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let passed = seconds.clone();

@@ -190,9 +190,14 @@ async fn head(server: &ApiServer, plural: &str, namespace: &str, name: &str) -> 
     Ok(record.map(read).transpose()?.map(|h| h.metadata))
 }
 
+/// The groups of a namespace's accounts.
+pub(crate) fn groups(namespace: &str) -> Vec<String> {
+    vec![ALL_ACCOUNTS.to_owned(), format!("{ALL_ACCOUNTS}:{namespace}")]
+}
+
 /// The user of an account.
 pub(crate) fn user(namespace: &str, name: &str, uid: &str) -> UserInfo {
-    let groups = [ALL_ACCOUNTS.to_owned(), format!("{ALL_ACCOUNTS}:{namespace}")];
+    let groups = groups(namespace);
     let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
     UserInfo { uid: uid.into(), ..UserInfo::new(format!("{USER_PREFIX}{namespace}:{name}"), &groups) }
 }
