@@ -1,205 +1,249 @@
-//! OpenAPI: version 3 per group and version, with content hashes, and a version 2 that is all but empty. Paths name the query
-//! parameters, by which clients learn that the server validates and dry-runs.
+//! OpenAPI over HTTP: an index of version 3 with content hashes, its documents per group and version, and version 2. A document
+//! is made when it is asked for; only compressed ones are kept, and few of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read as _, Write};
+use std::sync::{Mutex, PoisonError};
 
-use ::http::{HeaderMap, Response, StatusCode, header};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use jiff::SignedDuration;
+use kiln_apimachinery::Status;
+use kiln_schema::openapi::{self, Descriptions, Served, ServedPart};
+use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
 use super::with_tag;
 use crate::authn::token::hex;
 use crate::http::body::Body;
 use crate::http::respond;
+use crate::query::Query;
 use crate::registry::{Registry, Resource};
+use crate::server::ApiServer;
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const JSON: &str = "application/json";
+/// What clients ask for version 2 by, and what it is answered as.
+const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// Most bytes of compressed documents that are kept.
+const KEPT: usize = 512 * 1024;
+/// How long a document with a hash may be kept by those between: a year.
+const IMMUTABLE: SignedDuration = SignedDuration::from_hours(24 * 365);
+
+/// What a document is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Which {
+    /// Version 3 of a group and version.
+    Three(String, String),
+    Two,
+    TwoProtobuf,
+}
 
 #[derive(Debug)]
 pub(crate) struct Documents {
+    version: String,
     index: Bytes,
     index_tag: String,
-    /// By path after `/openapi/v3/`.
-    groups: BTreeMap<String, (Bytes, String)>,
-    v2_json: Bytes,
-    v2_protobuf: Bytes,
+    /// Groups, versions and content hashes, by path behind `/openapi/v3/`.
+    groups: BTreeMap<String, (String, String, String)>,
+    two_tag: String,
+    kept: Mutex<HashMap<Which, Bytes>>,
+}
+
+fn hash(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part.as_bytes());
+    }
+    hex(&digest.finalize()).to_uppercase()
 }
 
 impl Documents {
     pub(crate) fn new(registry: &Registry, version: &str) -> Self {
-        let mut groups = BTreeMap::new();
-        let mut paths = Map::new();
+        let (mut groups, mut paths) = (BTreeMap::new(), Map::new());
+        let mut all = String::new();
         for (group, versions) in registry.groups() {
             for v in versions {
-                let root = if group.is_empty() { format!("api/{v}") } else { format!("apis/{group}/{v}") };
-                let body = Bytes::from(document(registry, &group, &v, &root, version).to_string());
-                let tag = hex(&Sha256::digest(&body)).to_uppercase();
-                paths.insert(root.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{root}?hash={tag}")}));
-                groups.insert(root, (body, format!("\"{tag}\"")));
+                let root = openapi::root(&group, &v);
+                // A document is made of these and of nothing else.
+                let rows = format!("{:?}", served(registry, &group, &v));
+                let tag = hash(&[version, kiln_schema::facts(), &rows]);
+                paths.insert(root.clone(), json!({"serverRelativeURL": address(&root, &tag)}));
+                all.push_str(&tag);
+                groups.insert(root, (group.clone(), v, tag));
             }
         }
-        let index = Bytes::from(json!({"paths": paths}).to_string());
-        let index_tag = format!("\"{}\"", hex(&Sha256::digest(&index)).to_uppercase());
-        let v2 = json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": version}, "paths": {}, "definitions": {}});
-        Self { index, index_tag, groups, v2_json: v2.to_string().into(), v2_protobuf: protobuf(version) }
+        let index = json!({"paths": paths}).to_string();
+        let index_tag = format!("\"{}\"", hash(&[&index]));
+        let two_tag = format!("\"{}\"", hash(&[&all]));
+        Self { version: version.to_owned(), index: index.into(), index_tag, groups, two_tag, kept: Mutex::default() }
     }
 
-    pub(crate) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
-        if path == "/openapi/v2" {
-            let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-            return Some(if accept.contains("proto-openapi.spec.v2") {
-                respond::bytes(StatusCode::OK, V2_PROTOBUF, self.v2_protobuf.clone())
-            } else {
-                respond::bytes(StatusCode::OK, "application/json", self.v2_json.clone())
-            });
+    fn make(&self, registry: &Registry, which: &Which) -> std::io::Result<Bytes> {
+        if let Some(known) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(which) {
+            return Ok(known.clone());
         }
-        match path.strip_prefix("/openapi/v3")? {
-            "" => Some(with_tag(headers, &self.index, &self.index_tag, "application/json")),
-            rest => {
-                let (body, tag) = self.groups.get(rest.strip_prefix('/')?)?;
-                Some(with_tag(headers, body, tag, "application/json"))
-            }
+        let descriptions = Descriptions::load();
+        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+        write(registry, which, &self.version, &descriptions, &mut out)?;
+        let bytes = Bytes::from(out.finish()?);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.values().map(Bytes::len).sum::<usize>() + bytes.len() > KEPT {
+            kept.clear();
         }
+        kept.insert(which.clone(), bytes.clone());
+        Ok(bytes)
     }
 }
 
-/// An OpenAPI 2 document with a title and nothing else, in the protobuf of gnostic: `swagger` is field 1, `info` field 2 with
-/// `title` 1 and `version` 2.
-fn protobuf(version: &str) -> Bytes {
-    fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-        out.push(number << 3 | 2);
-        let mut len = bytes.len();
-        while len >= 0x80 {
-            // Masked to seven bits.
-            out.push((len & 0x7f) as u8 | 0x80);
-            len >>= 7;
-        }
-        out.push(len as u8);
-        out.extend_from_slice(bytes);
+fn write(
+    registry: &Registry,
+    which: &Which,
+    version: &str,
+    descriptions: &Descriptions,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let everything = || -> Vec<Served<'_>> {
+        let groups = registry.groups().into_iter();
+        let pairs = groups.flat_map(|(g, versions)| versions.into_iter().map(move |v| (g.clone(), v)));
+        pairs.flat_map(|(g, v)| served(registry, &g, &v)).collect()
+    };
+    match which {
+        Which::Three(group, v) => openapi::v3(&served(registry, group, v), (group, v), version, descriptions, out),
+        Which::Two => openapi::v2(&everything(), version, descriptions, out),
+        Which::TwoProtobuf => openapi::v2_protobuf(&everything(), version, descriptions, out),
     }
-    let mut info = Vec::new();
-    field(&mut info, 1, b"Kubernetes");
-    field(&mut info, 2, version.as_bytes());
-    let mut out = Vec::new();
-    field(&mut out, 1, b"2.0");
-    field(&mut out, 2, &info);
-    out.into()
 }
 
-fn document(registry: &Registry, group: &str, version: &str, root: &str, server_version: &str) -> Value {
-    let (mut paths, mut schemas) = (Map::new(), Map::new());
-    for r in registry.of(group, version) {
-        let base = if r.namespaced {
-            format!("/{root}/namespaces/{{namespace}}/{}", r.plural)
-        } else {
-            format!("/{root}/{}", r.plural)
-        };
-        let schema = schema_name(r);
-        paths.insert(
-            base.clone(),
-            operations(r, &schema, &["list", "create", "deletecollection"], r.verbs, r.namespaced, false),
-        );
-        if r.review.is_none() {
-            let item = operations(r, &schema, &["get", "update", "patch", "delete"], r.verbs, r.namespaced, true);
-            paths.insert(format!("{base}/{{name}}"), item);
-        }
-        for sub in &r.subresources {
-            let item = operations(r, &schema, &["get", "update", "patch"], sub.verbs, r.namespaced, true);
-            paths.insert(format!("{base}/{{name}}/{}", sub.name), item);
-        }
-        let mut properties = Map::new();
-        for key in ["apiVersion", "kind"] {
-            properties.insert(key.into(), json!({"type": "string"}));
-        }
-        properties.insert("metadata".into(), json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
-        schemas.insert(
-            schema,
-            json!({"type": "object", "properties": properties, "x-kubernetes-group-version-kind": [gvk(r)]}),
-        );
-    }
-    json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": server_version},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    })
+/// The resources of a group and version.
+fn served<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<Served<'a>> {
+    registry.of(group, version).into_iter().map(|r| row(r)).collect()
 }
 
-fn gvk(r: &Resource) -> Value {
-    json!({"group": r.group, "version": r.version, "kind": r.kind})
+fn row(r: &Resource) -> Served<'_> {
+    let part = |s: &crate::registry::Subresource| ServedPart { name: s.name, verbs: s.verbs, kind: s.kind };
+    Served {
+        group: &r.group,
+        version: &r.version,
+        kind: &r.kind,
+        plural: &r.plural,
+        namespaced: r.namespaced,
+        verbs: r.verbs,
+        subresources: r.subresources.iter().map(part).collect(),
+    }
 }
 
-fn schema_name(r: &Resource) -> String {
-    let group = if r.group.is_empty() { "core" } else { r.group.split('.').next().unwrap_or_default() };
-    format!("io.k8s.api.{group}.{}.{}", r.version, r.kind)
+/// Where the document with this hash is.
+fn address(root: &str, tag: &str) -> String {
+    format!("/openapi/v3/{root}?hash={tag}")
 }
 
-/// HTTP method, action and own query parameters of a verb.
-const VERBS: &[(&str, &str, &str, &[&str])] = &[
-    (
-        "list",
-        "get",
-        "list",
-        &[
-            "allowWatchBookmarks",
-            "continue",
-            "fieldSelector",
-            "labelSelector",
-            "limit",
-            "resourceVersion",
-            "resourceVersionMatch",
-            "sendInitialEvents",
-            "timeoutSeconds",
-            "watch",
-        ],
-    ),
-    ("create", "post", "post", &["dryRun", "fieldManager", "fieldValidation"]),
-    (
-        "deletecollection",
-        "delete",
-        "deletecollection",
-        &["dryRun", "fieldSelector", "labelSelector", "propagationPolicy"],
-    ),
-    ("get", "get", "get", &["resourceVersion"]),
-    ("update", "put", "put", &["dryRun", "fieldManager", "fieldValidation"]),
-    ("patch", "patch", "patch", &["dryRun", "fieldManager", "fieldValidation"]),
-    ("delete", "delete", "delete", &["dryRun", "gracePeriodSeconds", "propagationPolicy"]),
-];
-
-fn operations(r: &Resource, schema: &str, wanted: &[&str], has: &[&str], namespaced: bool, named: bool) -> Value {
-    let mut out = Map::new();
-    let body = json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
-    for (verb, method, action, query) in VERBS.iter().filter(|(v, ..)| wanted.contains(v) && has.contains(v)) {
-        let parameters: Vec<Value> = query
-            .iter()
-            .map(|q| json!({"name": q, "in": "query", "schema": {"type": "string", "uniqueItems": true}}))
-            .collect();
-        let mut operation = json!({
-            "parameters": parameters,
-            "responses": {"200": {"description": "OK", "content": body}},
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": gvk(r),
-        });
-        match *verb {
-            "create" | "update" => operation["requestBody"] = json!({"content": {"*/*": body["application/json"]}}),
-            "patch" => {
-                let any = json!({"schema": {"type": "object"}});
-                operation["requestBody"] =
-                    json!({"content": {"application/json-patch+json": any, "application/merge-patch+json": any}});
-            }
-            _ => {}
+/// Answers a path below `/openapi/`.
+pub(crate) async fn answer(
+    server: &ApiServer,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Status> {
+    let documents = server.documents().openapi();
+    if path == "/openapi/v2" {
+        let Some((which, media)) = version_two(headers) else { return Ok(not_acceptable()) };
+        return document(server, headers, which, &documents.two_tag, media).await;
+    }
+    let rest = path.strip_prefix("/openapi/v3").ok_or_else(Status::no_such_path)?;
+    if accepts(headers, &[JSON]).is_none() {
+        return Ok(not_acceptable());
+    }
+    if rest.is_empty() {
+        return Ok(with_tag(headers, &documents.index, &documents.index_tag, JSON));
+    }
+    let root = rest.trim_start_matches('/');
+    let (group, version, tag) = documents.groups.get(root).ok_or_else(Status::no_such_path)?;
+    let asked = query.get("hash");
+    if asked.is_some_and(|hash| hash != tag) {
+        return Ok(moved(&address(root, tag)));
+    }
+    let which = Which::Three(group.clone(), version.clone());
+    let mut response = document(server, headers, which, &format!("\"{tag}\""), JSON).await?;
+    if asked.is_some() {
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let until = server.now().checked_add(IMMUTABLE).unwrap_or(server.now());
+        let until = until.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string();
+        if let Ok(value) = HeaderValue::from_str(&until) {
+            headers.insert(header::EXPIRES, value);
         }
-        out.insert((*method).into(), operation);
     }
-    let path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
-    let mut shared = Vec::new();
-    if named {
-        shared.push(path("name"));
+    Ok(response)
+}
+
+/// The first of some media types that the client takes.
+fn accepts(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
+    let texts: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    if texts.iter().all(|t| t.trim().is_empty()) {
+        return offered.first().copied();
     }
-    if namespaced {
-        shared.push(path("namespace"));
+    let clauses = texts.iter().flat_map(|t| t.split(',')).map(|c| c.split(';').next().unwrap_or_default().trim());
+    clauses
+        .filter_map(|clause| match clause {
+            "*/*" | "application/*" => offered.first(),
+            clause => offered.iter().find(|o| **o == clause),
+        })
+        .next()
+        .copied()
+}
+
+fn version_two(headers: &HeaderMap) -> Option<(Which, &'static str)> {
+    match accepts(headers, &[JSON, PROTOBUF_OLD, PROTOBUF])? {
+        JSON => Some((Which::Two, JSON)),
+        _ => Some((Which::TwoProtobuf, PROTOBUF)),
     }
-    out.insert("parameters".into(), shared.into());
-    out.into()
+}
+
+fn not_acceptable() -> Response<Body> {
+    respond::bytes(StatusCode::NOT_ACCEPTABLE, "text/plain", Bytes::new())
+}
+
+fn moved(address: &str) -> Response<Body> {
+    let mut response = respond::bytes(StatusCode::MOVED_PERMANENTLY, "text/html; charset=utf-8", Bytes::new());
+    if let Ok(value) = HeaderValue::from_str(address) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
+async fn document(
+    server: &ApiServer,
+    headers: &HeaderMap,
+    which: Which,
+    tag: &str,
+    media: &'static str,
+) -> Result<Response<Body>, Status> {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    if known.is_some_and(|k| k.split(',').any(|k| k.trim() == tag)) {
+        return Ok(with_tag(headers, &Bytes::new(), tag, media));
+    }
+    let zipped = respond::takes_gzip(headers);
+    let maker = server.clone();
+    // Making one takes a while, in which the thread would serve nobody else.
+    let made = tokio::task::spawn_blocking(move || {
+        let packed = maker.documents().openapi().make(maker.registry(), &which)?;
+        if zipped {
+            return Ok(packed);
+        }
+        let mut plain = Vec::with_capacity(packed.len() * 8);
+        GzDecoder::new(&packed[..]).read_to_end(&mut plain)?;
+        Ok::<_, std::io::Error>(Bytes::from(plain))
+    });
+    let body = made.await.map_err(Status::internal)?.map_err(Status::internal)?;
+    let mut response = with_tag(headers, &body, tag, media);
+    if zipped {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    Ok(response)
 }

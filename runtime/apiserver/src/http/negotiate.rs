@@ -68,7 +68,11 @@ fn choose(headers: &HeaderMap, protobuf: bool) -> Result<Accepted, Status> {
     }
     // Stable, so that the client's order decides between equals; but what is named goes before what is merely let pass.
     clauses.sort_by_key(|(q, c)| (std::cmp::Reverse(*q), c.starts_with("*/"), c.contains("/*")));
-    let mut fit = clauses.iter().filter(|(q, _)| *q > 0).filter_map(|(_, c)| clause(c)).filter(|a| protobuf || a.encoding != Encoding::Protobuf);
+    let mut fit = clauses
+        .iter()
+        .filter(|(q, _)| *q > 0)
+        .filter_map(|(_, c)| clause(c))
+        .filter(|a| protobuf || a.encoding != Encoding::Protobuf);
     fit.next().ok_or_else(|| {
         let last = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
         Status::failure(
@@ -228,7 +232,8 @@ mod tests {
         assert_eq!(shape("*/*, application/vnd.kubernetes.protobuf"), Some((Encoding::Protobuf, Shape::Full)));
         let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io";
         assert_eq!(shape(table), Some((Encoding::Json, Shape::Table)));
-        let partial = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        let partial =
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
         assert_eq!(shape(partial), Some((Encoding::Protobuf, Shape::Metadata)));
         assert_eq!(shape("application/json;q=0"), None);
         assert_eq!(shape("application/json;q=0.1,application/yaml"), Some((Encoding::Yaml, Shape::Full)));
