@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::PatchError;
+use crate::go::json_kind;
+
 /// Applies a merge patch to `object`.
 pub fn apply(object: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
@@ -20,6 +23,18 @@ pub fn apply(object: &mut Value, patch: Value) {
             }
         }
     }
+}
+
+/// Applies a merge patch, which must be an object, to an object.
+pub fn apply_object(object: &mut Value, patch: Value) -> Result<(), PatchError> {
+    if !patch.is_object() {
+        return Err(PatchError::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            json_kind(&patch)
+        )));
+    }
+    apply(object, patch);
+    Ok(())
 }
 
 #[cfg(test)]

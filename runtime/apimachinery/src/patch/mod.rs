@@ -7,7 +7,7 @@ mod merge;
 mod strategic;
 
 pub use json::apply as json_patch;
-pub use merge::apply as merge_patch;
+pub use merge::{apply as merge_patch, apply_object as object_merge_patch};
 pub use strategic::apply as strategic_merge_patch;
 
 /// A patch that can't be applied.
