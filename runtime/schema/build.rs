@@ -1,5 +1,6 @@
 //! Packs the descriptions of the API's types, which the crate `k8s-openapi` has, into one compressed file.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -65,7 +66,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     kinds(&mut generator);
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("descriptions.gz");
     let mut packed = GzEncoder::new(std::fs::File::create(out)?, Compression::best());
-    for (name, schema) in generator.definitions() {
+    // In the order in which documents are written, so that both go along side by side.
+    let definitions: BTreeMap<_, _> = generator.definitions().iter().collect();
+    for (name, schema) in definitions {
         // The marks are those that src/openapi/descriptions.rs reads.
         write!(packed, "\u{1}{name}")?;
         let text = |schema: &Value| schema.get("description").and_then(Value::as_str).map(str::to_owned);

@@ -12,7 +12,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use jiff::SignedDuration;
 use kiln_apimachinery::Status;
-use kiln_schema::openapi::{self, Descriptions, Served, ServedPart};
+use kiln_schema::openapi::{self, Served, ServedPart};
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
@@ -87,9 +87,8 @@ impl Documents {
         if let Some(known) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(which) {
             return Ok(known.clone());
         }
-        let descriptions = Descriptions::load();
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        write(registry, which, &self.version, &descriptions, &mut out)?;
+        write(registry, which, &self.version, &mut out)?;
         let bytes = Bytes::from(out.finish()?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.values().map(Bytes::len).sum::<usize>() + bytes.len() > KEPT {
@@ -104,7 +103,6 @@ fn write(
     registry: &Registry,
     which: &Which,
     version: &str,
-    descriptions: &Descriptions,
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let everything = || -> Vec<Served<'_>> {
@@ -113,9 +111,9 @@ fn write(
         pairs.flat_map(|(g, v)| served(registry, &g, &v)).collect()
     };
     match which {
-        Which::Three(group, v) => openapi::v3(&served(registry, group, v), (group, v), version, descriptions, out),
-        Which::Two => openapi::v2(&everything(), version, descriptions, out),
-        Which::TwoProtobuf => openapi::v2_protobuf(&everything(), version, descriptions, out),
+        Which::Three(group, v) => openapi::v3(&served(registry, group, v), (group, v), version, out),
+        Which::Two => openapi::v2(&everything(), version, out),
+        Which::TwoProtobuf => openapi::v2_protobuf(&everything(), version, out),
     }
 }
 

@@ -1,6 +1,6 @@
 //! OpenAPI documents, made on request and written piece by piece, so that no more than one type or path is in RAM at a time:
 //! version 3 for one group and version, version 2 of everything, the latter in JSON or in protobuf. In flow the resources that
-//! are served and the table of types; descriptions for people come out of a compressed file, if there is one.
+//! are served and the table of types; descriptions for people come out of a compressed file.
 
 mod descriptions;
 mod gnostic;
@@ -14,7 +14,6 @@ use std::io::{self, Write};
 use kiln_apimachinery::gvk::api_version;
 use serde_json::{Value, json};
 
-pub use descriptions::Descriptions;
 use schemas::Reached;
 
 /// A resource that is served.
@@ -74,60 +73,53 @@ pub fn v3(
     resources: &[Served<'_>],
     (group, version): (&str, &str),
     server_version: &str,
-    descriptions: &Descriptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut reached = Reached::default();
-    let info = json!({"title": "Kubernetes", "version": server_version});
     out.write_all(b"{\"components\":{\"schemas\":{")?;
-    let mut paths = Vec::new();
-    for resource in resources {
-        reached.kind(&api_version(resource.group, resource.version), resource.kind);
-        for part in &resource.subresources {
-            if let Some((group, version, kind)) = part.kind {
-                reached.kind(&api_version(group, version), kind);
-            }
-        }
-        paths.extend(paths::of(resource, Dialect::V3));
-    }
-    paths.push(paths::resources(group, version, Dialect::V3));
-    paths.sort_by(|a, b| a.0.cmp(&b.0));
-    reached.common();
-    write_members(out, reached.definitions(Dialect::V3, descriptions))?;
-    let security = json!({"BearerToken": {"description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey"}});
-    write!(out, "}},\"securitySchemes\":{security}}},\"info\":{info},\"openapi\":\"3.0.0\",\"paths\":{{")?;
-    write_members(out, paths.into_iter())?;
+    write_members(out, reached(resources).definitions(Dialect::V3))?;
+    write!(out, "}},\"securitySchemes\":{}}},\"info\":{}", security(), info(server_version))?;
+    out.write_all(b",\"openapi\":\"3.0.0\",\"paths\":{")?;
+    write_members(out, paths::of(resources, &[(group, version)], Dialect::V3))?;
     out.write_all(b"}}")
 }
 
 /// Writes the document of everything, in JSON.
-pub fn v2(
-    resources: &[Served<'_>],
-    server_version: &str,
-    descriptions: &Descriptions,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+pub fn v2(resources: &[Served<'_>], server_version: &str, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"{\"definitions\":{")?;
-    write_members(out, everything(resources).definitions(Dialect::V2, descriptions))?;
-    let info = json!({"title": "Kubernetes", "version": server_version});
-    write!(out, "}},\"info\":{info},\"paths\":{{")?;
-    write_members(out, all_paths(resources).into_iter())?;
-    let security = json!({"BearerToken": {"description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey"}});
+    write_members(out, reached(resources).definitions(Dialect::V2))?;
+    write!(out, "}},\"info\":{},\"paths\":{{", info(server_version))?;
+    write_members(out, paths::of(resources, &versions(resources), Dialect::V2))?;
+    let security = security();
     write!(out, "}},\"security\":[{{\"BearerToken\":[]}}],\"securityDefinitions\":{security},\"swagger\":\"2.0\"}}")
 }
 
 /// Writes the document of everything in the protobuf of gnostic, which kubectl asks for.
-pub fn v2_protobuf(
-    resources: &[Served<'_>],
-    server_version: &str,
-    descriptions: &Descriptions,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let definitions = everything(resources).definitions(Dialect::V2, descriptions);
-    gnostic::document(server_version, all_paths(resources).into_iter(), definitions, out)
+pub fn v2_protobuf(resources: &[Served<'_>], server_version: &str, out: &mut dyn Write) -> io::Result<()> {
+    let versions = versions(resources);
+    let paths = paths::of(resources, &versions, Dialect::V2);
+    gnostic::document(server_version, paths, reached(resources).definitions(Dialect::V2), out)
 }
 
-fn everything(resources: &[Served<'_>]) -> Reached {
+fn info(version: &str) -> Value {
+    json!({"title": "Kubernetes", "version": version})
+}
+
+fn security() -> Value {
+    json!({"BearerToken": {
+        "description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey",
+    }})
+}
+
+/// The groups and versions that have resources.
+fn versions<'a>(resources: &[Served<'a>]) -> Vec<(&'a str, &'a str)> {
+    let mut versions: Vec<_> = resources.iter().map(|r| (r.group, r.version)).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions
+}
+
+/// The types of resources, and what every document has.
+fn reached(resources: &[Served<'_>]) -> Reached {
     let mut reached = Reached::default();
     for resource in resources {
         reached.kind(&api_version(resource.group, resource.version), resource.kind);
@@ -137,17 +129,6 @@ fn everything(resources: &[Served<'_>]) -> Reached {
     }
     reached.common();
     reached
-}
-
-/// The paths of all resources. They are far smaller than the types.
-fn all_paths(resources: &[Served<'_>]) -> Vec<(String, Value)> {
-    let mut versions: Vec<(&str, &str)> = resources.iter().map(|r| (r.group, r.version)).collect();
-    versions.sort_unstable();
-    versions.dedup();
-    let mut all: Vec<_> = resources.iter().flat_map(|r| paths::of(r, Dialect::V2)).collect();
-    all.extend(versions.into_iter().map(|(group, version)| paths::resources(group, version, Dialect::V2)));
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    all
 }
 
 /// Writes the members of a JSON object.

@@ -114,35 +114,63 @@ const VERBS: &[Verb] = &[
 /// Verbs of a path without an object's name, and of one with.
 const OF_ALL: &[&str] = &["list", "create", "deletecollection"];
 const OF_ONE: &[&str] = &["get", "update", "patch", "delete"];
+/// Verbs of a part of an object.
+const OF_PART: &[&str] = &["get", "create", "update", "patch", "delete"];
 
-/// The paths of a resource and its subresources.
-pub(super) fn of(resource: &Served<'_>, dialect: Dialect) -> Vec<(String, Value)> {
+/// A path before it is written.
+enum Plan<'a> {
+    /// Wanted verbs, verbs that there are, whether a name is in the path, and how operations' ids end.
+    Item(Place<'a>, &'static [&'static str], &'a [&'a str], bool, &'static str),
+    /// What tells the resources of a group and version.
+    Resources(&'a str, &'a str),
+}
+
+/// The paths of resources and of their groups and versions, in order, made one by one.
+pub(super) fn of<'a>(
+    resources: &'a [Served<'a>],
+    versions: &[(&'a str, &'a str)],
+    dialect: Dialect,
+) -> impl Iterator<Item = (String, Value)> {
+    let mut plans: Vec<(String, Plan<'a>)> = resources.iter().flat_map(|r| plans(r, dialect)).collect();
+    plans.extend(versions.iter().map(|(g, v)| (format!("/{}/", root(g, v)), Plan::Resources(g, v))));
+    plans.sort_by(|a, b| a.0.cmp(&b.0));
+    plans.into_iter().map(move |(path, plan)| {
+        let item = match plan {
+            Plan::Item(place, wanted, has, named, suffix) => place.item(wanted, has, named, suffix),
+            Plan::Resources(group, version) => discovery(group, version, dialect),
+        };
+        (path, item)
+    })
+}
+
+fn plans<'a>(resource: &'a Served<'a>, dialect: Dialect) -> Vec<(String, Plan<'a>)> {
     let root = root(resource.group, resource.version);
     let base = match resource.namespaced {
         true => format!("/{root}/namespaces/{{namespace}}/{}", resource.plural),
         false => format!("/{root}/{}", resource.plural),
     };
     let own = (resource.group, resource.version, resource.kind);
-    let place = Place { resource, dialect, part: "", kind: own };
-    let mut out = vec![(base.clone(), place.item(OF_ALL, resource.verbs, false, ""))];
-    if resource.verbs.iter().any(|v| OF_ONE.contains(v)) {
-        out.push((format!("{base}/{{name}}"), place.item(OF_ONE, resource.verbs, true, "")));
-    }
-    if resource.namespaced && resource.verbs.contains(&"list") {
-        let everywhere = place.item(&["list"], resource.verbs, false, "ForAllNamespaces");
-        out.push((format!("/{root}/{}", resource.plural), everywhere));
+    let (place, verbs) = (Place { resource, dialect, part: "", kind: own }, resource.verbs);
+    let mut out = vec![
+        (base.clone(), Plan::Item(place, OF_ALL, verbs, false, "")),
+        (format!("{base}/{{name}}"), Plan::Item(place, OF_ONE, verbs, true, "")),
+    ];
+    if resource.namespaced {
+        let path = format!("/{root}/{}", resource.plural);
+        out.push((path, Plan::Item(place, &["list"], verbs, false, "ForAllNamespaces")));
     }
     for ServedPart { name, verbs, kind } in &resource.subresources {
-        let place = Place { resource, dialect, part: name, kind: kind.unwrap_or(own) };
-        let all: Vec<&str> = OF_ONE.iter().copied().chain(["create"]).collect();
-        out.push((format!("{base}/{{name}}/{name}"), place.item(&all, verbs, true, "")));
+        let place = Place { part: name, kind: kind.unwrap_or(own), ..place };
+        out.push((format!("{base}/{{name}}/{name}"), Plan::Item(place, OF_PART, verbs, true, "")));
     }
-    out.retain(|(_, item)| item.as_object().is_some_and(|i| i.keys().any(|k| k != "parameters")));
+    out.retain(|(_, plan)| match plan {
+        Plan::Item(_, wanted, has, ..) => wanted.iter().any(|verb| has.contains(verb)),
+        Plan::Resources(..) => true,
+    });
     out
 }
 
-/// The path of a group and version that tells its resources.
-pub(super) fn resources(group: &str, version: &str, dialect: Dialect) -> (String, Value) {
+fn discovery(group: &str, version: &str, dialect: Dialect) -> Value {
     let list = lookup("v1", "APIResourceList").map(model).unwrap_or_default();
     let operation = with_responses(
         json!({
@@ -153,7 +181,7 @@ pub(super) fn resources(group: &str, version: &str, dialect: Dialect) -> (String
         &[("200", "OK", &list)],
         dialect,
     );
-    (format!("/{}/", root(group, version)), json!({"get": operation}))
+    json!({"get": operation})
 }
 
 /// `CoreV1`, `RbacAuthorizationV1`.
@@ -176,6 +204,7 @@ fn capital(word: &str) -> String {
     first.map(String::from).unwrap_or_default() + letters.as_str()
 }
 
+#[derive(Clone, Copy)]
 struct Place<'a> {
     resource: &'a Served<'a>,
     dialect: Dialect,
@@ -232,10 +261,11 @@ impl Place<'_> {
         id.push_str(&capital(self.part));
         id.push_str(suffix);
         let own = lookup(&api_version(group, version), kind).map(model).unwrap_or_default();
+        let own = own.as_str();
         let list = lookup(&api_version(group, version), &format!("{kind}List")).map(model).unwrap_or_default();
         let of_meta = |kind: &str| lookup("v1", kind).map(model).unwrap_or_default();
         let (status, options) = (of_meta("Status"), of_meta("DeleteOptions"));
-        let patch = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch".to_owned();
+        let patch = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
         let mut operation = json!({
             "description": format!("{} {kind}", verb.name),
             "operationId": id,
@@ -248,16 +278,19 @@ impl Place<'_> {
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
-        let (body, answers): (Option<(&str, bool)>, Vec<(&str, &str, &str)>) = match verb.name {
-            "list" => (None, vec![("200", "OK", &list)]),
+        let (body, answers) = match verb.name {
+            "list" => (None, vec![("200", "OK", list.as_str())]),
             "create" => {
-                (Some((&own, true)), vec![("200", "OK", &own), ("201", "Created", &own), ("202", "Accepted", &own)])
+                (Some((own, true)), vec![("200", "OK", own), ("201", "Created", own), ("202", "Accepted", own)])
             }
-            "update" => (Some((&own, true)), vec![("200", "OK", &own), ("201", "Created", &own)]),
-            "patch" => (Some((&patch, true)), vec![("200", "OK", &own), ("201", "Created", &own)]),
-            "delete" => (Some((&options, false)), vec![("200", "OK", &status), ("202", "Accepted", &status)]),
-            "deletecollection" => (Some((&options, false)), vec![("200", "OK", &status)]),
-            _ => (None, vec![("200", "OK", &own)]),
+            "update" => (Some((own, true)), vec![("200", "OK", own), ("201", "Created", own)]),
+            "patch" => (Some((patch, true)), vec![("200", "OK", own), ("201", "Created", own)]),
+            "delete" => (
+                Some((options.as_str(), false)),
+                vec![("200", "OK", status.as_str()), ("202", "Accepted", status.as_str())],
+            ),
+            "deletecollection" => (Some((options.as_str(), false)), vec![("200", "OK", status.as_str())]),
+            _ => (None, vec![("200", "OK", own)]),
         };
         let media = if verb.name == "patch" { PATCHES } else { &["*/*"][..] };
         if self.dialect == Dialect::V2 {

@@ -1,11 +1,12 @@
 //! Types as schemas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kiln_apimachinery::typed::{ListType, PatchStrategy};
 use serde_json::{Map, Value, json};
 
-use super::{Descriptions, Dialect};
+use super::Dialect;
+use super::descriptions::Descriptions;
 use crate::builtin;
 use crate::lookup;
 use crate::table::{Code, Field, INLINE, MapType, REQUIRED, TypeRef};
@@ -116,11 +117,8 @@ impl Reached {
     }
 
     /// The definitions, one after another.
-    pub(super) fn definitions(
-        self,
-        dialect: Dialect,
-        descriptions: &Descriptions,
-    ) -> impl Iterator<Item = (String, Value)> {
+    pub(super) fn definitions(self, dialect: Dialect) -> impl Iterator<Item = (String, Value)> {
+        let mut descriptions = Descriptions::new();
         self.0.into_iter().map(move |(name, model)| {
             let (own, fields) = descriptions.of(&name);
             let mut schema = match model {
@@ -136,7 +134,7 @@ impl Reached {
     }
 }
 
-fn definition(ty: TypeRef<'_>, dialect: Dialect, descriptions: &std::collections::HashMap<&str, &str>) -> Value {
+fn definition(ty: TypeRef<'_>, dialect: Dialect, descriptions: &HashMap<&str, &str>) -> Value {
     let (mut properties, mut required) = (Map::new(), Vec::new());
     let mut queue = vec![ty];
     while let Some(part) = queue.pop() {

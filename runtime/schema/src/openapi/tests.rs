@@ -32,9 +32,9 @@ fn served() -> Vec<Served<'static>> {
     ]
 }
 
-fn document(write: impl FnOnce(&Descriptions, &mut dyn Write) -> io::Result<()>) -> Value {
+fn document(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Value {
     let mut out = Vec::new();
-    write(&Descriptions::load(), &mut out).unwrap();
+    write(&mut out).unwrap();
     serde_json::from_slice(&out).unwrap()
 }
 
@@ -53,7 +53,7 @@ fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
 #[test]
 fn a_group_has_its_types_with_facts_and_descriptions_and_its_operations() {
     let apps = &served()[1..];
-    let document = document(|d, out| v3(apps, ("apps", "v1"), "v1.36.0", d, out));
+    let document = document(|out| v3(apps, ("apps", "v1"), "v1.36.0", out));
     let schemas = &document["components"]["schemas"];
     let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
     assert_eq!(
@@ -86,8 +86,8 @@ fn a_group_has_its_types_with_facts_and_descriptions_and_its_operations() {
 
 #[test]
 fn every_reference_leads_to_a_definition() {
-    let three = document(|d, out| v3(&served()[1..], ("apps", "v1"), "v1", d, out));
-    let two = document(|d, out| v2(&served(), "v1", d, out));
+    let three = document(|out| v3(&served()[1..], ("apps", "v1"), "v1", out));
+    let two = document(|out| v2(&served(), "v1", out));
     for (document, at, prefix) in [
         (&three, &three["components"]["schemas"], "#/components/schemas/"),
         (&two, &two["definitions"], "#/definitions/"),
@@ -103,7 +103,7 @@ fn every_reference_leads_to_a_definition() {
 
 #[test]
 fn most_fields_have_descriptions() {
-    let document = document(|d, out| v2(&served(), "v1", d, out));
+    let document = document(|out| v2(&served(), "v1", out));
     let (mut with, mut without) = (0, 0);
     for definition in document["definitions"].as_object().unwrap().values() {
         for property in definition["properties"].as_object().into_iter().flatten().map(|(_, p)| p) {
@@ -116,7 +116,7 @@ fn most_fields_have_descriptions() {
 #[test]
 fn version_two_in_protobuf_has_the_definitions_and_paths() {
     let mut out = Vec::new();
-    v2_protobuf(&served(), "v1.36.0", &Descriptions::load(), &mut out).unwrap();
+    v2_protobuf(&served(), "v1.36.0", &mut out).unwrap();
     let fields: Vec<_> = crate::protobuf::wire::Fields(&out).collect::<Result<_, _>>().unwrap();
     let count = |number: u32| fields.iter().filter(|(n, _)| *n == number).count();
     assert_eq!((count(1), count(2)), (1, 1));
