@@ -24,8 +24,7 @@ use crate::config::Config;
 use crate::discovery::{Documents, openapi};
 use crate::flow::Flow;
 use crate::http::body::Body;
-use crate::http::negotiate::Accepted;
-use crate::http::{negotiate, respond, serve};
+use crate::http::{negotiate, pretty, respond, serve};
 use crate::metrics::{Answered, Metrics};
 use crate::query::Query;
 use crate::registry::Registry;
@@ -127,8 +126,7 @@ impl ApiServer {
         let (parts, body) = request.into_parts();
         let asked = Asked::new(&parts);
         let id = audit::id(&parts.headers);
-        let recording =
-            self.0.audit.as_ref().and_then(|a| a.begin(&user, &asked.info, &parts, &body, id.as_ref()));
+        let recording = self.0.audit.as_ref().and_then(|a| a.begin(&user, &asked.info, &parts, &body, id.as_ref()));
         let mut response = match recording {
             None => self.act(&user, &asked, &parts, body).await,
             Some(recording) => {
@@ -231,6 +229,9 @@ impl ApiServer {
         let mut response = result.unwrap_or_else(|status| respond::refusal(&parts.headers, &status));
         if let Some(ticket) = ticket {
             ticket.mark(&mut response);
+        }
+        if pretty::wanted(query.get("pretty"), &parts.headers) {
+            response = pretty::indented(response).await;
         }
         response
     }

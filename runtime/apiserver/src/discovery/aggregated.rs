@@ -2,25 +2,22 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::{Registry, Resource};
+use crate::registry::{Registry, Resource, Subresource};
 
 /// The document at `/api` (core) or `/apis`.
 pub(crate) fn document(registry: &Registry, core: bool) -> Value {
-    let groups = registry.groups().into_iter().filter(|(g, _)| g.is_empty() == core);
+    let mut groups = registry.groups();
+    super::order::sort(&mut groups);
     let items: Vec<Value> = groups
+        .into_iter()
+        .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {
-            let versions: Vec<Value> = versions
-                .iter()
-                .map(|v| {
-                    let resources: Vec<Value> = registry.of(&group, v).into_iter().map(|r| resource(r)).collect();
-                    json!({"version": v, "freshness": "Current", "resources": resources})
-                })
-                .collect();
-            let metadata = if core {
-                json!({"creationTimestamp": null})
-            } else {
-                json!({"name": group, "creationTimestamp": null})
+            let version = |v: &String| {
+                let resources: Vec<Value> = registry.of(&group, v).into_iter().map(|r| resource(r)).collect();
+                json!({"version": v, "freshness": "Current", "resources": resources})
             };
+            let versions: Vec<Value> = versions.iter().map(version).collect();
+            let metadata = if core { json!({}) } else { json!({"name": group}) };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
@@ -28,10 +25,10 @@ pub(crate) fn document(registry: &Registry, core: bool) -> Value {
 }
 
 fn resource(r: &Resource) -> Value {
-    let kind = json!({"group": r.group, "version": r.version, "kind": r.kind});
     let mut out = json!({
         "resource": r.plural,
-        "responseKind": kind,
+        // Empty group and version: those that the resource is listed under.
+        "responseKind": {"group": "", "version": "", "kind": r.kind},
         "scope": if r.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": r.singular,
         "verbs": r.verbs,
@@ -43,11 +40,16 @@ fn resource(r: &Resource) -> Value {
         out["categories"] = json!(r.categories);
     }
     if !r.subresources.is_empty() {
-        let sub = |s: &crate::registry::Subresource| {
-            let kind = s.kind.map_or_else(|| kind.clone(), |(g, v, k)| json!({"group": g, "version": v, "kind": k}));
-            json!({"subresource": s.name, "responseKind": kind, "verbs": s.verbs})
+        let mut parts: Vec<&Subresource> = r.subresources.iter().collect();
+        parts.sort_by_key(|s| s.name);
+        let part = |s: &Subresource| {
+            let (group, version, kind) = super::kind_of(r, s);
+            json!({
+                "subresource": s.name, "verbs": s.verbs,
+                "responseKind": {"group": group.unwrap_or_default(), "version": version.unwrap_or_default(), "kind": kind},
+            })
         };
-        out["subresources"] = r.subresources.iter().map(sub).collect();
+        out["subresources"] = parts.into_iter().map(part).collect();
     }
     out
 }

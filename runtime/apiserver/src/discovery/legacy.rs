@@ -1,14 +1,32 @@
 //! Discovery in many small documents: `/api`, `/apis`, `/apis/G`, `/api/v1`, `/apis/G/V`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kiln_apimachinery::gvk::api_version;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::registry::{Registry, Resource};
+use crate::registry::{Registry, Resource, Subresource};
+
+/// Paths besides those of groups, for the list at `/`.
+const PATHS: &[&str] = &[
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/metrics/slis",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+    "/readyz",
+    "/version",
+];
 
 /// The document at a path.
 pub(crate) fn document(registry: &Registry, path: &str) -> Option<Value> {
-    let groups = registry.groups();
+    let mut groups = registry.groups();
+    super::order::sort(&mut groups);
     match path.split('/').collect::<Vec<_>>().as_slice() {
+        [""] => Some(index(&groups)),
         ["", "api"] => Some(json!({
             "kind": "APIVersions",
             "versions": ["v1"],
@@ -31,6 +49,21 @@ pub(crate) fn document(registry: &Registry, path: &str) -> Option<Value> {
     }
 }
 
+fn index(groups: &[(String, Vec<String>)]) -> Value {
+    let mut paths: Vec<String> = PATHS.iter().map(|p| (*p).to_owned()).collect();
+    paths.extend(["/api".to_owned(), "/apis".to_owned(), "/apis/".to_owned()]);
+    for (group, versions) in groups {
+        if group.is_empty() {
+            paths.extend(versions.iter().map(|v| format!("/api/{v}")));
+        } else {
+            paths.push(format!("/apis/{group}"));
+            paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
+        }
+    }
+    paths.sort_unstable();
+    json!({"paths": paths})
+}
+
 fn group(name: &str, versions: &[String]) -> Value {
     let version = |v: &String| json!({"groupVersion": api_version(name, v), "version": v});
     json!({
@@ -45,13 +78,13 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
     if rows.is_empty() {
         return None;
     }
-    let all: Vec<Value> = rows.iter().flat_map(|r| entries(r)).collect();
+    let all: Vec<Value> = rows.iter().flat_map(|r| entries(registry, r)).collect();
     Some(
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": all}),
     )
 }
 
-fn entries(r: &Resource) -> Vec<Value> {
+fn entries(registry: &Registry, r: &Resource) -> Vec<Value> {
     let mut main = json!({
         "name": r.plural, "singularName": r.singular, "namespaced": r.namespaced, "kind": r.kind, "verbs": r.verbs,
     });
@@ -61,17 +94,34 @@ fn entries(r: &Resource) -> Vec<Value> {
     if !r.categories.is_empty() {
         main["categories"] = json!(r.categories);
     }
-    let sub = r.subresources.iter().map(|s| {
-        let kind = s.kind.map_or(r.kind.as_str(), |(_, _, kind)| kind);
+    if let Some(hash) = storage_hash(registry, r) {
+        main["storageVersionHash"] = hash.into();
+    }
+    let mut parts: Vec<&Subresource> = r.subresources.iter().collect();
+    parts.sort_by_key(|s| s.name);
+    let part = |s: &Subresource| {
+        let (group, version, kind) = super::kind_of(r, s);
         let mut entry = json!({
-            "name": format!("{}/{}", r.plural, s.name), "singularName": "", "namespaced": r.namespaced, "kind": kind, "verbs": s.verbs,
+            "name": format!("{}/{}", r.plural, s.name), "singularName": "", "namespaced": r.namespaced, "kind": kind,
+            "verbs": s.verbs,
         });
-        // Group and version are named where they are not the list's own.
-        if let Some((group, version, _)) = s.kind.filter(|(g, v, _)| (*g, *v) != (&*r.group, &*r.version)) {
-            entry["group"] = json!(group);
-            entry["version"] = json!(version);
+        for (key, value) in [("group", group), ("version", version)] {
+            if let Some(value) = value.filter(|v| !v.is_empty()) {
+                entry[key] = value.into();
+            }
         }
         entry
-    });
-    std::iter::once(main).chain(sub).collect()
+    };
+    std::iter::once(main).chain(parts.into_iter().map(part)).collect()
+}
+
+/// Names the shape in which objects are stored; the same for all versions of a kind. Upstream's hash.
+fn storage_hash(registry: &Registry, r: &Resource) -> Option<String> {
+    if r.review.is_some() || !r.verbs.contains(&"update") {
+        return None;
+    }
+    let stored = registry.all().iter().find(|row| row.conversion.is_none() && row.prefix("") == r.prefix(""));
+    let of = stored.map_or(r, AsRef::as_ref);
+    let hash = Sha256::digest(format!("{}/{}/{}", of.group, of.version, of.kind));
+    Some(STANDARD.encode(&hash[..8]))
 }

@@ -2,7 +2,8 @@
 
 mod aggregated;
 mod legacy;
-mod openapi;
+pub(crate) mod openapi;
+mod order;
 
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use crate::authn::token::hex;
 use crate::http::body::Body;
 use crate::http::negotiate::{Accepted, Shape};
 use crate::http::respond;
-use crate::registry::Registry;
+use crate::registry::{Registry, Resource, Subresource};
 
 /// All documents, made once.
 #[derive(Debug)]
@@ -35,6 +36,11 @@ impl Documents {
         Self { core: tagged(true), groups: tagged(false), openapi: openapi::Documents::new(registry, version) }
     }
 
+    /// The OpenAPI documents.
+    pub(crate) fn openapi(&self) -> &openapi::Documents {
+        &self.openapi
+    }
+
     /// Answers a discovery path; `None` if it is none.
     pub(crate) fn answer(
         &self,
@@ -46,13 +52,21 @@ impl Documents {
         let path = path.trim_end_matches('/');
         if accepted.shape == Shape::Discovery && matches!(path, "/api" | "/apis") {
             let (body, tag) = if path == "/api" { &self.core } else { &self.groups };
-            return Some(with_tag(headers, body, tag, AGGREGATED));
-        }
-        if let Some(response) = self.openapi.answer(path, headers) {
+            let mut response = with_tag(headers, body, tag, AGGREGATED);
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
             return Some(response);
         }
         let value = legacy::document(registry, path)?;
         Some(respond::encoded(StatusCode::OK, accepted.encoding, headers, value.to_string().into()))
+    }
+}
+
+/// Group and version, if they differ from the resource's, and kind of what a subresource is read and written as.
+fn kind_of<'a>(resource: &'a Resource, part: &Subresource) -> (Option<&'a str>, Option<&'a str>, &'a str) {
+    match part.kind {
+        Some((group, version, kind)) if (group, version) == (&resource.group, &resource.version) => (None, None, kind),
+        Some((group, version, kind)) => (Some(group), Some(version), kind),
+        None => (None, None, &resource.kind),
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod body;
 pub(crate) mod negotiate;
+pub(crate) mod pretty;
 pub(crate) mod respond;
 pub(crate) mod serve;
 pub(crate) mod stream;
+mod websocket;

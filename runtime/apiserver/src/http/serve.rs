@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::Request;
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -19,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
-use super::respond;
+use super::{respond, websocket};
 use crate::audit::Peer;
 use crate::authn::certificate;
 use crate::server::ApiServer;
@@ -145,15 +146,31 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_ru
     }
 }
 
-async fn answer(server: &ApiServer, peer: Option<&UserInfo>, request: Request<Incoming>) -> ::http::Response<Body> {
+async fn answer(server: &ApiServer, peer: Option<&UserInfo>, mut request: Request<Incoming>) -> ::http::Response<Body> {
+    let wish = websocket::wish(&mut request);
     let (parts, body) = request.into_parts();
+    let body = match read(body).await {
+        Ok(body) => body,
+        Err(status) => return respond::refusal(&parts.headers, &status),
+    };
+    let response = server.handle(peer, Request::from_parts(parts, body)).await;
+    match wish {
+        Some(wish) => websocket::grant(wish, response),
+        None => response,
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Status> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => server.handle(peer, Request::from_parts(parts, body.to_bytes())).await,
-        Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => respond::status(&Status::failure(
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => Err(Status::failure(
             Reason::RequestEntityTooLarge,
             format!("Request entity too large: limit is {MAX_BODY}"),
         )),
-        Ok(Err(e)) => respond::status(&Status::bad_request(format!("the body could not be read: {e}"))),
-        Err(_) => respond::status(&Status::failure(Reason::Timeout, "the body did not arrive in time")),
+        Ok(Err(e)) => Err(Status::bad_request(format!("the body could not be read: {e}"))),
+        Err(_) => Err(Status::failure(Reason::Timeout, "the body did not arrive in time")),
     }
 }

@@ -142,7 +142,7 @@ impl Renderer {
 
     /// A bookmark: an object with nothing but a revision.
     pub(crate) fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
