@@ -14,7 +14,7 @@ mod resource;
 pub(crate) mod rules;
 mod storage;
 pub(crate) mod strategy;
-mod workloads;
+pub(crate) mod workloads;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -3,11 +3,12 @@
 
 mod create;
 pub(crate) mod decode;
-mod delete;
+pub(crate) mod delete;
 pub(crate) mod encode;
 pub(crate) mod errors;
 mod filter;
 pub(crate) mod frames;
+mod lines;
 mod list;
 pub(crate) mod managed;
 mod paging;
@@ -16,7 +17,7 @@ mod pluck;
 pub(crate) mod render;
 pub(crate) mod store;
 pub(crate) mod tree;
-mod update;
+pub(crate) mod update;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,7 +96,8 @@ pub(crate) async fn serve(
         _ => accepted,
     };
     // A slash in a name would be a step down in the store's keys.
-    if info.overlong
+    // What a proxy passes on may have any length.
+    if (info.overlong && info.subresource != "proxy")
         || info.name.contains('/')
         || info.namespace.contains('/')
         || (!resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces")
@@ -160,6 +162,9 @@ async fn dispatch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     }
     paging::catch_up(cx).await;
     let in_namespace = !resource.namespaced || !info.namespace.is_empty();
+    if in_namespace && let Some(answer) = subresources::workload(cx).await {
+        return answer;
+    }
     match verb {
         "list" => list::list(cx).await,
         "watch" => watch::watch(cx).await,

@@ -1,6 +1,6 @@
 //! Delete: at once, after a grace period or, while finalizers hold the object, by marking it.
 
-mod options;
+pub(crate) mod options;
 mod policy;
 
 use ::http::{Response, StatusCode};
@@ -38,6 +38,11 @@ pub(crate) async fn delete(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
             render::object(cx, code, &bytes)
         }
     }
+}
+
+/// Deletes the object that the request names, with options from elsewhere than the request.
+pub(crate) async fn with(cx: &Cx<'_>, options: &Options) -> Result<(), Status> {
+    one(cx, &cx.info.name, options).await.map(drop)
 }
 
 pub(crate) async fn delete_collection(cx: &Cx<'_>) -> Result<Response<Body>, Status> {

@@ -1,0 +1,155 @@
+//! `scale`: how many replicas, the same for every kind that has some.
+
+use ::http::{Response, StatusCode};
+use kiln_apimachinery::patch::{self, PatchError};
+use kiln_apimachinery::path::Path;
+use kiln_apimachinery::{FieldError, GroupResource, Gvk, Reason, Status, decode as strict, meta};
+use serde_json::{Value, json};
+
+use crate::http::body::Body;
+use crate::http::negotiate::{self, media_type};
+use crate::http::respond;
+use crate::registry::workloads::cells::selector_terms;
+use crate::verbs::managed::Owners;
+use crate::verbs::store::Stored;
+use crate::verbs::update::{ATTEMPTS, Failure, current, replace};
+use crate::verbs::{Cx, decode, errors};
+
+fn gvk() -> Gvk {
+    Gvk::new("autoscaling", "v1", "Scale")
+}
+
+pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
+    if cx.info.verb == "get" {
+        let found = current(cx).await?.ok_or_else(|| absent(cx))?;
+        return render(cx, &scale_of(&found.object)?);
+    }
+    let patches = cx.info.verb == "patch";
+    let wanted = if patches { Value::Null } else { decode::body_as(cx, &gvk())? };
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let old = current(cx).await?.ok_or_else(|| absent(cx))?;
+        let scale = if patches { patched(cx, &old)? } else { wanted.clone() };
+        let read = old.record.mod_revision.to_string();
+        let asked = meta::resource_version(&scale);
+        // A revision that the writer named is a condition; one that was merely read is not.
+        let conditional = !asked.is_empty() && !(patches && asked == read);
+        let new = rescaled(cx, &old, &scale)?;
+        match replace(cx, &old, new, Owners::Track).await {
+            Err(Failure::Overtaken(_)) if !conditional && attempt < ATTEMPTS => {}
+            Err(Failure::Overtaken(status) | Failure::Refused(status)) => return Err(status),
+            Ok(bytes) => {
+                let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+                return render(cx, &scale_of(&object)?);
+            }
+        }
+    }
+}
+
+fn absent(cx: &Cx<'_>) -> Status {
+    Status::not_found(&cx.resource.group_resource(), &cx.info.name)
+}
+
+fn render(cx: &Cx<'_>, scale: &Value) -> Result<Response<Body>, Status> {
+    Ok(respond::encoded(StatusCode::OK, cx.accepted.encoding, cx.headers, scale.to_string().into()))
+}
+
+/// The scale of an object.
+fn scale_of(object: &Value) -> Result<Value, Status> {
+    let selector = meta::at(object, &["spec", "selector"]).unwrap_or(&Value::Null);
+    // The oldest of the kinds selects by a plain map.
+    let selector = match meta::text(object, &["kind"]) {
+        "ReplicationController" => json!({"matchLabels": selector}),
+        _ => selector.clone(),
+    };
+    let selector = selector_terms(&selector).ok_or_else(|| Status::bad_request("invalid label selector"))?;
+    let metadata: serde_json::Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
+        .into_iter()
+        .filter_map(|key| meta::at(object, &["metadata", key]).map(|v| (key.to_owned(), v.clone())))
+        .collect();
+    let count = |part: &str| meta::at(object, &[part, "replicas"]).and_then(Value::as_i64).unwrap_or(0);
+    let mut status = json!({"replicas": count("status")});
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    Ok(json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": count("spec")}, "status": status,
+    }))
+}
+
+/// The object with the replicas that the scale asks for.
+fn rescaled(cx: &Cx<'_>, old: &Stored, scale: &Value) -> Result<Value, Status> {
+    let name = cx.info.name.as_str();
+    match meta::name(scale) {
+        "" => return Err(Status::bad_request("name must be provided")),
+        found if found != name => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({found}) does not match the name on the URL ({name})"
+            )));
+        }
+        _ => {}
+    }
+    let replicas = meta::at(scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
+    if replicas < 0 {
+        let why = "must be greater than or equal to 0";
+        let error = FieldError::invalid(Path::new("spec.replicas"), &replicas.into(), why);
+        return Err(Status::invalid(&gvk(), name, &[error]));
+    }
+    let (asked, found) = (meta::uid(scale), meta::uid(&old.object));
+    if !asked.is_empty() && asked != found {
+        let resource = GroupResource::new(&cx.resource.group, &format!("{}/scale", cx.resource.plural));
+        let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {found}");
+        return Err(Status::conflict(&resource, name, &why));
+    }
+    let mut new = old.object.clone();
+    meta::child(&mut new, "spec").insert("replicas".into(), replicas.into());
+    let metadata = meta::metadata_mut(&mut new);
+    match meta::resource_version(scale) {
+        "" => metadata.remove("resourceVersion"),
+        revision => metadata.insert("resourceVersion".into(), revision.into()),
+    };
+    Ok(new)
+}
+
+/// The object's scale as the patch makes it.
+fn patched(cx: &Cx<'_>, old: &Stored) -> Result<Value, Status> {
+    let mut scale = scale_of(&old.object)?;
+    let media = media_type(cx.headers);
+    let body = match media.as_str() {
+        "application/apply-patch+yaml" => {
+            let read = negotiate::from_yaml(&cx.body);
+            read.map_err(|_| Status::bad_request("error decoding YAML"))?.value
+        }
+        _ => strict::json(&cx.body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?.value,
+    };
+    let done = match media.as_str() {
+        "application/json-patch+json" => patch::json_patch(&mut scale, body),
+        // A scale has no lists, so that these come to the same.
+        "application/merge-patch+json" | "application/strategic-merge-patch+json" | "application/apply-patch+yaml" => {
+            patch::merge_patch(&mut scale, body);
+            Ok(())
+        }
+        _ => {
+            let why = "the body of the request was in an unknown format - accepted media types include: \
+                       application/json-patch+json, application/merge-patch+json, \
+                       application/strategic-merge-patch+json, application/apply-patch+yaml";
+            return Err(Status::failure(Reason::UnsupportedMediaType, why));
+        }
+    };
+    done.map_err(|e| match e {
+        PatchError::Malformed(text) => Status::bad_request(text),
+        PatchError::TooLong(text) => Status::failure(Reason::RequestEntityTooLarge, text),
+        PatchError::Failed(text) => errors::plain(text),
+        PatchError::DoesNotFit(_) => {
+            Status::failure(Reason::Invalid, "the server rejected our request due to an error in our request")
+        }
+    })?;
+    let checked = kiln_schema::lookup("autoscaling/v1", "Scale").map(|ty| kiln_schema::decode::check(ty, &mut scale));
+    if let Some(Err(why)) = checked {
+        let error = FieldError::invalid("patch", &scale.to_string().into(), &why);
+        return Err(Status::invalid(&Gvk::new("", "", ""), "", &[error]));
+    }
+    Ok(scale)
+}
