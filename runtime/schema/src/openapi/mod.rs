@@ -8,6 +8,7 @@ mod paths;
 mod schemas;
 #[cfg(test)]
 mod tests;
+mod verbs;
 
 use std::io::{self, Write};
 

@@ -4,8 +4,10 @@ use kiln_apimachinery::gvk::api_version;
 use serde_json::{Map, Value, json};
 
 use super::schemas::model;
+use super::verbs::{FLAG, NUMBER, TEXT, VERBS, Verb};
 use super::{Dialect, Served, ServedPart, root};
 use crate::lookup;
+use crate::table::Code;
 
 /// What objects are written as.
 const ENCODINGS: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
@@ -17,105 +19,16 @@ const PATCHES: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
-/// A verb as an operation.
-struct Verb {
-    /// As rules and rows name it.
-    name: &'static str,
-    method: &'static str,
-    /// `x-kubernetes-action`.
-    action: &'static str,
-    /// How operations' ids begin.
-    id: &'static str,
-    /// Query parameters, with their types.
-    query: &'static [(&'static str, &'static str)],
-}
-
-const TEXT: &str = "string";
-const FLAG: &str = "boolean";
-const NUMBER: &str = "integer";
-
-const VERBS: &[Verb] = &[
-    Verb {
-        name: "list",
-        method: "get",
-        action: "list",
-        id: "list",
-        query: &[
-            ("allowWatchBookmarks", FLAG),
-            ("continue", TEXT),
-            ("fieldSelector", TEXT),
-            ("labelSelector", TEXT),
-            ("limit", NUMBER),
-            ("resourceVersion", TEXT),
-            ("resourceVersionMatch", TEXT),
-            ("sendInitialEvents", FLAG),
-            ("timeoutSeconds", NUMBER),
-            ("watch", FLAG),
-        ],
-    },
-    Verb {
-        name: "create",
-        method: "post",
-        action: "post",
-        id: "create",
-        query: &[("dryRun", TEXT), ("fieldManager", TEXT), ("fieldValidation", TEXT)],
-    },
-    Verb {
-        name: "deletecollection",
-        method: "delete",
-        action: "deletecollection",
-        id: "delete",
-        query: &[
-            ("continue", TEXT),
-            ("dryRun", TEXT),
-            ("fieldSelector", TEXT),
-            ("gracePeriodSeconds", NUMBER),
-            ("ignoreStoreReadErrorWithClusterBreakingPotential", FLAG),
-            ("labelSelector", TEXT),
-            ("limit", NUMBER),
-            ("orphanDependents", FLAG),
-            ("propagationPolicy", TEXT),
-            ("resourceVersion", TEXT),
-            ("resourceVersionMatch", TEXT),
-            ("sendInitialEvents", FLAG),
-            ("timeoutSeconds", NUMBER),
-        ],
-    },
-    Verb { name: "get", method: "get", action: "get", id: "read", query: &[] },
-    Verb {
-        name: "update",
-        method: "put",
-        action: "put",
-        id: "replace",
-        query: &[("dryRun", TEXT), ("fieldManager", TEXT), ("fieldValidation", TEXT)],
-    },
-    Verb {
-        name: "patch",
-        method: "patch",
-        action: "patch",
-        id: "patch",
-        query: &[("dryRun", TEXT), ("fieldManager", TEXT), ("fieldValidation", TEXT), ("force", FLAG)],
-    },
-    Verb {
-        name: "delete",
-        method: "delete",
-        action: "delete",
-        id: "delete",
-        query: &[
-            ("dryRun", TEXT),
-            ("gracePeriodSeconds", NUMBER),
-            ("ignoreStoreReadErrorWithClusterBreakingPotential", FLAG),
-            ("orphanDependents", FLAG),
-            ("propagationPolicy", TEXT),
-        ],
-    },
-];
-
 /// Verbs of a path without an object's name, and of one with.
 const OF_ALL: &[&str] = &["list", "create", "deletecollection"];
 const OF_ONE: &[&str] = &["get", "update", "patch", "delete"];
 /// Verbs of a part of an object.
 const OF_PART: &[&str] = &["get", "create", "update", "patch", "delete"];
+
+/// How operations' ids end whose path goes on behind the subresource.
+const WITH_PATH: &str = "WithPath";
+/// Subresources that are passed on to what stands behind the object.
+const CONNECTED: &[&str] = &["attach", "exec", "portforward", "proxy"];
 
 /// A path before it is written.
 enum Plan<'a> {
@@ -162,6 +75,9 @@ fn plans<'a>(resource: &'a Served<'a>, dialect: Dialect) -> Vec<(String, Plan<'a
     for ServedPart { name, verbs, kind } in &resource.subresources {
         let place = Place { part: name, kind: kind.unwrap_or(own), ..place };
         out.push((format!("{base}/{{name}}/{name}"), Plan::Item(place, OF_PART, verbs, true, "")));
+        if *name == "proxy" {
+            out.push((format!("{base}/{{name}}/{name}/{{path}}"), Plan::Item(place, OF_PART, verbs, true, WITH_PATH)));
+        }
     }
     out.retain(|(_, plan)| match plan {
         Plan::Item(_, wanted, has, ..) => wanted.iter().any(|verb| has.contains(verb)),
@@ -224,10 +140,17 @@ impl Place<'_> {
         if named {
             shared.push(self.parameter("name", "path", TEXT));
         }
-        if self.resource.namespaced && suffix.is_empty() {
+        if self.resource.namespaced && matches!(suffix, "" | WITH_PATH) {
             shared.push(self.parameter("namespace", "path", TEXT));
         }
-        shared.push(self.parameter("pretty", "query", TEXT));
+        if suffix == WITH_PATH {
+            shared.push(self.parameter("path", "path", TEXT));
+        }
+        if self.is_connected() {
+            shared.extend(self.options());
+        } else {
+            shared.push(self.parameter("pretty", "query", TEXT));
+        }
         out.insert("parameters".into(), shared.into());
         out.into()
     }
@@ -247,19 +170,70 @@ impl Place<'_> {
         out
     }
 
-    fn operation(&self, verb: &Verb, suffix: &str) -> Value {
-        let r = self.resource;
+    /// True if requests are passed on.
+    fn is_connected(&self) -> bool {
+        CONNECTED.contains(&self.part)
+    }
+
+    /// The fields of the kind that a connection is asked for with, as query parameters.
+    fn options(&self) -> Vec<Value> {
         let (group, version, kind) = self.kind;
-        let mut id = verb.id.to_owned() + &title(r.group, r.version);
+        let Some(ty) = lookup(&api_version(group, version), kind).filter(|_| kind.ends_with("Options")) else {
+            return Vec::new();
+        };
+        let fields = ty.fields().iter().filter(|f| f.number != 0);
+        let kind = |code| match code {
+            Code::Bool => FLAG,
+            Code::Int32 | Code::Int64 => NUMBER,
+            _ => TEXT,
+        };
+        fields.map(|f| self.parameter(ty.table.str(f.name), "query", kind(ty.to(f.node).code()))).collect()
+    }
+
+    fn id(&self, verb: &Verb, suffix: &str) -> String {
+        let r = self.resource;
+        let (what, how) =
+            if self.is_connected() { ("connect", capital(verb.method)) } else { (verb.id, String::new()) };
+        let mut id = format!("{what}{}{how}", title(r.group, r.version));
         if verb.name == "deletecollection" {
             id.push_str("Collection");
         }
-        if r.namespaced && suffix.is_empty() {
+        if r.namespaced && matches!(suffix, "" | WITH_PATH) {
             id.push_str("Namespaced");
         }
-        id.push_str(r.kind);
-        id.push_str(&capital(self.part));
-        id.push_str(suffix);
+        id + r.kind + &capital(self.part) + suffix
+    }
+
+    /// An operation that is passed on: what comes back is anybody's guess.
+    fn connection(&self, verb: &Verb, suffix: &str) -> Value {
+        let (r, (group, version, kind)) = (self.resource, self.kind);
+        let text = json!({"type": "string"});
+        let answer = match self.dialect {
+            Dialect::V2 => json!({"description": "OK", "schema": text}),
+            Dialect::V3 => json!({"description": "OK", "content": {"*/*": {"schema": text}}}),
+        };
+        let mut out = json!({
+            "description": format!("connect {} requests to {} of {}", capital(verb.method), self.part, r.kind),
+            "operationId": self.id(verb, suffix),
+            "tags": [tag(r.group, r.version)],
+            "x-kubernetes-action": "connect",
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+            "responses": {"200": answer, "401": {"description": "Unauthorized"}},
+        });
+        if self.dialect == Dialect::V2 {
+            out["consumes"] = json!(["*/*"]);
+            out["produces"] = json!(["*/*"]);
+            out["schemes"] = json!(["https"]);
+        }
+        out
+    }
+
+    fn operation(&self, verb: &Verb, suffix: &str) -> Value {
+        if self.is_connected() {
+            return self.connection(verb, suffix);
+        }
+        let r = self.resource;
+        let (group, version, kind) = self.kind;
         let own = lookup(&api_version(group, version), kind).map(model).unwrap_or_default();
         let own = own.as_str();
         let list = lookup(&api_version(group, version), &format!("{kind}List")).map(model).unwrap_or_default();
@@ -268,7 +242,7 @@ impl Place<'_> {
         let patch = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
         let mut operation = json!({
             "description": format!("{} {kind}", verb.name),
-            "operationId": id,
+            "operationId": self.id(verb, suffix),
             "tags": [tag(r.group, r.version)],
             "x-kubernetes-action": verb.action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
