@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::audit::AuditConfig;
 use crate::authn::accounts::ServiceAccountConfig;
+use crate::authn::oidc::OidcConfig;
 
 /// Where the time comes from; tests give one that stands still.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -74,6 +75,8 @@ pub struct Config {
     pub port: u16,
     /// Ports of the nodes that Services may be given.
     pub node_ports: RangeInclusive<u16>,
+    /// An issuer whose users are this cluster's, if there is one.
+    pub oidc: Option<OidcConfig>,
     /// What is audited, if anything.
     pub audit: Option<AuditConfig>,
     /// Source of the time.
@@ -103,6 +106,7 @@ impl Default for Config {
             service_cidrs: "10.43.0.0/16".parse().into_iter().collect(),
             port: 6443,
             node_ports: 30000..=32767,
+            oidc: None,
             audit: None,
             clock: Arc::new(Timestamp::now),
             bookmark_interval: Duration::from_secs(60),

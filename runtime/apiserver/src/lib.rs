@@ -31,6 +31,7 @@ mod verbs;
 pub use audit::{AuditConfig, AuditError, AuditLog, PolicyError};
 pub use authn::accounts::ServiceAccountConfig;
 pub use authn::jwt::signer::KeyError;
+pub use authn::oidc::{OidcConfig, OidcError, TrustError};
 pub use config::{Clock, Config, Version};
 pub use http::body::{Body, BoxError};
 pub use http::serve::{ServeError, tls_config};

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{self, Audit, AuditError};
 use crate::authn::accounts::Accounts;
 use crate::authn::jwt::signer::KeyError;
+use crate::authn::oidc::{Oidc, OidcError};
 use crate::authz::node::NodeGraph;
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Attributes};
@@ -46,6 +47,9 @@ pub enum BuildError {
     /// Auditing can't be set up.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The OIDC issuer's settings are of no use.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
 }
 
 /// The API server; a clone is another handle of the same one.
@@ -86,6 +90,7 @@ struct Inner {
     nodes: NodeGraph,
     accounts: Accounts,
     audit: Option<Audit>,
+    oidc: Option<Oidc>,
     documents: Documents,
     metrics: Metrics,
     flow: Flow,
@@ -101,6 +106,7 @@ impl ApiServer {
         let documents = Documents::new(&registry, &config.version.git_version);
         let server = Self(Arc::new(Inner {
             accounts: Accounts::new(&config.service_accounts)?,
+            oidc: config.oidc.clone().map(Oidc::new).transpose()?,
             audit: config.audit.clone().map(|a| Audit::new(a, config.clock.clone())).transpose()?,
             config,
             storage,
@@ -318,6 +324,10 @@ impl ApiServer {
 
     pub(crate) fn accounts(&self) -> &Accounts {
         &self.0.accounts
+    }
+
+    pub(crate) fn oidc(&self) -> Option<&Oidc> {
+        self.0.oidc.as_ref()
     }
 
     pub(crate) fn config(&self) -> &Config {

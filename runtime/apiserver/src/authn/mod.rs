@@ -4,6 +4,7 @@ pub(crate) mod accounts;
 pub(crate) mod certificate;
 pub(crate) mod impersonation;
 pub(crate) mod jwt;
+pub(crate) mod oidc;
 pub(crate) mod token;
 
 use ::http::HeaderMap;
@@ -59,6 +60,16 @@ pub(crate) async fn bearer(server: &ApiServer, token: &str, audiences: &[String]
         let audiences = common(&own, audiences);
         if !audiences.is_empty() {
             return Ok(Ok(Authenticated { user, audiences }));
+        }
+    }
+    if let Some(oidc) = server.oidc() {
+        // Tokens of the issuer's are meant for its client, which this server is.
+        let own: Vec<&str> = server.accounts().config.audiences.iter().map(String::as_str).collect();
+        let audiences = common(&own, audiences);
+        if !audiences.is_empty()
+            && let Some(verdict) = oidc.authenticate(token, &audiences, server.now()).await
+        {
+            return Ok(verdict);
         }
     }
     Ok(Err(String::new()))

@@ -88,7 +88,7 @@ impl Claims {
     }
 
     /// The seconds of a time.
-    fn seconds(&self, name: &str) -> Option<i64> {
+    pub(crate) fn seconds(&self, name: &str) -> Option<i64> {
         let value = self.0.get(name)?;
         // Fractions are allowed; as in Kubernetes they count for nothing.
         value.as_i64().or_else(|| value.as_f64().map(|f| f as i64))
