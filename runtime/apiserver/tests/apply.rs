@@ -326,3 +326,76 @@ async fn what_the_server_writes_itself_has_an_owner_too() {
     let namespace = api.get("/api/v1/namespaces/kube-system").await.good();
     assert_eq!(owners(&namespace)[0].0, "kube-apiserver Update");
 }
+
+fn warnings(answer: &Answer) -> Vec<String> {
+    answer.headers.get_all("warning").iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn keys_that_stand_twice_in_yaml_are_told_by_their_line() {
+    let api = Api::new().await;
+    let yaml = "\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  foo: foo1\n  foo: foo2\n";
+    let go = async |how: &str| {
+        let path = format!("{}?fieldManager=me&fieldValidation={how}", one("a"));
+        common::read(api.raw(admin(), "PATCH", &path, &[("content-type", APPLY)], yaml).await).await
+    };
+    assert_eq!(
+        go("Strict").await.failed(400),
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 8: key \"foo\" already set in \
+         map"
+    );
+    let warned = go("Warn").await;
+    assert_eq!(warned.good()["data"]["foo"], "foo2");
+    assert!(warnings(&warned)[0].contains("line 8: key"), "{:?}", warnings(&warned));
+    assert!(warnings(&go("Ignore").await).is_empty());
+}
+
+#[tokio::test]
+async fn a_json_patch_is_held_to_its_own_fields() {
+    let api = Api::new().await;
+    api.post(MAPS, map("a")).await.good();
+    let patch = |how: &str, body: &'static str| {
+        let path = format!("{}?fieldValidation={how}", one("a"));
+        let api = &api;
+        async move {
+            let json = [("content-type", "application/json-patch+json")];
+            common::read(api.raw(admin(), "PATCH", &path, &json, body).await).await
+        }
+    };
+    let odd = r#"[{"op": "add", "path": "/data/j", "path": "/data/j", "value": "1", "what": 1}, {"op": "add", "path": "/x", "value": 1}]"#;
+    let text = patch("Strict", odd).await.failed(422);
+    assert!(
+        text.ends_with(
+            "strict decoding error: json patch unknown field \"[0].what\", json patch duplicate field \"[0].path\", unknown \
+             field \"x\""
+        ),
+        "{text}"
+    );
+    assert_eq!(warnings(&patch("Warn", odd).await).len(), 3);
+    assert_eq!(
+        patch("Strict", "{}").await.failed(400),
+        "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+    );
+}
+
+#[tokio::test]
+async fn a_reference_to_an_owner_that_stands_twice_is_kept_once_with_a_warning() {
+    let api = Api::new().await;
+    let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"});
+    let mut object = map("a");
+    object["metadata"]["ownerReferences"] = json!([reference, reference]);
+    let made = api.post(MAPS, object).await;
+    assert_eq!(made.good()["metadata"]["ownerReferences"], json!([reference]));
+    assert!(warnings(&made)[0].ends_with("duplicate UID(s) observed: u\""), "{:?}", warnings(&made));
+}
+
+#[tokio::test]
+async fn owners_that_a_writer_makes_up_must_have_names_that_a_manager_may_have() {
+    let api = Api::new().await;
+    let mut made = api.post(MAPS, map("a")).await.good();
+    made["metadata"]["managedFields"][0]["manager"] = json!("x".repeat(129));
+    assert_eq!(
+        api.put(&one("a"), made).await.failed(422),
+        "ConfigMap \"a\" is invalid: metadata.managedFields[0].manager: Too long: may not be more than 128 bytes"
+    );
+}

@@ -173,6 +173,11 @@ impl<T: Type> Job<'_, T> {
     /// Takes out what the manager applied last time and not this time, unless somebody else owns it or it was never its.
     fn prune(&self, merged: Value, owners: &Owners, fields: &Set, last: &Set) -> Value {
         let ty = self.ty;
+        let mut given_up = last.clone();
+        given_up.subtract(fields);
+        if given_up.is_empty() {
+            return merged;
+        }
         let named = |set: &Set| set.with_named_fields(Some(ty));
         let last = named(last);
         let all = named(&set_of(ty, &merged));

@@ -17,10 +17,11 @@ const NAME_ATTEMPTS: usize = 8;
 
 pub(crate) async fn create(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     managed::check_options(cx, false)?;
-    let object = decode::body(cx)?;
+    let mut object = decode::body(cx)?;
     if !meta::resource_version(&object).is_empty() {
         return Err(errors::plain("resourceVersion should not be set on objects to be created"));
     }
+    managed::dedup_references(cx, &mut object, "");
     let bytes = create_object(cx, object, Owners::Track).await?;
     render::object(cx, StatusCode::CREATED, &bytes)
 }
@@ -71,7 +72,9 @@ async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Resul
     store::fresh_metadata(&mut object, resource.generations, writer.now)?;
     resource.strategy.prepare_create(&writer, &mut object);
     let plan = admission::create(cx, &mut object).await?;
+    managed::dedup_references(cx, &mut object, managed::AFTER_ADMISSION);
     let mut problems: Vec<FieldError> = meta::validate(&object, resource.namespaced, resource.strategy.name_rule());
+    problems.extend(managed::check_owners(meta::at(&object, &["metadata", "managedFields"])));
     problems.extend(resource.strategy.validate(&object));
     if !problems.is_empty() {
         return Err(cx.invalid(&object, &problems).into());

@@ -11,13 +11,13 @@ use crate::http::negotiate;
 
 /// What to do about fields that the kind has not, and keys that stand twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Validation {
+pub(super) enum Validation {
     Ignore,
     Warn,
     Strict,
 }
 
-fn validation(cx: &Cx<'_>) -> Result<Validation, Status> {
+pub(super) fn validation(cx: &Cx<'_>) -> Result<Validation, Status> {
     match cx.query.get("fieldValidation") {
         None | Some("Warn") => Ok(Validation::Warn),
         Some("Ignore") => Ok(Validation::Ignore),
@@ -42,7 +42,7 @@ pub(crate) fn body_as(cx: &Cx<'_>, kind: &Gvk) -> Result<Value, Status> {
 fn read(cx: &Cx<'_>, kind: &Gvk, schema: Option<TypeRef<'static>>) -> Result<Value, Status> {
     let decoded = negotiate::read_body(cx.headers, &cx.body).map_err(|unread| unread.status(&kind.kind, &cx.body))?;
     let mut object = decoded.value;
-    check_as(cx, kind, schema, &mut object, decoded.duplicates).map_err(|unfit| match unfit {
+    check_as(cx, kind, schema, &mut object, &[], &decoded.duplicates).map_err(|unfit| match unfit {
         Unfit::Undecodable(why) => {
             let found = |key: &str| object.get(key).and_then(Value::as_str).filter(|s| !s.is_empty());
             let version = found("apiVersion").and_then(split_api_version).map_or(kind.version.as_str(), |(_, v)| v);
@@ -71,7 +71,12 @@ impl From<Status> for Unfit {
 
 /// Checks and cleans an object in the shape of the request's version.
 pub(crate) fn check(cx: &Cx<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<(), Unfit> {
-    check_as(cx, &cx.resource.gvk(), cx.resource.schema, object, duplicates)
+    check_as(cx, &cx.resource.gvk(), cx.resource.schema, object, &[], &duplicates)
+}
+
+/// Checks and cleans an object that was patched; `patch` is what is to be said of the patch itself.
+pub(crate) fn check_patched(cx: &Cx<'_>, object: &mut Value, patch: &[String]) -> Result<(), Unfit> {
+    check_as(cx, &cx.resource.gvk(), cx.resource.schema, object, patch, &[])
 }
 
 fn check_as(
@@ -79,7 +84,8 @@ fn check_as(
     kind: &Gvk,
     schema: Option<TypeRef<'static>>,
     object: &mut Value,
-    duplicates: Vec<String>,
+    before: &[String],
+    duplicates: &[String],
 ) -> Result<(), Unfit> {
     same_kind(kind, object)?;
     let findings = match schema {
@@ -90,10 +96,10 @@ fn check_as(
     let map = meta::object_mut(object);
     map.insert("kind".into(), kind.kind.as_str().into());
     map.insert("apiVersion".into(), kind.api_version().into());
-    let texts: Vec<String> = findings
-        .unknown
+    let texts: Vec<String> = before
         .iter()
-        .map(|f| format!("unknown field {f:?}"))
+        .cloned()
+        .chain(findings.unknown.iter().map(|f| format!("unknown field {f:?}")))
         .chain(duplicates.iter().map(|f| format!("duplicate field {f:?}")))
         .collect();
     match validation(cx)? {

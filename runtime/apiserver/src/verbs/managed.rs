@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use ::http::HeaderMap;
 use ::http::header::USER_AGENT;
 use kiln_apimachinery::apply::{self, ApplyError, Set};
 use kiln_apimachinery::status::{Cause, Details, Reason};
@@ -17,6 +16,10 @@ use crate::server::ApiServer;
 
 /// Most bytes of a manager's name.
 const MAX_MANAGER: usize = 128;
+/// Most bytes of a subresource's name.
+const MAX_SUBRESOURCE: usize = 256;
+/// When references to owners are looked at again.
+pub(crate) const AFTER_ADMISSION: &str = " after mutating admission happens";
 
 /// Whether the owners of an object that is about to be stored are told yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +32,9 @@ pub(crate) enum Owners {
 
 /// Refuses a manager's name or a `force` that a write may not have; a 422.
 pub(crate) fn check_options(cx: &Cx<'_>, applies: bool) -> Result<(), Status> {
-    let manager = cx.query.get("fieldManager").unwrap_or_default();
+    let name = cx.query.get("fieldManager").unwrap_or_default();
     let mut errors = Vec::new();
-    if applies && manager.is_empty() {
+    if applies && name.is_empty() {
         errors.push(FieldError::required("fieldManager", "is required for apply patch"));
     }
     let kind = match cx.info.verb.as_str() {
@@ -42,17 +45,58 @@ pub(crate) fn check_options(cx: &Cx<'_>, applies: bool) -> Result<(), Status> {
     if kind == "PatchOptions" && !applies && cx.query.all("force").next().is_some() {
         errors.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
     }
-    if manager.len() > MAX_MANAGER {
-        errors.push(FieldError::too_long("fieldManager", MAX_MANAGER));
-    }
-    for (at, c) in manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
-        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
-        errors.push(FieldError::invalid("fieldManager", &manager.into(), &why));
-    }
+    errors.extend(check_manager("fieldManager", name));
     if errors.is_empty() {
         return Ok(());
     }
     Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", kind), "", &errors))
+}
+
+fn check_manager(path: &str, name: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if name.len() > MAX_MANAGER {
+        errors.push(FieldError::too_long(path, MAX_MANAGER));
+    }
+    for (at, c) in name.char_indices().filter(|(_, c)| !is_printable(*c)) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        errors.push(FieldError::invalid(path, &name.into(), &why));
+    }
+    errors
+}
+
+/// Complaints about owners that a writer made up.
+pub(crate) fn check_owners(list: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, entry) in list.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let path = |field: &str| format!("metadata.managedFields[{i}].{field}");
+        errors.extend(check_manager(&path("manager"), meta::text(entry, &["manager"])));
+        if meta::text(entry, &["subresource"]).len() > MAX_SUBRESOURCE {
+            errors.push(FieldError::too_long(path("subresource"), MAX_SUBRESOURCE));
+        }
+    }
+    errors
+}
+
+/// Removes references to owners that stand twice, and warns of them.
+pub(crate) fn dedup_references(cx: &Cx<'_>, object: &mut Value, when: &str) {
+    let Some(Value::Array(list)) = object.pointer_mut("/metadata/ownerReferences") else { return };
+    let mut twice = Vec::new();
+    let mut kept: Vec<Value> = Vec::with_capacity(list.len());
+    for reference in list.drain(..) {
+        if kept.contains(&reference) {
+            twice.push(meta::text(&reference, &["uid"]).to_owned());
+        } else {
+            kept.push(reference);
+        }
+    }
+    *list = kept;
+    if !twice.is_empty() {
+        cx.warn(format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may \
+             reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        ));
+    }
 }
 
 fn is_printable(c: char) -> bool {
@@ -61,11 +105,17 @@ fn is_printable(c: char) -> bool {
 
 /// The writer's name: the one it gives, else the first part of its `User-Agent`.
 pub(crate) fn manager(cx: &Cx<'_>) -> String {
-    cx.query.get("fieldManager").map_or_else(|| from_user_agent(cx.headers), str::to_owned)
+    if let Some(named) = cx.query.get("fieldManager") {
+        return named.to_owned();
+    }
+    match cx.headers.get(USER_AGENT) {
+        Some(agent) => from_user_agent(&String::from_utf8_lossy(agent.as_bytes())),
+        // A part of the control plane in this process has a name and no agent.
+        None => cx.user.name.strip_prefix("system:").filter(|name| !name.contains(':')).unwrap_or_default().to_owned(),
+    }
 }
 
-fn from_user_agent(headers: &HeaderMap) -> String {
-    let agent = headers.get(USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes())).unwrap_or_default();
+fn from_user_agent(agent: &str) -> String {
     let mut out = String::new();
     for c in agent.split('/').next().unwrap_or_default().chars().filter(|c| is_printable(*c)) {
         if out.len() + c.len_utf8() > MAX_MANAGER {
@@ -190,6 +240,10 @@ const STATUS_ONLY: &[&str] = &[
 /// The fields that a write leaves as they are, whatever it says, so that its writer does not own them.
 fn ignored(resource: &Resource, subresource: &str) -> &'static Set {
     let has_status = resource.has_subresource("status").is_some();
+    if resource.schema.is_none() && subresource == "status" {
+        // A custom resource.
+        return &SPEC_AND_METADATA;
+    }
     match (resource.plural.as_str(), subresource) {
         ("certificatesigningrequests", "") => &SPEC_AND_STATUS,
         ("certificatesigningrequests", "status") => &SPEC_AND_CONDITIONS,

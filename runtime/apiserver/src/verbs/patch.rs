@@ -8,12 +8,12 @@ use kiln_apimachinery::{FieldError, Gvk, Status, decode as strict, meta};
 use serde_json::Value;
 
 use super::create::{create_object, place};
-use super::decode::{self, Unfit};
+use super::decode::{self, Unfit, Validation};
 use super::managed::{self, Owners};
 use super::store::Stored;
 use super::tree::Tree;
 use super::update::{ATTEMPTS, Failure, current, may_create, replace};
-use super::{Cx, encode, errors, render};
+use super::{Cx, encode, errors, lines, render};
 use crate::http::body::Body;
 use crate::http::negotiate::{from_yaml, media_type};
 
@@ -99,6 +99,49 @@ async fn create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Result<Bytes,
     })
 }
 
+/// Refuses or warns of keys that stand twice in the YAML of an apply.
+fn check_twice(cx: &Cx<'_>, patch: &strict::Decoded) -> Result<(), Status> {
+    if patch.duplicates.is_empty() {
+        return Ok(());
+    }
+    let mut found = lines::duplicates(&String::from_utf8_lossy(&cx.body));
+    if found.is_empty() {
+        // In mappings within a line; which one is not told.
+        let last = |path: &String| path.rsplit('.').next().unwrap_or_default().to_owned();
+        found =
+            patch.duplicates.iter().map(|path| format!("line 1: key {:?} already set in map", last(path))).collect();
+    }
+    let text = format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {}", found.join("\n  "));
+    match decode::validation(cx)? {
+        Validation::Strict => Err(Status::bad_request(format!("error strict decoding YAML: {text}"))),
+        Validation::Warn => {
+            // A header has one line.
+            cx.warn(text.replace("\n  ", " "));
+            Ok(())
+        }
+        Validation::Ignore => Ok(()),
+    }
+}
+
+/// What is to be said of a patch in JSON itself: keys that stand twice, and fields that an operation has not.
+fn strict_findings(kind: Kind, patch: &strict::Decoded) -> Vec<String> {
+    let twice = |prefix: &str| {
+        let text = |path: &String| format!("{prefix}duplicate field {path:?}");
+        patch.duplicates.iter().map(text).collect::<Vec<_>>()
+    };
+    if kind != Kind::Json {
+        return twice("");
+    }
+    let mut found = Vec::new();
+    for (i, operation) in patch.value.as_array().into_iter().flatten().enumerate() {
+        let keys = operation.as_object().into_iter().flatten().map(|(key, _)| key);
+        let unknown = keys.filter(|key| !matches!(key.as_str(), "op" | "path" | "from" | "value"));
+        found.extend(unknown.map(|key| format!("json patch unknown field \"[{i}].{key}\"")));
+    }
+    found.extend(twice("json patch "));
+    found
+}
+
 /// The object as the patch makes it, in the request's version.
 fn patched(cx: &Cx<'_>, kind: Kind, old: Option<&Stored>, patch: &strict::Decoded) -> Result<Value, Status> {
     let mut object = old.map(|old| old.object.clone());
@@ -107,11 +150,9 @@ fn patched(cx: &Cx<'_>, kind: Kind, old: Option<&Stored>, patch: &strict::Decode
     }
     if kind == Kind::Apply {
         let mut object = managed::apply_config(cx, object.as_ref(), &patch.value)?;
+        check_twice(cx, patch)?;
         encode::prune_nulls(&mut object);
-        decode::check(cx, &mut object, patch.duplicates.clone()).map_err(|unfit| match unfit {
-            Unfit::Undecodable(why) if why.starts_with("strict decoding error: ") => {
-                Status::bad_request(format!("error strict decoding YAML: {why}"))
-            }
+        decode::check_patched(cx, &mut object, &[]).map_err(|unfit| match unfit {
             Unfit::Undecodable(why) => errors::plain(format!(
                 "failed to convert new object ({}/{}; {}) to proper version: {why}",
                 cx.namespace(),
@@ -124,7 +165,7 @@ fn patched(cx: &Cx<'_>, kind: Kind, old: Option<&Stored>, patch: &strict::Decode
     }
     let mut object = object.unwrap_or_default();
     apply(cx, kind, &mut object, patch.value.clone())?;
-    decode::check(cx, &mut object, patch.duplicates.clone()).map_err(|unfit| match unfit {
+    decode::check_patched(cx, &mut object, &strict_findings(kind, patch)).map_err(|unfit| match unfit {
         Unfit::Undecodable(why) => {
             let error = FieldError::invalid("patch", &object.to_string().into(), &why);
             Status::invalid(&Gvk::new("", "", ""), "", &[error])
@@ -138,15 +179,7 @@ fn apply(cx: &Cx<'_>, kind: Kind, object: &mut Value, body: Value) -> Result<(),
     let applied = match kind {
         Kind::Json => patch::json_patch(object, body),
         Kind::Strategic => patch::strategic_merge_patch(Tree::of(&cx.resource), object, body),
-        Kind::Merge | Kind::Apply => {
-            if !body.is_object() {
-                return Err(Status::bad_request(
-                    "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
-                ));
-            }
-            patch::merge_patch(object, body);
-            Ok(())
-        }
+        Kind::Merge | Kind::Apply => patch::object_merge_patch(object, body),
     };
     applied.map_err(|e| match e {
         PatchError::Malformed(text) => Status::bad_request(text),

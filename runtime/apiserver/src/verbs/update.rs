@@ -32,6 +32,7 @@ pub(crate) async fn put(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         _ => {}
     }
     place(cx, &mut object)?;
+    managed::dedup_references(cx, &mut object, "");
     let free = meta::resource_version(&object).is_empty();
     if let Some(conversion) = cx.resource.conversion {
         (conversion.to_stored)(&mut object);
@@ -121,9 +122,11 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
     }
     encode::prune_nulls(&mut new);
     admission::update(cx, &mut new, &old.object).await?;
+    managed::dedup_references(cx, &mut new, managed::AFTER_ADMISSION);
     let mut problems = meta::validate(&new, resource.namespaced, resource.strategy.name_rule());
     problems.extend(resource.strategy.validate_write(&cx.writer(), &new, &old.object));
     problems.extend(new_finalizers(&new, &old.object));
+    problems.extend(managed::check_owners(told.as_ref()));
     problems.extend(immutable_metadata(&new, &old.object));
     if !problems.is_empty() {
         return Err(cx.invalid(&new, &problems).into());
