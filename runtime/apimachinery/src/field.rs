@@ -133,6 +133,12 @@ impl FieldError {
         Self { field: field.into(), kind, value, detail: detail.to_owned() }
     }
 
+    /// The same complaint with the rule in words.
+    #[must_use]
+    pub fn because(self, detail: &str) -> Self {
+        Self { detail: detail.to_owned(), ..self }
+    }
+
     /// The rule in words.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -30,17 +30,14 @@ impl Strategy for ConfigMaps {
         let mut size = 0;
         for (key, text) in meta::string_map(object.get("data")) {
             check_key("data", key, &mut errors);
+            if meta::at(object, &["binaryData", key]).is_some() {
+                let why = "duplicate of key present in binaryData";
+                errors.push(FieldError::invalid(format!("data[{key}]"), &key.into(), why));
+            }
             size += text.len();
         }
         for (key, text) in meta::string_map(object.get("binaryData")) {
             check_key("binaryData", key, &mut errors);
-            if meta::at(object, &["data", key]).is_some() {
-                errors.push(FieldError::invalid(
-                    format!("binaryData[{key}]"),
-                    &key.into(),
-                    "duplicate of key present in data",
-                ));
-            }
             size += base64_len(text);
         }
         if size > MAX_SIZE {

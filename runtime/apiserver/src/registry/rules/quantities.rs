@@ -53,7 +53,61 @@ pub(crate) fn amount(path: &Path<'_>, resource: &str, value: &Value, errors: &mu
     }
 }
 
-/// The name of a resource: qualified, and one of Kubernetes' own if it has no domain.
-pub(crate) fn resource_name(path: &Path<'_>, resource: &str, errors: &mut Errors) {
+/// Resources of containers.
+const COMPUTE: &[&str] = &["cpu", "memory", "ephemeral-storage"];
+/// Resources besides [`INTEGERS`] that a quota may bound.
+const BOUNDED: &[&str] = &[
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+];
+
+/// The name of a resource that a limit is about: one of containers, or any that is known or has a domain.
+pub(crate) fn limit_name(path: &Path<'_>, resource: &str, of_containers: bool, errors: &mut Errors) {
+    let before = errors.len();
     name(path, resource, names::qualified_name, errors);
+    if errors.len() > before {
+        return;
+    }
+    let plain = !resource.contains('/');
+    let known = INTEGERS.contains(&resource) || BOUNDED.contains(&resource) || resource == "storage";
+    let why = if plain && !known && !resource.starts_with("hugepages-") {
+        "must be a standard resource type or fully qualified"
+    } else if of_containers && plain && !COMPUTE.contains(&resource) && !resource.starts_with("hugepages-") {
+        "must be a standard resource for containers"
+    } else if of_containers && !is_native(resource) && !is_extended(resource) {
+        "doesn't follow extended resource name standard"
+    } else {
+        return;
+    };
+    errors.push(FieldError::invalid(path, &resource.into(), why));
+}
+
+/// True for a resource that quotas know.
+pub(crate) fn is_quota_resource(resource: &str) -> bool {
+    INTEGERS.contains(&resource)
+        || BOUNDED.contains(&resource)
+        || resource.starts_with("hugepages-")
+        || resource.starts_with("requests.hugepages-")
+}
+
+/// The name of a resource that a quota is about.
+pub(crate) fn quota_name(path: &Path<'_>, resource: &str, errors: &mut Errors) {
+    let before = errors.len();
+    name(path, resource, names::qualified_name, errors);
+    if errors.len() == before && !resource.contains('/') && !is_quota_resource(resource) {
+        let known = resource == "storage";
+        if !known {
+            let why = "must be a standard resource type or fully qualified";
+            errors.push(FieldError::invalid(path, &resource.into(), why));
+        }
+        errors.push(FieldError::invalid(path, &resource.into(), "must be a standard resource for quota"));
+    }
 }

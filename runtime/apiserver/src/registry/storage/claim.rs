@@ -1,8 +1,9 @@
 //! PersistentVolumeClaims.
 
-use kiln_apimachinery::meta;
+use kiln_apimachinery::{FieldError, meta};
 use serde_json::{Value, json};
 
+use super::claim_rules;
 use crate::registry::strategy::{Strategy, Writer, default_to, put, split_status};
 
 pub(crate) struct Claims;
@@ -25,6 +26,19 @@ impl Strategy for Claims {
     fn prepare_update(&self, writer: &Writer<'_>, new: &mut Value, old: &Value) {
         split_status(writer, new, old);
         same_sources(new, old);
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        claim_rules::validate(object)
+    }
+
+    fn validate_write(&self, writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        if writer.subresource == "status" {
+            return claim_rules::validate_status(new);
+        }
+        let mut errors = claim_rules::validate(new);
+        errors.extend(claim_rules::validate_update(new, old));
+        errors
     }
 }
 

@@ -2,10 +2,12 @@
 
 pub(crate) mod cells;
 mod claim;
+mod claim_rules;
 mod classes;
 mod columns;
 mod csi;
 mod volume;
+mod volume_rules;
 
 use columns as c;
 

@@ -1,8 +1,9 @@
 //! PersistentVolumes.
 
-use kiln_apimachinery::{meta, time};
+use kiln_apimachinery::{FieldError, meta, time};
 use serde_json::{Value, json};
 
+use super::volume_rules;
 use crate::registry::strategy::{Strategy, Writer, default_to, put, split_status};
 
 pub(crate) struct Volumes;
@@ -55,5 +56,18 @@ impl Strategy for Volumes {
         if !kept.is_empty() && (new_since.is_empty() || (phase(old) != phase(new) && new_since == old_since)) {
             meta::child(new, "status").insert("lastPhaseTransitionTime".into(), kept.into());
         }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        volume_rules::validate(object)
+    }
+
+    fn validate_write(&self, writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        if writer.subresource == "status" {
+            return Vec::new();
+        }
+        let mut errors = volume_rules::validate(new);
+        errors.extend(volume_rules::validate_update(new, old));
+        errors
     }
 }
