@@ -99,12 +99,7 @@ impl Documents {
     }
 }
 
-fn write(
-    registry: &Registry,
-    which: &Which,
-    version: &str,
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
+fn write(registry: &Registry, which: &Which, version: &str, out: &mut dyn Write) -> std::io::Result<()> {
     let everything = || -> Vec<Served<'_>> {
         let groups = registry.groups().into_iter();
         let pairs = groups.flat_map(|(g, versions)| versions.into_iter().map(move |v| (g.clone(), v)));

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use kiln_apimachinery::gvk::api_version;
-use kiln_apimachinery::shape::Field;
 use kiln_apimachinery::{GroupResource, Gvk};
 use kiln_schema::TypeRef;
 use serde_json::Value;
@@ -134,16 +133,6 @@ impl Resource {
         self
     }
 
-    /// Of no effect: the schema knows the fields.
-    pub(crate) fn fields(self, _names: &[&str]) -> Self {
-        self
-    }
-
-    /// Of no effect: the schema knows the fields.
-    pub(crate) fn typed(self, _fields: &'static [Field]) -> Self {
-        self
-    }
-
     pub(crate) fn selectable(self, paths: &[&str]) -> Self {
         Self { selectable: owned(paths), ..self }
     }
@@ -234,5 +223,21 @@ fn owned(texts: &[&str]) -> Vec<String> {
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.api_version(), self.plural)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::Registry;
+
+    #[test]
+    fn every_kind_that_is_served_and_every_kind_of_a_part_has_a_type() {
+        for row in &Registry::builtin().rows {
+            assert!(row.schema.is_some(), "{row:?}");
+            for (group, version, kind) in row.subresources.iter().filter_map(|s| s.kind) {
+                let version = super::api_version(group, version);
+                assert!(kiln_schema::lookup(&version, kind).is_some(), "{version} {kind}");
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Writer<'a> {
     pub(crate) subresource: &'a str,
 }
 
-/// The hooks of a kind. Objects have passed [`meta::check_shape`] before any of them is called.
+/// The hooks of a kind. Objects are of their kind's types before any of them is called.
 pub(crate) trait Strategy: Send + Sync {
     /// The rule for names.
     fn name_rule(&self) -> NameRule {

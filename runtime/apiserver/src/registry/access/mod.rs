@@ -20,16 +20,16 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
         core("ServiceAccount", "serviceaccounts").short(&["sa"]).subresource("token", &["create"])
-            .fields(&["secrets", "imagePullSecrets", "automountServiceAccountToken"]).columns(c::SERVICE_ACCOUNT),
+            .columns(c::SERVICE_ACCOUNT),
         v1(CERTIFICATES, "CertificateSigningRequest", "certificatesigningrequests").cluster().short(&["csr"]).with_status()
-            .subresource("approval", &["get", "patch", "update"]).fields(&["spec", "status"]).selectable(&["spec.signerName"])
+            .subresource("approval", &["get", "patch", "update"]).selectable(&["spec.signerName"])
             .columns(c::CSR).strategy(csr::Requests),
-        v1(RBAC, "ClusterRole", "clusterroles").cluster().fields(&["rules", "aggregationRule"]).columns(c::ROLE)
+        v1(RBAC, "ClusterRole", "clusterroles").cluster().columns(c::ROLE)
             .create_on_update().strategy(rbac::Roles),
-        v1(RBAC, "ClusterRoleBinding", "clusterrolebindings").cluster().fields(&["subjects", "roleRef"]).columns(c::BINDING)
+        v1(RBAC, "ClusterRoleBinding", "clusterrolebindings").cluster().columns(c::BINDING)
             .create_on_update().strategy(rbac::Bindings { cluster: true }),
-        v1(RBAC, "Role", "roles").fields(&["rules"]).columns(c::ROLE).create_on_update().strategy(rbac::Roles),
-        v1(RBAC, "RoleBinding", "rolebindings").fields(&["subjects", "roleRef"]).columns(c::BINDING)
+        v1(RBAC, "Role", "roles").columns(c::ROLE).create_on_update().strategy(rbac::Roles),
+        v1(RBAC, "RoleBinding", "rolebindings").columns(c::BINDING)
             .create_on_update().strategy(rbac::Bindings { cluster: false }),
         v1(AUTHORIZATION, "SelfSubjectAccessReview", "selfsubjectaccessreviews").cluster().review(Review::SelfAccess),
         v1(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews").cluster().review(Review::Access),

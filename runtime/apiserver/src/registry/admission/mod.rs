@@ -46,17 +46,17 @@ fn row(kind: &str, plural: &str) -> Resource {
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        row("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").fields(&["webhooks"])
+        row("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
             .columns(WEBHOOKS).strategy(webhook::Webhooks { mutating: true }),
-        row("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").fields(&["webhooks"])
+        row("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
             .columns(WEBHOOKS).strategy(webhook::Webhooks { mutating: false }),
-        row("ValidatingAdmissionPolicy", "validatingadmissionpolicies").with_status().fields(&["spec", "status"])
+        row("ValidatingAdmissionPolicy", "validatingadmissionpolicies").with_status()
             .columns(VALIDATING).strategy(policy::Policies { mutating: false }),
-        row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").fields(&["spec"])
+        row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
             .columns(BINDING).strategy(policy::Bindings { mutating: false }),
-        row("MutatingAdmissionPolicy", "mutatingadmissionpolicies").fields(&["spec"])
+        row("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
             .columns(MUTATING).strategy(policy::Policies { mutating: true }),
-        row("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings").fields(&["spec"])
+        row("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
             .columns(BINDING).strategy(policy::Bindings { mutating: true }),
     ]
 }

@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kiln_apimachinery::shape::{Field, Shape};
 use kiln_apimachinery::{FieldError, meta, names};
 use serde_json::{Value, json};
 
@@ -10,17 +9,6 @@ use crate::registry::strategy::{Strategy, Writer, default_to, immutable, put};
 
 /// Most bytes of all values together.
 const MAX_SIZE: usize = 1024 * 1024;
-
-/// Fields of a ConfigMap.
-pub(crate) const CONFIG_MAP: &[Field] =
-    &[("data", Shape::Map(&Shape::Text)), ("binaryData", Shape::Map(&Shape::Bytes)), ("immutable", Shape::Bool)];
-/// Fields of a Secret.
-pub(crate) const SECRET: &[Field] = &[
-    ("data", Shape::Map(&Shape::Bytes)),
-    ("stringData", Shape::Map(&Shape::Text)),
-    ("immutable", Shape::Bool),
-    ("type", Shape::Text),
-];
 
 pub(crate) struct ConfigMaps;
 

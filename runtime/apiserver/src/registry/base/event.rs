@@ -6,40 +6,6 @@ use serde_json::Value;
 use crate::registry::resource::Conversion;
 use crate::registry::strategy::{Strategy, Writer};
 
-/// Fields of a core event.
-pub(crate) const FIELDS: &[&str] = &[
-    "action",
-    "count",
-    "eventTime",
-    "firstTimestamp",
-    "involvedObject",
-    "lastTimestamp",
-    "message",
-    "reason",
-    "related",
-    "reportingComponent",
-    "reportingInstance",
-    "series",
-    "source",
-    "type",
-];
-/// Fields of an `events.k8s.io` event.
-pub(crate) const NEW_FIELDS: &[&str] = &[
-    "action",
-    "deprecatedCount",
-    "deprecatedFirstTimestamp",
-    "deprecatedLastTimestamp",
-    "deprecatedSource",
-    "eventTime",
-    "note",
-    "reason",
-    "regarding",
-    "related",
-    "reportingController",
-    "reportingInstance",
-    "series",
-    "type",
-];
 /// Paths that field selectors may name, in either shape.
 pub(crate) const SELECTABLE: &[&str] = &[
     "involvedObject.kind",

@@ -22,30 +22,29 @@ const EVENTS: &str = "events.k8s.io";
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
         core("Namespace", "namespaces").cluster().short(&["ns"]).with_status().subresource("finalize", &["update"])
-            .fields(&["spec", "status"]).selectable(&["status.phase"]).columns(c::NAMESPACE).strategy(namespace::Namespaces)
+            .selectable(&["status.phase"]).columns(c::NAMESPACE).strategy(namespace::Namespaces)
             .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"]),
-        core("Node", "nodes").cluster().short(&["no"]).with_status().subresource("proxy", PROXY_VERBS).fields(&["spec", "status"])
+        core("Node", "nodes").cluster().short(&["no"]).with_status().subresource("proxy", PROXY_VERBS)
             .selectable(&["spec.unschedulable"]).columns(c::NODE).strategy(node::Nodes),
-        core("ConfigMap", "configmaps").short(&["cm"]).typed(config::CONFIG_MAP)
+        core("ConfigMap", "configmaps").short(&["cm"])
             .columns(c::CONFIG_MAP).strategy(config::ConfigMaps),
-        core("Secret", "secrets").typed(config::SECRET).selectable(&["type"])
+        core("Secret", "secrets").selectable(&["type"])
             .columns(c::SECRET).strategy(config::Secrets),
-        core("Event", "events").short(&["ev"]).fields(event::FIELDS).selectable(event::SELECTABLE).columns(c::EVENT)
+        core("Event", "events").short(&["ev"]).selectable(event::SELECTABLE).columns(c::EVENT)
             .create_on_update().strategy(event::Events),
-        core("ResourceQuota", "resourcequotas").short(&["quota"]).with_status().fields(&["spec", "status"])
+        core("ResourceQuota", "resourcequotas").short(&["quota"]).with_status()
             .columns(c::RESOURCE_QUOTA).strategy(limits::ResourceQuotas),
-        core("LimitRange", "limitranges").short(&["limits"]).fields(&["spec"])
+        core("LimitRange", "limitranges").short(&["limits"])
             .columns(c::LIMIT_RANGE).create_on_update().strategy(limits::LimitRanges),
-        core("ComponentStatus", "componentstatuses").cluster().short(&["cs"]).fields(&["conditions"])
+        core("ComponentStatus", "componentstatuses").cluster().short(&["cs"])
             .columns(c::COMPONENT_STATUS).verbs(&["get", "list"]),
-        v1(COORDINATION, "Lease", "leases").fields(&["spec"]).columns(c::LEASE).create_on_update().conditional_update()
+        v1(COORDINATION, "Lease", "leases").columns(c::LEASE).create_on_update().conditional_update()
             .strategy(lease::Leases),
-        v1(EVENTS, "Event", "events").short(&["ev"]).fields(event::NEW_FIELDS).selectable(event::SELECTABLE).columns(c::EVENT)
+        v1(EVENTS, "Event", "events").short(&["ev"]).selectable(event::SELECTABLE).columns(c::EVENT)
             .create_on_update().stored_as("", "events", event::CONVERSION).strategy(event::Events),
         v1("scheduling.k8s.io", "PriorityClass", "priorityclasses").cluster().short(&["pc"])
-            .fields(&["value", "globalDefault", "description", "preemptionPolicy"])
             .columns(c::PRIORITY_CLASS).strategy(classes::PriorityClasses),
-        v1("node.k8s.io", "RuntimeClass", "runtimeclasses").cluster().fields(&["handler", "overhead", "scheduling"])
+        v1("node.k8s.io", "RuntimeClass", "runtimeclasses").cluster()
             .columns(c::RUNTIME_CLASS).create_on_update().conditional_update().strategy(classes::RuntimeClasses),
     ]
 }

@@ -14,13 +14,13 @@ const RESOURCE: &str = "resource.k8s.io";
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        v1(RESOURCE, "DeviceClass", "deviceclasses").cluster().fields(&["spec"]).generations()
+        v1(RESOURCE, "DeviceClass", "deviceclasses").cluster().generations()
             .columns(c::PLAIN).strategy(slice::Classes),
-        v1(RESOURCE, "ResourceClaim", "resourceclaims").with_status().fields(&["spec", "status"])
+        v1(RESOURCE, "ResourceClaim", "resourceclaims").with_status()
             .columns(c::CLAIM).strategy(claim::Claims),
-        v1(RESOURCE, "ResourceClaimTemplate", "resourceclaimtemplates").fields(&["spec"])
+        v1(RESOURCE, "ResourceClaimTemplate", "resourceclaimtemplates")
             .columns(c::PLAIN).strategy(claim::Templates),
-        v1(RESOURCE, "ResourceSlice", "resourceslices").cluster().fields(&["spec"]).generations()
+        v1(RESOURCE, "ResourceSlice", "resourceslices").cluster().generations()
             .selectable(&["spec.nodeName", "spec.driver"]).columns(c::SLICE).strategy(slice::Slices),
     ]
 }

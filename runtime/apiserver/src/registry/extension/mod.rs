@@ -40,7 +40,6 @@ pub(crate) fn rows() -> Vec<Resource> {
             .cluster()
             .categories(&["api-extensions"])
             .with_status()
-            .fields(&["spec", "status"])
             .columns(API_SERVICE)
             .conditional_update()
             .strategy(api_service::ApiServices),

@@ -52,9 +52,9 @@ fn limited(level: &Value, path: &[&str]) -> Value {
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        v1(GROUP, "FlowSchema", "flowschemas").cluster().with_status().fields(&["spec", "status"]).generations()
+        v1(GROUP, "FlowSchema", "flowschemas").cluster().with_status().generations()
             .columns(SCHEMA).strategy(schema::Schemas),
-        v1(GROUP, "PriorityLevelConfiguration", "prioritylevelconfigurations").cluster().with_status().fields(&["spec", "status"]).generations()
+        v1(GROUP, "PriorityLevelConfiguration", "prioritylevelconfigurations").cluster().with_status().generations()
             .columns(LEVEL).strategy(level::Levels),
     ]
 }

@@ -20,21 +20,21 @@ const NETWORKING: &str = "networking.k8s.io";
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        core("Service", "services").short(&["svc"]).in_all().with_status().subresource("proxy", PROXY_VERBS).fields(&["spec", "status"])
+        core("Service", "services").short(&["svc"]).in_all().with_status().subresource("proxy", PROXY_VERBS)
             .selectable(&["spec.clusterIP", "spec.type"]).columns(c::SERVICE).create_on_update().strategy(service::Services),
-        core("Endpoints", "endpoints").short(&["ep"]).fields(&["subsets"]).columns(c::ENDPOINTS).create_on_update()
+        core("Endpoints", "endpoints").short(&["ep"]).columns(c::ENDPOINTS).create_on_update()
             .strategy(endpoints::Endpoints),
-        v1("discovery.k8s.io", "EndpointSlice", "endpointslices").fields(&["addressType", "endpoints", "ports"]).generations()
+        v1("discovery.k8s.io", "EndpointSlice", "endpointslices").generations()
             .columns(c::ENDPOINT_SLICE).strategy(endpoints::EndpointSlices),
-        v1(NETWORKING, "Ingress", "ingresses").short(&["ing"]).with_status().fields(&["spec", "status"]).generations()
+        v1(NETWORKING, "Ingress", "ingresses").short(&["ing"]).with_status().generations()
             .columns(c::INGRESS).strategy(ingress::Ingresses),
-        v1(NETWORKING, "IngressClass", "ingressclasses").cluster().fields(&["spec"]).generations()
+        v1(NETWORKING, "IngressClass", "ingressclasses").cluster().generations()
             .columns(c::INGRESS_CLASS).strategy(ingress::IngressClasses),
-        v1(NETWORKING, "NetworkPolicy", "networkpolicies").short(&["netpol"]).fields(&["spec"]).generations()
+        v1(NETWORKING, "NetworkPolicy", "networkpolicies").short(&["netpol"]).generations()
             .columns(c::NETWORK_POLICY).strategy(policy::NetworkPolicies),
-        v1(NETWORKING, "IPAddress", "ipaddresses").cluster().short(&["ip"]).fields(&["spec"])
+        v1(NETWORKING, "IPAddress", "ipaddresses").cluster().short(&["ip"])
             .columns(c::IP_ADDRESS).strategy(addresses::IpAddresses),
-        v1(NETWORKING, "ServiceCIDR", "servicecidrs").cluster().with_status().fields(&["spec", "status"])
+        v1(NETWORKING, "ServiceCIDR", "servicecidrs").cluster().with_status()
             .columns(c::SERVICE_CIDR).strategy(addresses::ServiceCidrs),
     ]
 }

@@ -19,20 +19,19 @@ const STORAGE: &str = "storage.k8s.io";
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        core("PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).with_status().fields(&["spec", "status"])
+        core("PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).with_status()
             .columns(c::CLAIM).strategy(claim::Claims),
-        core("PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).with_status().fields(&["spec", "status"])
+        core("PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).with_status()
             .columns(c::VOLUME).strategy(volume::Volumes),
         v1(STORAGE, "StorageClass", "storageclasses").cluster().short(&["sc"])
-            .fields(&["provisioner", "parameters", "reclaimPolicy", "mountOptions", "allowVolumeExpansion", "volumeBindingMode", "allowedTopologies"])
             .columns(c::CLASS).strategy(classes::StorageClasses),
-        v1(STORAGE, "VolumeAttachment", "volumeattachments").cluster().with_status().fields(&["spec", "status"])
+        v1(STORAGE, "VolumeAttachment", "volumeattachments").cluster().with_status()
             .columns(c::ATTACHMENT).conditional_update().strategy(csi::Attachments),
-        v1(STORAGE, "CSIDriver", "csidrivers").cluster().fields(&["spec"]).columns(c::DRIVER).conditional_update().strategy(csi::Drivers),
-        v1(STORAGE, "CSINode", "csinodes").cluster().fields(&["spec"]).columns(c::CSI_NODE).conditional_update().strategy(csi::Nodes),
-        v1(STORAGE, "CSIStorageCapacity", "csistoragecapacities").fields(&["nodeTopology", "storageClassName", "capacity", "maximumVolumeSize"])
+        v1(STORAGE, "CSIDriver", "csidrivers").cluster().columns(c::DRIVER).conditional_update().strategy(csi::Drivers),
+        v1(STORAGE, "CSINode", "csinodes").cluster().columns(c::CSI_NODE).conditional_update().strategy(csi::Nodes),
+        v1(STORAGE, "CSIStorageCapacity", "csistoragecapacities")
             .columns(c::CAPACITY).conditional_update().strategy(csi::Capacities),
-        v1(STORAGE, "VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]).fields(&["driverName", "parameters"])
+        v1(STORAGE, "VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"])
             .columns(c::ATTRIBUTES_CLASS).strategy(classes::AttributesClasses),
     ]
 }

@@ -29,7 +29,7 @@ const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// A kind of `apps` that makes pods.
 fn workload(kind: &str, plural: &str, short: &str) -> Resource {
-    v1(APPS, kind, plural).short(&[short]).in_all().with_status().fields(&["spec", "status"]).generations()
+    v1(APPS, kind, plural).short(&[short]).in_all().with_status().generations()
 }
 
 fn pods() -> Resource {
@@ -38,7 +38,6 @@ fn pods() -> Resource {
         .short(&["po"])
         .in_all()
         .with_status()
-        .fields(&["spec", "status"])
         .generations()
         .subresource_as("attach", CONNECT, options("PodAttachOptions"))
         .subresource_as("binding", &["create"], options("Binding"))
@@ -67,14 +66,14 @@ fn pods() -> Resource {
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        core("Binding", "bindings").verbs(&["create"]).fields(&["target"]),
+        core("Binding", "bindings").verbs(&["create"]),
         pods(),
-        core("PodTemplate", "podtemplates").fields(&["template"]).generations()
+        core("PodTemplate", "podtemplates").generations()
             .columns(c::POD_TEMPLATE).strategy(controllers::PodTemplates),
         core("ReplicationController", "replicationcontrollers").short(&["rc"]).in_all().with_status()
-            .subresource_as("scale", WRITE, SCALE).fields(&["spec", "status"]).generations().selectable(&["status.replicas"])
+            .subresource_as("scale", WRITE, SCALE).generations().selectable(&["status.replicas"])
             .columns(c::REPLICATION_CONTROLLER).strategy(controllers::ReplicationControllers),
-        v1(APPS, "ControllerRevision", "controllerrevisions").fields(&["data", "revision"])
+        v1(APPS, "ControllerRevision", "controllerrevisions")
             .columns(c::CONTROLLER_REVISION).strategy(apps::Revisions),
         workload("DaemonSet", "daemonsets", "ds").columns(c::DAEMON_SET).strategy(apps::DaemonSets),
         workload("Deployment", "deployments", "deploy").subresource_as("scale", WRITE, SCALE)
@@ -83,16 +82,16 @@ pub(crate) fn rows() -> Vec<Resource> {
             .columns(c::REPLICA_SET).strategy(apps::ReplicaSets),
         workload("StatefulSet", "statefulsets", "sts").subresource_as("scale", WRITE, SCALE)
             .columns(c::STATEFUL_SET).strategy(apps::StatefulSets),
-        v1(BATCH, "CronJob", "cronjobs").short(&["cj"]).in_all().with_status().fields(&["spec", "status"]).generations()
+        v1(BATCH, "CronJob", "cronjobs").short(&["cj"]).in_all().with_status().generations()
             .columns(c::CRON_JOB).strategy(batch::CronJobs),
-        v1(BATCH, "Job", "jobs").in_all().with_status().fields(&["spec", "status"]).generations()
+        v1(BATCH, "Job", "jobs").in_all().with_status().generations()
             .selectable(&["status.successful"]).columns(c::JOB).strategy(batch::Jobs),
         Resource::new(AUTOSCALING, "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers").short(&["hpa"]).in_all()
-            .with_status().fields(&["spec", "status"]).columns(c::AUTOSCALER).strategy(autoscaling::Autoscalers),
+            .with_status().columns(c::AUTOSCALER).strategy(autoscaling::Autoscalers),
         v1(AUTOSCALING, "HorizontalPodAutoscaler", "horizontalpodautoscalers").short(&["hpa"]).in_all()
-            .with_status().fields(&["spec", "status"]).columns(c::AUTOSCALER).strategy(autoscaling::Autoscalers)
+            .with_status().columns(c::AUTOSCALER).strategy(autoscaling::Autoscalers)
             .stored_as(AUTOSCALING, "horizontalpodautoscalers", autoscaling::CONVERSION),
-        v1("policy", "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).with_status().fields(&["spec", "status"])
+        v1("policy", "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).with_status()
             .generations().conditional_update().columns(c::DISRUPTION_BUDGET).strategy(policy::Budgets),
     ]
 }

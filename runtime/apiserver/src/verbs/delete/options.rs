@@ -1,6 +1,5 @@
 //! What a delete asks for: from its body or, if that is empty, from the query.
 
-use kiln_apimachinery::shape::{self, Field, Shape};
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 use serde_json::Value;
 
@@ -10,15 +9,6 @@ use crate::verbs::Cx;
 
 const KIND: &str = "DeleteOptions";
 const POLICIES: &[&str] = &["Foreground", "Background", "Orphan", "nil"];
-
-const FIELDS: &[Field] = &[
-    ("gracePeriodSeconds", Shape::Int),
-    ("preconditions", Shape::Struct("Preconditions", &[("uid", Shape::Text), ("resourceVersion", Shape::Text)])),
-    ("orphanDependents", Shape::Bool),
-    ("propagationPolicy", Shape::Text),
-    ("dryRun", Shape::List(&Shape::Text)),
-    ("ignoreStoreReadErrorWithClusterBreakingPotential", Shape::Bool),
-];
 
 /// What becomes of the objects that the deleted one owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +79,16 @@ impl Raw {
 }
 
 fn from_body(cx: &Cx<'_>) -> Result<Raw, Status> {
-    let body = negotiate::read_body(cx.headers, &cx.body)?.value;
+    let mut body = negotiate::read_body(cx.headers, &cx.body)?.value;
     if !body.is_object() {
         return Err(Status::bad_request("the body of a delete must be an object"));
     }
-    shape::check(KIND, FIELDS, &body).map_err(Status::bad_request)?;
     if !matches!(meta::text(&body, &["kind"]), "" | KIND) {
         return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+    }
+    if let Some(ty) = kiln_schema::lookup("v1", KIND) {
+        // Fields that it has not are of no account here.
+        kiln_schema::decode::check(ty, &mut body).map_err(Status::bad_request)?;
     }
     let text = |path: &[&str]| meta::at(&body, path).and_then(Value::as_str).map(str::to_owned);
     let options = Options {
