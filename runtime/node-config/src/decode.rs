@@ -98,7 +98,7 @@ fn check_value(value: &Spanned<DeValue<'_>>, kind: Kind, dotted: &str) -> Result
     }
 }
 
-fn type_name(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

@@ -32,6 +32,13 @@ pub enum Problem {
         /// Every key that is valid in this table.
         valid: Vec<&'static str>,
     },
+    /// A key that is no flag, in a file of flags.
+    UnknownFlag {
+        /// The key as written.
+        key: String,
+        /// The flag that was probably meant.
+        nearest: Option<String>,
+    },
     /// A key that must be there and isn't.
     Missing {
         /// The dotted key.
@@ -78,6 +85,12 @@ impl fmt::Display for Problem {
                 let keys: Vec<String> = valid.iter().map(|k| format!("`{k}`")).collect();
                 write!(f, "unknown key `{key}`; {place} takes {}", keys.join(", "))
             }
+            Problem::UnknownFlag { key, nearest: Some(nearest) } => {
+                write!(f, "unknown key `{key}`; did you mean `{nearest}`?")
+            }
+            Problem::UnknownFlag { key, nearest: None } => {
+                write!(f, "unknown key `{key}`; the keys are the names of the flags, without dashes before them")
+            }
             Problem::Missing { key, why } => write!(f, "`{key}` is missing: {why}"),
             Problem::WrongType { key, wanted, found } => {
                 write!(f, "`{key}` takes {wanted}, not {found}")
@@ -106,7 +119,7 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
 
 /// The candidate that `word` was probably meant to be: the fewest insertions, deletions, replacements and swaps of
 /// neighbours, and at most half the word.
-pub(crate) fn nearest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let normal = word.replace('_', "-").to_ascii_lowercase();
     candidates
         .iter()

@@ -10,6 +10,7 @@ mod build;
 mod decode;
 pub mod edit;
 mod error;
+pub mod flags;
 mod net;
 pub mod schema;
 mod section;

@@ -131,6 +131,46 @@ pub(crate) fn label_key(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A label as a flag has it: `KEY=VALUE`.
+///
+/// # Errors
+/// What would be right.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no label; write it as KEY=VALUE"))?;
+    label_key(key)?;
+    label_value(value)?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A taint: what keeps pods away that do not tolerate it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value, or empty.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// A taint as a flag has it: `KEY=VALUE:EFFECT` or `KEY:EFFECT`.
+///
+/// # Errors
+/// What would be right.
+pub fn taint(text: &str) -> Result<Taint, String> {
+    let wrong = || {
+        format!("`{text}` is no taint; write it as KEY=VALUE:EFFECT, with NoSchedule, PreferNoSchedule or NoExecute")
+    };
+    let (pair, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect);
+    if !known || name.is_empty() || !is_label_text(name) || !is_label_text(value) {
+        return Err(wrong());
+    }
+    Ok(Taint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
+}
+
 /// A label's value.
 pub(crate) fn label_value(text: &str) -> Result<(), String> {
     if is_label_text(text) {

@@ -34,6 +34,9 @@ pub enum PkiError {
     /// The signing operation failed.
     #[error("signing failed: {0}")]
     Sign(String),
+    /// A sealed text does not open.
+    #[error("the token is not the one that the cluster's keys were sealed with, or they were changed since")]
+    Sealed,
     /// The system has no randomness to give.
     #[error("the system's random number generator failed")]
     Random,

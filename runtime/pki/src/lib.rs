@@ -13,6 +13,7 @@ mod error;
 pub mod files;
 pub mod kubeconfig;
 mod pem;
+pub mod sealed;
 pub mod secret;
 mod signer;
 
