@@ -16,7 +16,6 @@ pub mod path;
 pub mod quantity;
 pub mod random;
 pub mod selector;
-pub mod shape;
 pub mod status;
 pub mod time;
 pub mod typed;

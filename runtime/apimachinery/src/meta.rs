@@ -1,5 +1,5 @@
 //! Reading and changing `metadata` of objects that are plain JSON values. Readers give nothing for a field of the wrong type;
-//! [`check_shape`] refuses such objects at the door.
+//! the checks of an object's types refuse such objects at the door.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use crate::field::FieldError;
 use crate::names::{self, NameRule};
 use crate::random::RandomError;
-use crate::shape::{self, Field, Shape};
 
 /// Most bytes of all annotations together.
 pub(crate) const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -115,43 +114,6 @@ pub fn generated_name(base: &str) -> Result<String, RandomError> {
     Ok(format!("{}{}", &base[..end], crate::random::suffix()?))
 }
 
-/// Refuses an object whose metadata has JSON types that metadata can't have, so that nothing behind needs to ask again.
-/// `owner` is the object's kind. The error is a sentence for a 400.
-pub fn check_shape(owner: &str, object: &Value) -> Result<(), String> {
-    if !object.is_object() {
-        return Err("the body must be a JSON object".into());
-    }
-    shape::check(owner, &[("metadata", Shape::Struct("ObjectMeta", FIELDS))], object)
-}
-
-/// The metadata fields an object may have; others are unknown fields.
-pub const FIELDS: &[Field] = &[
-    ("annotations", Shape::Map(&Shape::Text)),
-    ("creationTimestamp", Shape::Time),
-    ("deletionGracePeriodSeconds", Shape::Int),
-    ("deletionTimestamp", Shape::Time),
-    ("finalizers", Shape::List(&Shape::Text)),
-    ("generateName", Shape::Text),
-    ("generation", Shape::Int),
-    ("labels", Shape::Map(&Shape::Text)),
-    ("managedFields", Shape::List(&Shape::Struct("ManagedFieldsEntry", &[]))),
-    ("name", Shape::Text),
-    ("namespace", Shape::Text),
-    ("ownerReferences", Shape::List(&Shape::Struct("OwnerReference", OWNER))),
-    ("resourceVersion", Shape::Text),
-    ("selfLink", Shape::Text),
-    ("uid", Shape::Text),
-];
-
-const OWNER: &[Field] = &[
-    ("apiVersion", Shape::Text),
-    ("blockOwnerDeletion", Shape::Bool),
-    ("controller", Shape::Bool),
-    ("kind", Shape::Text),
-    ("name", Shape::Text),
-    ("uid", Shape::Text),
-];
-
 /// Checks metadata as every kind needs it.
 pub fn validate(object: &Value, namespaced: bool, rule: NameRule) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -229,14 +191,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn metadata_of_the_wrong_type_is_refused_at_the_door() {
-        let why = check_shape("Thing", &json!({"metadata": {"labels": {"a": 1}}})).unwrap_err();
-        assert_eq!(why, "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string");
-        assert!(check_shape("Thing", &json!({"metadata": {"creationTimestamp": null, "name": "a"}})).is_ok());
-        assert!(check_shape("Thing", &json!([])).is_err());
-    }
 
     #[test]
     fn a_generated_name_may_end_in_a_dash_before_the_suffix() {

@@ -448,26 +448,3 @@ fn a_field_that_became_atomic_is_owned_as_a_whole() {
     });
     assert_eq!(w.fields("a Update"), json!({"f:spec": {"f:selector": {}}}));
 }
-
-#[test]
-fn replicas_are_owned_through_scale_and_handed_over() {
-    let mut w = World::new();
-    w.apply("me", json!({"spec": {"replicas": 1, "paused": true}}));
-    let parent = w.object()["metadata"]["managedFields"].clone();
-    let (path, served) = (["spec", "replicas"], |version: &str| version == "v1");
-    let scale = apply::to_scale(Some(&parent), &path, &served).unwrap().unwrap();
-    assert_eq!(
-        (&scale[0]["apiVersion"], &scale[0]["fieldsV1"]),
-        (&json!("autoscaling/v1"), &json!({"f:spec": {"f:replicas": {}}}))
-    );
-    let by_hpa = json!([{"manager": "hpa", "operation": "Update", "apiVersion": "autoscaling/v1", "subresource": "scale",
-        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}, "time": LATER}]);
-    let after = apply::to_parent(Some(&parent), Some(&by_hpa), &path, &served, "v1").unwrap().unwrap();
-    assert_eq!(after[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
-    assert_eq!(
-        (&after[1]["manager"], &after[1]["apiVersion"], &after[1]["fieldsV1"]),
-        (&json!("hpa"), &json!("v1"), &json!({"f:spec": {"f:replicas": {}}}))
-    );
-    // Unchanged owners stay as they are.
-    assert_eq!(apply::to_parent(Some(&parent), Some(&scale), &path, &served, "v1").unwrap().unwrap(), parent);
-}

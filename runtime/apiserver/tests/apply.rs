@@ -1,5 +1,7 @@
 //! Server-side apply and the owners of fields, through the API.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
+
 mod common;
 
 use common::{Answer, Api, MAPS, admin, map, user};
@@ -246,6 +248,37 @@ async fn status_has_its_own_owner_and_the_object_gives_it_none() {
     assert_eq!(c2, json!({"f:status": {"f:replicas": {}}}));
     let missing = apply(&api, &format!("{DEPLOYMENTS}/none/status"), "fieldManager=c", status).await;
     assert_eq!(missing.failed(404), "deployments.apps \"none\" not found");
+}
+
+#[tokio::test]
+async fn replicas_change_hands_through_scale() {
+    let api = Api::new().await;
+    let path = format!("{DEPLOYMENTS}/web");
+    apply(&api, &path, "fieldManager=me", deployment(Some(1))).await.good();
+    let scale =
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": 4}});
+    let through = format!("{path}/scale");
+    assert_eq!(
+        apply(&api, &through, "fieldManager=hpa", scale.clone()).await.failed(409),
+        "Apply failed with 1 conflict: conflict with \"me\": .spec.replicas"
+    );
+    let forced = apply(&api, &through, "fieldManager=hpa&force=true", scale.clone()).await.good();
+    assert_eq!((&forced["kind"], &forced["spec"]["replicas"]), (&json!("Scale"), &json!(4)));
+    let object = api.get(&path).await.good();
+    let hpa = owners(&object).into_iter().find(|(name, _)| name == "hpa Apply scale").unwrap().1;
+    assert_eq!(hpa, json!({"f:spec": {"f:replicas": {}}}));
+    let mine = owners(&object).into_iter().find(|(name, _)| name == "me Apply").unwrap().1;
+    assert!(mine["f:spec"].get("f:replicas").is_none());
+    let by_hand = json!({"spec": {"replicas": 2}});
+    let merge = [("content-type", "application/merge-patch+json")];
+    api.send(admin(), "PATCH", &format!("{through}?fieldManager=hand"), &merge, by_hand).await.good();
+    assert!(owners(&api.get(&path).await.good()).iter().any(|(name, _)| name == "hand Update scale"));
+    let mut odd = scale;
+    odd["spec"]["what"] = json!(1);
+    assert_eq!(
+        apply(&api, &through, "fieldManager=hpa", odd).await.failed(500),
+        "failed to create typed patch object (/web; autoscaling/v1, Kind=Scale): .spec.what: field not declared in schema"
+    );
 }
 
 #[tokio::test]

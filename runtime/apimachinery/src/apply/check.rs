@@ -8,7 +8,7 @@ use crate::go;
 use crate::typed::{Kind, ListType, Scalar, Type};
 
 /// Checks that an object fits its type. The error lists every misfit with its path.
-pub(super) fn check<T: Type>(ty: T, value: &Value) -> Result<(), String> {
+pub fn check<T: Type>(ty: T, value: &Value) -> Result<(), String> {
     let mut errors = Vec::new();
     walk(ty, value, &mut String::new(), &mut errors);
     match errors.as_slice() {

@@ -1,6 +1,7 @@
 //! `scale`: how many replicas, the same for every kind that has some.
 
 use ::http::{Response, StatusCode};
+use kiln_apimachinery::apply;
 use kiln_apimachinery::patch::{self, PatchError};
 use kiln_apimachinery::path::Path;
 use kiln_apimachinery::{FieldError, GroupResource, Gvk, Reason, Status, decode as strict, meta};
@@ -10,10 +11,12 @@ use crate::http::body::Body;
 use crate::http::negotiate::{self, media_type};
 use crate::http::respond;
 use crate::registry::workloads::cells::selector_terms;
-use crate::verbs::managed::Owners;
+use crate::verbs::managed::{self, Owners};
 use crate::verbs::store::Stored;
 use crate::verbs::update::{ATTEMPTS, Failure, current, replace};
 use crate::verbs::{Cx, decode, errors};
+
+const APPLY: &str = "application/apply-patch+yaml";
 
 fn gvk() -> Gvk {
     Gvk::new("autoscaling", "v1", "Scale")
@@ -25,18 +28,29 @@ pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         return render(cx, &scale_of(&found.object)?);
     }
     let patches = cx.info.verb == "patch";
+    let applies = patches && media_type(cx.headers) == APPLY;
+    managed::check_options(cx, applies)?;
     let wanted = if patches { Value::Null } else { decode::body_as(cx, &gvk())? };
     let mut attempt = 0;
     loop {
         attempt += 1;
         let old = current(cx).await?.ok_or_else(|| absent(cx))?;
-        let scale = if patches { patched(cx, &old)? } else { wanted.clone() };
+        let scale = match (applies, patches) {
+            (true, _) => config(cx)?,
+            (_, true) => patched(cx, &old)?,
+            _ => wanted.clone(),
+        };
         let read = old.record.mod_revision.to_string();
         let asked = meta::resource_version(&scale);
         // A revision that the writer named is a condition; one that was merely read is not.
-        let conditional = !asked.is_empty() && !(patches && asked == read);
-        let new = rescaled(cx, &old, &scale)?;
-        match replace(cx, &old, new, Owners::Track).await {
+        let merely_read = patches && asked == read;
+        let conditional = !asked.is_empty() && !merely_read;
+        let (new, owners) = if applies {
+            (applied(cx, &old, &scale)?, Owners::Told)
+        } else {
+            (rescaled(cx, &old, &scale)?, Owners::Track)
+        };
+        match replace(cx, &old, new, owners).await {
             Err(Failure::Overtaken(_)) if !conditional && attempt < ATTEMPTS => {}
             Err(Failure::Overtaken(status) | Failure::Refused(status)) => return Err(status),
             Ok(bytes) => {
@@ -113,23 +127,51 @@ fn rescaled(cx: &Cx<'_>, old: &Stored, scale: &Value) -> Result<Value, Status> {
     Ok(new)
 }
 
+/// The scale that an apply asks for.
+fn config(cx: &Cx<'_>) -> Result<Value, Status> {
+    let read = negotiate::from_yaml(&cx.body);
+    let config = read.map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?.value;
+    let (version, kind) = (meta::text(&config, &["apiVersion"]), meta::text(&config, &["kind"]));
+    if (version, kind) != ("autoscaling/v1", "Scale") {
+        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
+    if let Some(ty) = kiln_schema::lookup(version, kind) {
+        apply::check(ty, &config).map_err(|why| {
+            let name = format!("{}/{}; {}", meta::namespace(&config), meta::name(&config), gvk());
+            errors::plain(format!("failed to create typed patch object ({name}): {why}"))
+        })?;
+    }
+    Ok(config)
+}
+
+/// The object to which the replicas of a scale were applied: they are the object's own field, so that whoever applies the
+/// object itself shares or disputes them.
+fn applied(cx: &Cx<'_>, old: &Stored, scale: &Value) -> Result<Value, Status> {
+    let mut config = json!({"apiVersion": cx.resource.api_version(), "kind": cx.resource.kind});
+    for key in ["metadata", "spec"] {
+        if let Some(value) = scale.get(key) {
+            config[key] = value.clone();
+        }
+    }
+    let new = managed::apply_config(cx, Some(&old.object), &config)?;
+    let (name, found) = (cx.info.name.as_str(), meta::name(&new));
+    if found != name {
+        let why = format!("the name of the object ({found}) does not match the name on the URL ({name})");
+        return Err(Status::bad_request(why));
+    }
+    Ok(new)
+}
+
 /// The object's scale as the patch makes it.
 fn patched(cx: &Cx<'_>, old: &Stored) -> Result<Value, Status> {
     let mut scale = scale_of(&old.object)?;
     let media = media_type(cx.headers);
-    let body = match media.as_str() {
-        "application/apply-patch+yaml" => {
-            let read = negotiate::from_yaml(&cx.body);
-            read.map_err(|_| Status::bad_request("error decoding YAML"))?.value
-        }
-        _ => strict::json(&cx.body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?.value,
-    };
+    let body = strict::json(&cx.body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?.value;
     let done = match media.as_str() {
         "application/json-patch+json" => patch::json_patch(&mut scale, body),
         // A scale has no lists, so that these come to the same.
-        "application/merge-patch+json" | "application/strategic-merge-patch+json" | "application/apply-patch+yaml" => {
-            patch::merge_patch(&mut scale, body);
-            Ok(())
+        "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+            patch::object_merge_patch(&mut scale, body)
         }
         _ => {
             let why = "the body of the request was in an unknown format - accepted media types include: \

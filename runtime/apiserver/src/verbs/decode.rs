@@ -69,11 +69,6 @@ impl From<Status> for Unfit {
     }
 }
 
-/// Checks and cleans an object in the shape of the request's version.
-pub(crate) fn check(cx: &Cx<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<(), Unfit> {
-    check_as(cx, &cx.resource.gvk(), cx.resource.schema, object, &[], &duplicates)
-}
-
 /// Checks and cleans an object that was patched; `patch` is what is to be said of the patch itself.
 pub(crate) fn check_patched(cx: &Cx<'_>, object: &mut Value, patch: &[String]) -> Result<(), Unfit> {
     check_as(cx, &cx.resource.gvk(), cx.resource.schema, object, patch, &[])
