@@ -1,5 +1,6 @@
 //! What else has a say about writes: webhooks and policies.
 
+mod matching;
 mod policy;
 mod webhook;
 

@@ -5,15 +5,20 @@ mod level;
 mod schema;
 
 use jiff::Timestamp;
-use kiln_apimachinery::meta;
+use kiln_apimachinery::path;
+use kiln_apimachinery::{FieldError, meta};
 use serde_json::Value;
 
 use crate::registry::cells::{NONE, items};
 use crate::registry::columns::Cell::{Path, With};
 use crate::registry::columns::{AGE, Column, NAME, text};
 use crate::registry::resource::{Resource, v1};
+use crate::registry::rules::{Errors, required};
 
 pub(crate) const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+
+/// Names of the schemas and levels that stay as they are.
+const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
 
 const SCHEMA: &[Column] = &[
     NAME,
@@ -71,4 +76,20 @@ fn keep_metadata(new: &mut Value, old: &Value) {
             None => metadata.remove(key),
         };
     }
+}
+
+/// The rules for what a status says.
+fn conditions(object: &Value) -> Errors {
+    let mut errors = Errors::new();
+    let path = path::Path::new("status.conditions");
+    let all = items(object, &["status", "conditions"]);
+    for (i, condition) in all.iter().enumerate() {
+        let kind = meta::text(condition, &["type"]);
+        let at = path.index(i);
+        if all[..i].iter().any(|c| meta::text(c, &["type"]) == kind) {
+            errors.push(FieldError::duplicate(at.child("type"), &kind.into()));
+        }
+        required(&at.child("type"), kind, &mut errors);
+    }
+    errors
 }
