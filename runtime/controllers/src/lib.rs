@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use cidr::{CidrError, Ipv4Cidr};
 
 /// What the controllers need to know.
+#[derive(Clone)]
 pub struct Config {
     /// Signs certificate requests.
     pub authority: Arc<Authority>,

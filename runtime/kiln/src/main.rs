@@ -13,14 +13,11 @@ mod service;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     if kiln_init::is_init() {
         kiln_init::main()
     }
-    let cli = cli::Cli::parse();
-    match cli.run() {
+    match cli::read().and_then(cli::Cli::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }

@@ -11,10 +11,12 @@ mod register;
 mod status;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_client::{Change, Client, Clock, Informer, ListParams};
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +37,10 @@ pub struct Config {
     pub node_name: String,
     /// Labels beside those that every Node has.
     pub labels: BTreeMap<String, String>,
+    /// Taints that the Node is made with; those of a Node that is there stay as they are.
+    pub taints: Vec<Value>,
+    /// The addresses to be reached at, in place of the machine's own.
+    pub node_ips: Vec<IpAddr>,
     /// The board's name, if known: the Node's instance type.
     pub board: Option<String>,
     /// Name and version of the container runtime, as `containerd://1.7.24`; empty if there is none.

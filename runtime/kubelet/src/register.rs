@@ -31,11 +31,13 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
         let labels = node::labels(&self.config);
         let Some(known) = self.client.find::<Value>(&path).await? else {
             let status = self.status(&Value::Null);
+            let taints = &self.config.taints;
+            let spec = if taints.is_empty() { json!({}) } else { json!({ "taints": taints }) };
             let node = json!({
                 "apiVersion": "v1",
                 "kind": "Node",
                 "metadata": {"name": self.config.node_name, "labels": labels},
-                "spec": {},
+                "spec": spec,
                 "status": status,
             });
             return self.client.create(NODES, &node).await;

@@ -48,6 +48,8 @@ fn start(api: FakeApi) -> World {
     let config = Config {
         node_name: "pi-1".to_owned(),
         labels: BTreeMap::from([("example.org/zone".to_owned(), "shop".to_owned())]),
+        taints: Vec::new(),
+        node_ips: Vec::new(),
         board: Some("rpi4".to_owned()),
         container_runtime_version: "containerd://1.7.24".to_owned(),
         clock: Clock::from_tokio("2026-03-01T12:00:00Z".parse().unwrap()),

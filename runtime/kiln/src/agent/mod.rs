@@ -29,13 +29,20 @@ pub(crate) struct Options {
     #[command(flatten)]
     node: NodeOptions,
     /// URL of the server, or `discover`
-    #[arg(long, value_name = "URL", value_parser = server_address)]
+    #[arg(long, short = 's', value_name = "URL", value_parser = server_address, env = "KILN_URL")]
     server: Option<ServerAddress>,
     /// Join token; others can see a process's arguments, so better in a file or in KILN_TOKEN
-    #[arg(long, value_name = "TOKEN", env = "KILN_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(
+        long,
+        short = 't',
+        value_name = "TOKEN",
+        env = "KILN_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
     token: Option<Token>,
     /// File with the join token
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "KILN_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 }
 

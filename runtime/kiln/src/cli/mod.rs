@@ -1,8 +1,10 @@
 //! The command line: what there is to say, and who does it.
 
+mod config_file;
 mod duration;
 mod kubeconfig;
 mod output;
+mod snapshot;
 mod status;
 mod token;
 
@@ -11,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+pub(crate) use config_file::read;
 pub(crate) use token::TokenSecret;
 
 use crate::{agent, exit, server};
@@ -30,7 +33,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Common {
     /// Folder of the node's data
-    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = "KILN_DATA_DIR")]
+    #[arg(long, short = 'd', value_name = "DIR", default_value = DATA_DIR, env = "KILN_DATA_DIR")]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -65,6 +68,9 @@ enum Verb {
     /// Print a kubeconfig with all rights in the cluster
     #[command(after_help = kubeconfig::EXAMPLES)]
     Kubeconfig(kubeconfig::Options),
+    /// Save, list and restore the cluster's data
+    #[command(after_help = snapshot::EXAMPLES)]
+    Snapshot(snapshot::Options),
     /// Say what this node is: joined where, as what, since when
     #[command(after_help = status::EXAMPLES)]
     Status(status::Options),
@@ -89,6 +95,7 @@ impl Cli {
             Verb::Agent(options) => agent::run(options),
             Verb::Token(options) => token::run(options),
             Verb::Kubeconfig(options) => kubeconfig::run(&options),
+            Verb::Snapshot(options) => snapshot::run(options),
             Verb::Status(options) => status::run(&options),
             Verb::Version(output) => version(output),
             Verb::Completions { shell } => {

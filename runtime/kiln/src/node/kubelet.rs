@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use kiln_client::{Client, Clock};
 use kiln_join::AddressWatch;
 use kiln_kubelet::{Config, Machine, Progress};
+use kiln_node_config::validate::Taint;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +44,8 @@ pub(crate) async fn run(
     let config = Config {
         node_name: identity.name.clone(),
         labels: identity.labels.clone(),
+        taints: identity.taints.iter().map(taint).collect(),
+        node_ips: identity.addresses.clone(),
         board: image.board,
         container_runtime_version: image.container_runtime.unwrap_or_default(),
         clock: Clock::system(),
@@ -54,6 +58,14 @@ pub(crate) async fn run(
     };
     kiln_kubelet::run(client, config, machine, tell, shutdown).await;
     Ok(())
+}
+
+/// As a Node has it.
+fn taint(taint: &Taint) -> Value {
+    match taint.value.as_str() {
+        "" => json!({ "key": taint.key, "effect": taint.effect }),
+        value => json!({ "key": taint.key, "value": value, "effect": taint.effect }),
+    }
 }
 
 /// Says when the machine's addresses may have changed, for as long as anyone listens.

@@ -8,28 +8,69 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use kiln_node_config::{NodeConfig, Role, default_name, validate};
+use kiln_node_config::validate::Taint;
+use kiln_node_config::{NodeConfig, Role, default_name, flags, validate};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use sha2::{Digest as _, Sha256};
 
 use crate::exit::Failure;
 
+/// Their heading in `--help`.
+const NODE: &str = "Node";
+
 /// Flags that server and agent share.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NodeOptions {
-    /// The node's settings; flags go before what they say
-    #[arg(long, value_name = "FILE")]
+    /// A file with the settings: a node's (node.toml), or flags by their names, as tls-san = ["kube.example.org"]. Flags and
+    /// variables go before what it says
+    #[arg(long, short = 'c', value_name = "FILE", env = "KILN_CONFIG_FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Folder with the cluster's files: ca.crt, and on a server ca.key and bootstrap-tokens.json
     #[arg(long, value_name = "DIR")]
     pub(crate) cluster_dir: Option<PathBuf>,
     /// The node's name
-    #[arg(long, value_name = "NAME", value_parser = validate::node_name)]
+    #[arg(long, value_name = "NAME", value_parser = validate::node_name, env = "KILN_NODE_NAME", help_heading = NODE)]
     pub(crate) node_name: Option<String>,
+    /// Label that the node registers with; may be repeated
+    #[arg(long = "node-label", value_name = "KEY=VALUE", value_parser = validate::label, value_delimiter = ',', help_heading = NODE)]
+    labels: Vec<(String, String)>,
+    /// Taint that the node registers with, when it is new; may be repeated
+    #[arg(long = "node-taint", value_name = "KEY=VALUE:EFFECT", value_parser = validate::taint, value_delimiter = ',', help_heading = NODE)]
+    taints: Vec<Taint>,
+    /// Address that the node is reached at, in place of those that its interfaces have; may be repeated
+    #[arg(long = "node-ip", value_name = "ADDRESS", value_delimiter = ',', env = "KILN_NODE_IP", help_heading = NODE)]
+    node_ips: Vec<IpAddr>,
+    /// Setting of a kubelet: node-labels, register-with-taints or node-ip, which mean the flags above
+    #[arg(long = "kubelet-arg", value_name = "NAME=VALUE", value_parser = kubelet_argument, help_heading = NODE)]
+    kubelet_arguments: Vec<KubeletArgument>,
     /// What identifies this board; usually told by Kiln's init
-    #[arg(long, value_name = "TEXT", env = "KILN_BOARD_ID", hide_env_values = true)]
+    #[arg(long, value_name = "TEXT", env = "KILN_BOARD_ID", hide_env_values = true, help_heading = NODE)]
     board_id: Option<String>,
+}
+
+/// A `--kubelet-arg`.
+#[derive(Debug, Clone)]
+enum KubeletArgument {
+    Labels(Vec<(String, String)>),
+    Taints(Vec<Taint>),
+    Addresses(Vec<IpAddr>),
+}
+
+fn kubelet_argument(text: &str) -> Result<KubeletArgument, String> {
+    fn each<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+        text.split(',').map(read).collect()
+    }
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    match name.trim_start_matches('-') {
+        "node-labels" => each(value, validate::label).map(KubeletArgument::Labels),
+        "register-with-taints" => each(value, validate::taint).map(KubeletArgument::Taints),
+        "node-ip" => {
+            let address = |text: &str| text.parse().map_err(|_| format!("`{text}` is no IP address"));
+            each(value, address).map(KubeletArgument::Addresses)
+        }
+        other => Err(format!("the kubelet has no `{other}`; it has node-labels, register-with-taints and node-ip")),
+    }
 }
 
 /// Who this node is.
@@ -41,6 +82,10 @@ pub(crate) struct Identity {
     pub(crate) board_id: String,
     /// Labels to register with.
     pub(crate) labels: BTreeMap<String, String>,
+    /// Taints to register with.
+    pub(crate) taints: Vec<Taint>,
+    /// Addresses to be reached at, in place of the machine's own.
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl NodeOptions {
@@ -50,6 +95,10 @@ impl NodeOptions {
             return Ok(None);
         };
         let text = std::fs::read_to_string(path).map_err(|e| Failure::Input(format!("{}: {e}", path.display())))?;
+        if !flags::is_node_config(&text) {
+            // The flags that it holds are among the others already.
+            return Ok(None);
+        }
         let config = NodeConfig::parse(&text, &path.display().to_string())?;
         if config.node.role != role {
             let text = format!(
@@ -74,8 +123,17 @@ impl NodeOptions {
             (None, Some(config)) => config.node_name(&board_id),
             (None, None) => default_name(&board_id),
         };
-        let labels = config.map(|c| c.node.labels.clone()).unwrap_or_default();
-        Ok(Identity { name, board_id, labels })
+        let mut labels = config.map(|c| c.node.labels.clone()).unwrap_or_default();
+        labels.extend(self.labels.iter().cloned());
+        let (mut taints, mut addresses) = (self.taints.clone(), self.node_ips.clone());
+        for argument in &self.kubelet_arguments {
+            match argument {
+                KubeletArgument::Labels(more) => labels.extend(more.iter().cloned()),
+                KubeletArgument::Taints(more) => taints.extend(more.iter().cloned()),
+                KubeletArgument::Addresses(more) => addresses.extend(more),
+            }
+        }
+        Ok(Identity { name, board_id, labels, taints, addresses })
     }
 }
 

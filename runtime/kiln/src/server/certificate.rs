@@ -14,7 +14,6 @@ use kiln_pki::{Authority, Certificate, files, key_matches, kubeconfig::Kubeconfi
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::admin_kubeconfig;
 use crate::node;
 use crate::service::Report;
 use crate::service::status::CertificateStatus;
@@ -22,9 +21,8 @@ use crate::service::status::CertificateStatus;
 /// How often the time is compared with the certificates' lives; it may be stepped at any moment.
 const CHECK: Duration = Duration::from_secs(60);
 
-/// Names that the API has inside every cluster.
-const CLUSTER_NAMES: [&str; 5] =
-    ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
+/// Names that the API has inside every cluster, beside the one with the cluster's domain.
+const CLUSTER_NAMES: [&str; 4] = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"];
 
 /// What the server's certificate is for, whatever its addresses.
 pub(super) struct Names {
@@ -34,12 +32,23 @@ pub(super) struct Names {
     pub(super) extra: Vec<String>,
     /// Addresses of services; the first is the API's.
     pub(super) service_cidr: Cidr,
+    /// The cluster's DNS domain.
+    pub(super) domain: String,
+}
+
+/// The files that hold the administrator's kubeconfig.
+pub(super) struct Kubeconfigs {
+    /// The server's own, only for its owner.
+    pub(super) own: PathBuf,
+    /// Another one that was asked for, and its mode.
+    pub(super) copy: Option<(PathBuf, u32)>,
 }
 
 impl Names {
     /// DNS names for the certificate.
     pub(super) fn dns(&self) -> BTreeSet<String> {
         let mut names: BTreeSet<String> = CLUSTER_NAMES.iter().map(|n| (*n).to_owned()).collect();
+        names.insert(format!("kubernetes.default.svc.{}", self.domain));
         names.insert(self.node.clone());
         names.insert(format!("{}.local", self.node));
         names.extend(self.extra.iter().filter(|n| n.parse::<IpAddr>().is_err()).cloned());
@@ -61,7 +70,7 @@ pub(super) struct Certificates {
     authority: Arc<Authority>,
     names: Names,
     folder: PathBuf,
-    admin: PathBuf,
+    admin: Kubeconfigs,
     /// The API's URL for the kubeconfig.
     url: String,
     current: Certificate,
@@ -80,17 +89,16 @@ impl Certificates {
     pub(super) fn open(
         authority: Arc<Authority>,
         names: Names,
-        data_dir: &Path,
+        folder: PathBuf,
+        admin: Kubeconfigs,
         url: String,
         now: SystemTime,
     ) -> anyhow::Result<Self> {
-        let folder = super::folder(data_dir);
         let own = node::addresses()?;
         let (current, key) = match kept(&folder, &authority)? {
             Some((certificate, key)) if !is_due(&certificate, &names, &own, now) => (certificate, key),
             _ => issue(&authority, &names, &own, &folder, now)?,
         };
-        let admin = admin_kubeconfig(data_dir);
         let admin_current = write_admin(&authority, &admin, &url, now)?;
         let addresses = watch::Sender::new(names.addresses(&own));
         let hot = HotCertificate::new(key);
@@ -197,7 +205,7 @@ fn issue(
     Ok((Certificate::from_pem(&issued.certificate_pem)?, key))
 }
 
-fn write_admin(authority: &Authority, path: &Path, url: &str, now: SystemTime) -> anyhow::Result<Certificate> {
+fn write_admin(authority: &Authority, to: &Kubeconfigs, url: &str, now: SystemTime) -> anyhow::Result<Certificate> {
     let issued = authority.issue_client("kubernetes-admin", Some("system:masters"), now)?;
     let kubeconfig = Kubeconfig {
         name: "kiln",
@@ -206,7 +214,10 @@ fn write_admin(authority: &Authority, path: &Path, url: &str, now: SystemTime) -
         client_cert_pem: &issued.certificate_pem,
         client_key_pem: &issued.key_pem,
     };
-    files::write_private(path, &kubeconfig.render())?;
+    files::write_private(&to.own, &kubeconfig.render())?;
+    if let Some((path, mode)) = &to.copy {
+        files::write(path, &kubeconfig.render(), *mode)?;
+    }
     Ok(Certificate::from_pem(&issued.certificate_pem)?)
 }
 
@@ -219,13 +230,21 @@ mod tests {
             node: "pi".to_owned(),
             extra: vec!["kube.example.org".to_owned(), "10.0.2.2".to_owned()],
             service_cidr: "10.43.0.0/16".parse().unwrap(),
+            domain: "cluster.local".to_owned(),
         }
     }
 
     #[test]
     fn the_certificate_holds_cluster_names_settings_and_addresses() {
         let own = BTreeSet::from(["192.168.1.7".parse().unwrap()]);
-        for name in ["kubernetes.default.svc", "localhost", "pi", "pi.local", "kube.example.org"] {
+        for name in [
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+            "localhost",
+            "pi",
+            "pi.local",
+            "kube.example.org",
+        ] {
             assert!(names().dns().contains(name), "{name}");
         }
         for address in ["127.0.0.1", "::1", "10.43.0.1", "10.0.2.2", "192.168.1.7"] {

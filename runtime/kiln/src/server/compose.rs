@@ -7,20 +7,26 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use kiln_apiserver::{ApiServer, Config, UserInfo, tls_config};
-use kiln_client::Clock;
+use kiln_client::{Client, Clock};
 use kiln_controllers::csr::Reserved;
 use kiln_controllers::kubernetes_service;
 use kiln_join::{Progress as _, Step};
 use kiln_node_config::ServerUrl;
 use kiln_pki::{Authority, NODE_USER_PREFIX, NODES_GROUP, certificate_der};
-use kiln_storage::{Storage, sqlite};
+use kiln_storage::Storage;
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::certificate::{Certificates, Names};
-use super::{Settings, advert, authority, in_process, make_folder, own_name, role_label, tokens};
+use super::certificate::{Certificates, Kubeconfigs, Names};
+use super::flags::Settings;
+use super::leader::Candidate;
+use super::shared::Keys;
+use super::{
+    admin, admin_kubeconfig, advert, apiserver_args, datastore, in_process, make_folder, own_name, role_label, shared,
+    tokens,
+};
 use crate::exit::Failure;
 use crate::node::kubelet;
 use crate::service::status::StorageStatus;
@@ -34,7 +40,13 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     let folder = make_folder(&settings.data_dir)?;
     let report = Arc::new(Report::new(&settings.data_dir, "server", &settings.identity.name));
     report.step(Step::Ca, "starting the server");
-    let authority = authority::load_or_make(&folder, settings.cluster_dir.as_deref(), SystemTime::now())?;
+    let storage = datastore::open(&settings.datastore, &folder).await?;
+    let (cluster_dir, now) = (settings.cluster_dir.as_deref(), SystemTime::now());
+    let is_shared = !settings.datastore.endpoints.is_empty();
+    let Keys { authority, account_key } = match &settings.token {
+        Some(token) if is_shared => shared::of_cluster(&*storage, token, &folder, cluster_dir, now).await?,
+        _ => shared::own(&folder, cluster_dir, now)?,
+    };
     let authority = Arc::new(authority);
     let listener = listen(settings.bind, settings.server.port).await?;
     let port = listener.local_addr().context("the listening socket")?.port();
@@ -44,15 +56,16 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         node: settings.identity.name.clone(),
         extra: settings.server.tls_sans.clone(),
         service_cidr: settings.server.service_cidr,
+        domain: settings.domain.clone(),
     };
     let own_names = names.dns();
-    let certificates =
-        Certificates::open(Arc::clone(&authority), names, &settings.data_dir, url.clone(), SystemTime::now())?;
+    let admin = Kubeconfigs { own: admin_kubeconfig(&settings.data_dir), copy: settings.kubeconfig.clone() };
+    let certificates = Certificates::open(Arc::clone(&authority), names, folder.clone(), admin, url.clone(), now)?;
     let reserved =
         Reserved { names: own_names, addresses: certificates.addresses(), server_node: settings.identity.name.clone() };
     let own_endpoint = kubernetes_service::Config {
         addresses: certificates.addresses(),
-        advertise: None,
+        advertise: settings.advertise,
         service_ip: settings.server.service_cidr.nth(1),
         port,
     };
@@ -61,8 +74,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         status.certificates = certificates.status();
     });
 
-    let storage = open_storage(&folder.join("kiln.db")).await?;
-    let config = Config { ca_pem: authority.certificate_pem().to_owned(), ..Config::default() };
+    let config = api_config(&settings, port, &authority, account_key)?;
     let api = ApiServer::build(config, Arc::clone(&storage)).await?;
     let system = in_process::client(&api, UserInfo::system("system:apiserver"));
     if settings.agent {
@@ -73,6 +85,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         // The CA's key and the tokens are on this disk now: init may remove them from the card.
         notify::send(&[("X_KILN_IMPORTED_CA", "1")]);
     }
+    add_tokens(&system, &settings, &authority.hash()).await?;
 
     let tls = tls_config(roots(&authority)?, certificates.resolver())?;
     let mut parts = JoinSet::new();
@@ -97,7 +110,16 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         clock: Clock::system(),
     };
     let manager = in_process::client(&api, UserInfo::system("system:kube-controller-manager"));
-    parts.spawn(kiln_controllers::run(manager, controllers, shutdown.clone()));
+    if is_shared {
+        // Two processes on one machine are two candidates.
+        let identity = format!("{}_{}", settings.identity.name, kiln_pki::secret::random_text(8)?);
+        let candidate = Candidate::new(manager.clone(), identity, Clock::system());
+        let work = move |stop| kiln_controllers::run(manager.clone(), controllers.clone(), stop);
+        parts.spawn(candidate.run(work, shutdown.clone()));
+    } else {
+        parts.spawn(kiln_controllers::run(manager, controllers, shutdown.clone()));
+    }
+    parts.spawn(admin::listen(&folder, Arc::clone(&storage), shutdown.clone())?);
     parts.spawn(certificates.maintain(Arc::clone(&report), shutdown.clone()));
     parts.spawn(count(storage, Arc::clone(&report), shutdown.clone()));
     if settings.mdns {
@@ -138,8 +160,9 @@ async fn listen(bind: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> 
         }
         other => other,
     };
-    listener
-        .map_err(|e| anyhow::anyhow!("can't listen on {address}: {e}; another server may be running, or choose --port"))
+    listener.map_err(|e| {
+        anyhow::anyhow!("can't listen on {address}: {e}; another server may be running, or choose --https-listen-port")
+    })
 }
 
 /// The API's URL for programs on this machine.
@@ -148,12 +171,30 @@ fn local_url(bind: Option<IpAddr>, port: u16) -> String {
     ServerUrl { host: host.to_string(), port }.to_string()
 }
 
-async fn open_storage(path: &std::path::Path) -> anyhow::Result<Arc<dyn Storage>> {
-    let owned = path.to_owned();
-    let options = sqlite::Options { volatile: kiln_apiserver::volatile(), ..sqlite::Options::default() };
-    let opened =
-        tokio::task::spawn_blocking(move || sqlite::open(&owned, options)).await.context("opening the storage")?;
-    opened.with_context(|| format!("the storage {}", path.display()))
+/// What the API server is told.
+fn api_config(settings: &Settings, port: u16, authority: &Authority, account_key: String) -> anyhow::Result<Config> {
+    let mut config = Config { ca_pem: authority.certificate_pem().to_owned(), port, ..Config::default() };
+    let services = settings.server.service_cidr.to_string();
+    config.service_cidrs = vec![services.parse().map_err(|e| Failure::Input(format!("`service-cidr`: {e}")))?];
+    config.node_ports = settings.node_ports.clone();
+    config.service_accounts.issuers = vec![format!("https://kubernetes.default.svc.{}", settings.domain)];
+    config.service_accounts.signing_key_pem = Some(account_key);
+    Ok(apiserver_args::apply(config, &settings.apiserver)?)
+}
+
+/// Lets agents join with the tokens that flags gave.
+async fn add_tokens(client: &Client, settings: &Settings, ca_hash: &str) -> anyhow::Result<()> {
+    if let Some(token) = settings.token.as_deref().and_then(|text| tokens::parse(text, ca_hash)) {
+        tokens::add(client, &token, "the servers' token").await?;
+    }
+    if let Some(text) = &settings.agent_token {
+        let Some(token) = tokens::parse(text, ca_hash) else {
+            let text = "--agent-token is no token of this cluster; write 6 and 16 characters of a-z and 0-9 with a dot between, as abcdef.0123456789abcdef";
+            return Err(Failure::Input(text.to_owned()).into());
+        };
+        tokens::add(client, &token, "the agents' token").await?;
+    }
+    Ok(())
 }
 
 fn roots(authority: &Authority) -> anyhow::Result<RootCertStore> {

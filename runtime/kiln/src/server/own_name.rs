@@ -70,7 +70,13 @@ mod tests {
     use super::*;
 
     fn identity(board: &str) -> Identity {
-        Identity { name: "pi".to_owned(), board_id: board.to_owned(), labels: Default::default() }
+        Identity {
+            name: "pi".to_owned(),
+            board_id: board.to_owned(),
+            labels: Default::default(),
+            taints: Vec::new(),
+            addresses: Vec::new(),
+        }
     }
 
     #[tokio::test]

@@ -1,10 +1,12 @@
-//! The join tokens that came with the card: `bootstrap-tokens.json`, made by `imager cluster init`.
+//! The join tokens that came with the card (`bootstrap-tokens.json`, made by `imager cluster init`) or by flags.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use kiln_client::Client;
+use kiln_node_config::Token;
 use kiln_pki::files;
+use kiln_pki::secret::hash;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -45,13 +47,41 @@ pub(super) async fn import(client: &Client, cluster_dir: &Path) -> anyhow::Resul
             single_use: entry.single_use,
             node: entry.node.as_deref(),
         };
-        match client.create::<Value>(TokenSecret::PATH, &secret.to_object()).await {
-            Ok(_) => tracing::info!(id = entry.id, "join token imported"),
-            Err(error) if error.is_already_exists() => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("importing the join token {}", entry.id));
-            }
-        }
+        create(client, &secret).await?;
+    }
+    Ok(())
+}
+
+/// Lets agents join with a token that came by a flag, for as long as the cluster lasts.
+///
+/// # Errors
+/// When the API doesn't take it.
+pub(super) async fn add(client: &Client, token: &Token, description: &str) -> anyhow::Result<()> {
+    let secret = TokenSecret {
+        id: token.id(),
+        secret_sha256: &hash(token.secret()),
+        description,
+        expires: None,
+        single_use: false,
+        node: None,
+    };
+    create(client, &secret).await
+}
+
+/// A token for agents as a flag has it: whole, or only its id and secret, as `abcdef.0123456789abcdef`.
+pub(super) fn parse(text: &str, ca_hash: &str) -> Option<Token> {
+    let whole = Token::parse(text).ok().filter(|token| token.ca_hash() == ca_hash);
+    whole.or_else(|| {
+        let (id, secret) = text.trim().split_once('.')?;
+        Token::new(ca_hash, id, secret).ok()
+    })
+}
+
+async fn create(client: &Client, secret: &TokenSecret<'_>) -> anyhow::Result<()> {
+    match client.create::<Value>(TokenSecret::PATH, &secret.to_object()).await {
+        Ok(_) => tracing::info!(id = secret.id, "join token imported"),
+        Err(error) if error.is_already_exists() => {}
+        Err(error) => return Err(error).with_context(|| format!("importing the join token {}", secret.id)),
     }
     Ok(())
 }

@@ -21,9 +21,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn kiln() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    for variable in ["KILN_TOKEN", "KILN_BOARD_ID", "KILN_DATA_DIR", "KUBECONFIG", "NOTIFY_SOCKET", "KILN_LOG"] {
-        command.env_remove(variable);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("KILN_") {
+            command.env_remove(variable);
+        }
     }
+    command.env_remove("KUBECONFIG").env_remove("NOTIFY_SOCKET");
     command
 }
 

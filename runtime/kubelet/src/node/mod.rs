@@ -68,6 +68,7 @@ pub(crate) fn differs(known: &Value, wanted: &Value) -> bool {
 }
 
 fn addresses(config: &Config, addresses: &[IpAddr]) -> Vec<Value> {
+    let addresses = if config.node_ips.is_empty() { addresses } else { &config.node_ips };
     let internal = addresses.iter().map(|address| json!({"type": "InternalIP", "address": address.to_string()}));
     internal.chain([json!({"type": "Hostname", "address": config.node_name})]).collect()
 }
