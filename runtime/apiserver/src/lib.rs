@@ -12,6 +12,7 @@ mod authn;
 mod authz;
 mod basics;
 mod bootstrap;
+mod classes;
 mod config;
 mod discovery;
 mod flow;

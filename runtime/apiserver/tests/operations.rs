@@ -88,7 +88,13 @@ fn schema(name: &str, level: &str, precedence: i64, subjects: Value) -> Value {
 #[tokio::test]
 async fn a_request_falls_under_the_first_schema_that_fits_and_is_told_so() {
     let api = Api::new().await;
-    let level = api.post(&format!("{FLOW}/prioritylevelconfigurations"), level("mine", json!({}))).await.good();
+    let level = api
+        .post(
+            &format!("{FLOW}/prioritylevelconfigurations"),
+            level("mine", json!({"limitResponse": {"type": "Reject"}})),
+        )
+        .await
+        .good();
     let subjects = json!([{"kind": "User", "user": {"name": "bob"}}]);
     let schema = api.post(&format!("{FLOW}/flowschemas"), schema("mine", "mine", 50, subjects)).await.good();
     let answer = api.send(user("bob"), "GET", MAPS, &[], Value::Null).await;

@@ -240,7 +240,7 @@ async fn a_running_pod_changes_in_its_images_and_in_little_else() {
     let found = causes(&api.put(&one("a"), more).await);
     assert_eq!(found, ["spec.containers: Forbidden: pod updates may not add or remove containers"]);
     let mut bears = changed;
-    bears["spec"]["tolerations"] = json!([{"key": "a", "operator": "Exists"}]);
+    bears["spec"]["tolerations"].as_array_mut().unwrap().push(json!({"key": "a", "operator": "Exists"}));
     api.put(&one("a"), bears.clone()).await.good();
     bears["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     bears["spec"]["tolerations"] = json!([]);

@@ -11,7 +11,7 @@ mod signer;
 use kiln_apimachinery::Status;
 use serde_json::Value;
 
-use crate::allocate;
+use crate::{allocate, classes};
 use crate::verbs::Cx;
 
 /// What must happen right before the object is stored, if it is.
@@ -25,6 +25,7 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<Plan, Stat
     namespace::create(cx, object).await?;
     node::create(cx, object).await?;
     account::create(cx, object).await?;
+    classes::create(cx, object).await?;
     escalation::check(cx, object, None).await?;
     owners::check(cx, object, None).await?;
     let identity = identity::check(cx, object).await?;
@@ -44,6 +45,7 @@ pub(crate) async fn before_create(cx: &Cx<'_>, plan: Plan) -> Result<(), Status>
 pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
     node::update(cx, new, old)?;
     account::update(cx, new).await?;
+    classes::update(cx, new, old).await?;
     escalation::check(cx, new, Some(old)).await?;
     owners::check(cx, new, Some(old)).await?;
     signer::update(cx, new, old).await?;

@@ -12,7 +12,7 @@ pub(crate) mod flow;
 pub(crate) mod network;
 mod resource;
 pub(crate) mod rules;
-mod storage;
+pub(crate) mod storage;
 pub(crate) mod strategy;
 pub(crate) mod workloads;
 

@@ -1,0 +1,69 @@
+//! What an object is given by others that stand for many: the default classes of storage and ingress, priorities and
+//! runtimes of pods, the limits of a namespace, and what new nodes and pods have until the cluster knows them.
+
+mod default_class;
+mod limits;
+mod node;
+mod priority;
+mod runtime;
+
+use kiln_apimachinery::{Status, meta};
+use kiln_storage::ListOptions;
+use serde_json::Value;
+
+use crate::verbs::{Cx, errors};
+
+/// Before a create; may change the object.
+pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status> {
+    if !cx.info.subresource.is_empty() {
+        return Ok(());
+    }
+    match (cx.resource.group.as_str(), cx.resource.plural.as_str()) {
+        ("", "pods") => {
+            limits::fill(cx, object).await?;
+            priority::create(cx, object).await?;
+            node::tolerate(object);
+            runtime::create(cx, object).await?;
+            limits::check(cx, object).await
+        }
+        ("", "persistentvolumeclaims") => {
+            default_class::storage(cx, object).await?;
+            limits::check(cx, object).await
+        }
+        ("", "nodes") => {
+            node::taint(object);
+            Ok(())
+        }
+        ("networking.k8s.io", "ingresses") => default_class::ingress(cx, object).await,
+        ("scheduling.k8s.io", "priorityclasses") => priority::only_default(cx, object).await,
+        _ => Ok(()),
+    }
+}
+
+/// Before an update; may change the object.
+pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
+    let part = cx.info.subresource.as_str();
+    match (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) {
+        ("", "pods", "") => {
+            priority::update(new, old);
+            Ok(())
+        }
+        ("", "pods", "resize") | ("", "persistentvolumeclaims", "") if !meta::is_terminating(old) => {
+            limits::check(cx, new).await
+        }
+        ("networking.k8s.io", "ingresses", "") => default_class::ingress(cx, new).await,
+        ("scheduling.k8s.io", "priorityclasses", "") => priority::only_default(cx, new).await,
+        _ => Ok(()),
+    }
+}
+
+/// 403 about the object.
+fn refuse(cx: &Cx<'_>, object: &Value, why: &str) -> Status {
+    Status::forbidden(&cx.resource.group_resource(), meta::name(object), why)
+}
+
+/// All objects whose keys begin with a prefix.
+async fn all(cx: &Cx<'_>, prefix: &str) -> Result<Vec<Value>, Status> {
+    let page = cx.server.storage().list(prefix, ListOptions::default()).await.map_err(errors::storage)?;
+    Ok(page.records.iter().filter_map(|r| serde_json::from_slice(&r.value).ok()).collect())
+}
