@@ -432,3 +432,38 @@ async fn owners_that_a_writer_makes_up_must_have_names_that_a_manager_may_have()
         "ConfigMap \"a\" is invalid: metadata.managedFields[0].manager: Too long: may not be more than 128 bytes"
     );
 }
+
+#[tokio::test]
+async fn a_deployment_made_by_hand_has_the_owner_that_any_cluster_gives_it() {
+    let api = Api::new().await;
+    let object = json!({"metadata": {"name": "nginx", "labels": {"app": "nginx"}}, "spec": {
+        "replicas": 1, "selector": {"matchLabels": {"app": "nginx"}}, "strategy": {},
+        "template": {"metadata": {"labels": {"app": "nginx"}},
+            "spec": {"containers": [{"name": "nginx", "image": "nginx", "resources": {}}]}}}, "status": {}});
+    let made = api.send(admin(), "POST", DEPLOYMENTS, &[("user-agent", "kubectl-create")], object).await.good();
+    let container = json!({
+        ".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {}, "f:terminationMessagePath": {},
+        "f:terminationMessagePolicy": {},
+    });
+    assert_eq!(
+        owners(&made),
+        [(
+            "kubectl-create Update".to_owned(),
+            json!({
+                "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                "f:spec": {
+                    "f:progressDeadlineSeconds": {}, "f:replicas": {}, "f:revisionHistoryLimit": {}, "f:selector": {},
+                    "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}}, "f:type": {}},
+                    "f:template": {
+                        "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                        "f:spec": {
+                            "f:containers": {"k:{\"name\":\"nginx\"}": container},
+                            "f:dnsPolicy": {}, "f:restartPolicy": {}, "f:schedulerName": {}, "f:securityContext": {},
+                            "f:terminationGracePeriodSeconds": {},
+                        },
+                    },
+                },
+            })
+        )]
+    );
+}
