@@ -288,6 +288,19 @@ async fn a_status_says_nothing_that_the_past_contradicts() {
     assert_eq!(kept["status"]["phase"], "Pending");
 }
 
+#[tokio::test]
+async fn fields_behind_closed_gates_are_dropped_and_old_annotations_become_fields() {
+    let api = Api::new().await;
+    let containers = json!([{"name": "a", "image": "a",
+        "lifecycle": {"preStop": {"exec": {"command": ["true"]}}, "stopSignal": "SIGTERM"}}]);
+    let mut object = pod("a", json!({"containers": containers}));
+    object["metadata"]["annotations"] = json!({"container.apparmor.security.beta.kubernetes.io/a": "runtime/default"});
+    let made = api.post(PODS, object).await.good();
+    let container = &made["spec"]["containers"][0];
+    assert!(container["lifecycle"].get("stopSignal").is_none());
+    assert_eq!(container["securityContext"]["appArmorProfile"], json!({"type": "RuntimeDefault"}));
+}
+
 fn binding(pod: &str, node: &str) -> Value {
     let metadata = json!({"name": pod, "annotations": {"example.com/why": "room"}});
     json!({"metadata": metadata, "target": {"kind": "Node", "name": node}})
@@ -297,11 +310,14 @@ fn binding(pod: &str, node: &str) -> Value {
 async fn a_pod_is_bound_to_a_node_once() {
     let api = Api::new().await;
     api.post(PODS, pod("a", json!({}))).await.good();
+    let labels = json!({"topology.kubernetes.io/zone": "z1", "kubernetes.io/os": "linux"});
+    api.post("/api/v1/nodes", json!({"metadata": {"name": "n1", "labels": labels}})).await.good();
     let path = format!("{}/binding", one("a"));
     let done = api.post(&path, binding("a", "n1")).await;
     assert_eq!((done.code, done.json()["status"].clone()), (201, json!("Success")));
     let bound = api.get(&one("a")).await.good();
     assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["metadata"]["labels"], json!({"app": "web", "topology.kubernetes.io/zone": "z1"}));
     assert_eq!(bound["metadata"]["annotations"]["example.com/why"], "room");
     assert_eq!(bound["metadata"]["generation"], 1);
     let condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"});

@@ -1,6 +1,5 @@
 //! What cells of several kinds share.
 
-use jiff::Timestamp;
 use kiln_apimachinery::meta;
 use serde_json::Value;
 
@@ -15,11 +14,6 @@ pub(crate) fn or(text: String, otherwise: &str) -> Value {
 /// The list at a path; empty if there is none.
 pub(crate) fn items<'a>(object: &'a Value, path: &[&str]) -> &'a [Value] {
     meta::at(object, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// `<none>`, whatever the object.
-pub(crate) fn none(_: &Value, _: Timestamp) -> Value {
-    NONE.into()
 }
 
 /// What stands for a field that is absent.

@@ -11,7 +11,8 @@ use crate::verbs::store::Stored;
 use crate::verbs::{Cx, decode, errors};
 
 pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
-    let binding = decode::body_as(cx, &Gvk::new("", "v1", "Binding"))?;
+    let mut binding = decode::body_as(cx, &Gvk::new("", "v1", "Binding"))?;
+    take_topology(cx, &mut binding).await?;
     let name = meta::name(&binding);
     if cx.info.named && name != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
@@ -31,6 +32,23 @@ pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         }
     }
     Ok(success(StatusCode::CREATED))
+}
+
+/// Labels that pods take from their node.
+const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
+
+/// A pod bears the zone and the region of its node.
+async fn take_topology(cx: &Cx<'_>, binding: &mut Value) -> Result<(), Status> {
+    if meta::text(binding, &["target", "kind"]) != "Node" {
+        return Ok(());
+    }
+    let name = meta::text(binding, &["target", "name"]).to_owned();
+    let Some(node) = cx.server.store().read("", "nodes", "", &name).await? else { return Ok(()) };
+    for (key, value) in meta::labels(&node.object).into_iter().filter(|(k, _)| TOPOLOGY.contains(k)) {
+        let labels = meta::metadata_mut(binding).entry("labels").or_insert(Value::Null);
+        meta::object_mut(labels).insert(key.into(), value.into());
+    }
+    Ok(())
 }
 
 /// What the binding itself must be. Upstream has no kind for these complaints, so that they are the server's own fault.

@@ -22,13 +22,17 @@ pub(in crate::registry::workloads) fn minimum(scaler: &Value, _: Timestamp) -> V
     found.map_or_else(|| "<unset>".into(), |n| n.to_string().into())
 }
 
-pub(in crate::registry::workloads) fn targets(scaler: &Value, now: Timestamp) -> Value {
+pub(in crate::registry::workloads) fn targets(scaler: &Value, _: Timestamp) -> Value {
     // Version 1 keeps most of what is aimed at elsewhere; the row is the same.
     if text(scaler, "apiVersion") == "autoscaling/v1" {
         let mut whole = scaler.clone();
         (CONVERSION.to_stored)(&mut whole);
-        return targets(&whole, now);
+        return metrics(&whole);
     }
+    metrics(scaler)
+}
+
+fn metrics(scaler: &Value) -> Value {
     let none = Value::Null;
     let specs = items(scaler.get("spec").unwrap_or(&none), "metrics");
     let now = items(scaler.get("status").unwrap_or(&none), "currentMetrics");

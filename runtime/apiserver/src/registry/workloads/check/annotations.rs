@@ -37,24 +37,6 @@ pub(in crate::registry::workloads) fn annotations(map: Option<&Value>, path: &Pa
     }
 }
 
-/// Annotations that somebody gives to a signer: every key has a domain.
-pub(super) fn users(map: Option<&Value>, path: &Path<'_>, r: &mut Report) {
-    let map = meta::string_map(map);
-    for key in map.keys().map(|k| k.to_lowercase()) {
-        let broken = names::qualified_name(&key);
-        if broken.is_empty() && !key.contains('/') {
-            r.invalid(path, key, "must be a domain-prefixed key (such as \"acme.io/foo\")");
-        } else {
-            for why in broken {
-                r.invalid(path, key.as_str(), &why);
-            }
-        }
-    }
-    if bytes(&map) > MAX {
-        r.too_long(path, MAX);
-    }
-}
-
 /// The annotations of a pod, or of a template of one.
 pub(in crate::registry::workloads) fn pod_annotations(
     map: Option<&Value>,

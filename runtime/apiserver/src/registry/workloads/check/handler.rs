@@ -8,13 +8,6 @@ use crate::registry::workloads::view::{get, int, items, text};
 
 const PROBES: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc"];
 const HOOKS: &[&str] = &["exec", "httpGet", "tcpSocket", "sleep"];
-/// Signals that have a name, without `SIG`.
-const SIGNALS: &[&str] = &[
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-    "PROF", "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
-    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
-];
-
 /// All probes of a container.
 pub(super) fn probes(container: &Value, path: &Path<'_>, r: &mut Report) {
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -48,33 +41,6 @@ pub(super) fn lifecycle(container: &Value, spec: &Value, path: &Path<'_>, r: &mu
             handler(hook, HOOKS, int(spec, "terminationGracePeriodSeconds"), &path.child(key), r);
         }
     }
-    if let Some(signal) = get(lifecycle, "stopSignal").and_then(Value::as_str) {
-        let path = path.child("stopSignal");
-        match spec.get("os").map_or("", |os| text(os, "name")) {
-            "" => r.forbidden(&path, "may not be set for containers with empty `spec.os.name`"),
-            "windows" if !matches!(signal, "SIGKILL" | "SIGTERM") => {
-                r.unsupported(&path, signal, &["SIGKILL", "SIGTERM"]);
-            }
-            "linux" if !is_signal(signal) => {
-                let names: Vec<String> = signals().collect();
-                r.unsupported(&path, signal, &names.iter().map(String::as_str).collect::<Vec<_>>());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Names of signals, real-time ones too, in order.
-fn signals() -> impl Iterator<Item = String> {
-    let plain = SIGNALS.iter().map(|s| format!("SIG{s}"));
-    let real = (1..=15).map(|n| format!("SIGRTMIN+{n}")).chain((1..=14).map(|n| format!("SIGRTMAX-{n}")));
-    let mut all: Vec<String> = plain.chain(real).collect();
-    all.sort_unstable();
-    all.into_iter()
-}
-
-fn is_signal(name: &str) -> bool {
-    signals().any(|s| s == name)
 }
 
 fn handler(handler: &Value, kinds: &[&str], grace: Option<i64>, path: &Path<'_>, r: &mut Report) {

@@ -60,6 +60,11 @@ fn is_standard(name: &str) -> bool {
     STANDARD.contains(&name) || is_huge_page(name) || name.starts_with("requests.hugepages-")
 }
 
+/// True for a name without a domain that a container can ask for.
+fn is_containers(name: &str) -> bool {
+    matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_huge_page(name)
+}
+
 /// True for a resource that somebody else than Kubernetes named.
 fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
@@ -72,11 +77,10 @@ fn resource_name(name: &str, level: Level, path: &Path<'_>, r: &mut Report) {
         r.invalid(path, name, "must be a standard resource type or fully qualified");
     }
     match level {
-        Level::Container if !name.contains('/') => {
-            if !matches!(name, "cpu" | "memory" | "ephemeral-storage") && !is_huge_page(name) {
-                r.invalid(path, name, "must be a standard resource for containers");
-            }
+        Level::Container if !name.contains('/') && !is_containers(name) => {
+            r.invalid(path, name, "must be a standard resource for containers");
         }
+        Level::Container if !name.contains('/') => {}
         Level::Container if !is_native(name) && !is_extended(name) => {
             r.invalid(path, name, "doesn't follow extended resource name standard");
         }

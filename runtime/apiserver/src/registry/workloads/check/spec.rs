@@ -68,13 +68,6 @@ pub(super) fn check(spec: &Value, metadata: Option<&Value>, path: &Path<'_>, r: 
         resources::overhead(spec, &path.child("overhead"), r);
     }
     os::check(spec, path, r);
-    if let Some(group) = get(spec, "schedulingGroup") {
-        let at = path.child("schedulingGroup.podGroupName");
-        match get(group, "podGroupName").and_then(Value::as_str) {
-            None => r.invalid(&at, Value::Null, "must specify one of: `podGroupName`"),
-            Some(name) => r.name(&at, name, names::dns1123_subdomain),
-        }
-    }
     key_files(spec, path, r);
 }
 

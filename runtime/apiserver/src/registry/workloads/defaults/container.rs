@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::resources::{canonical, canonical_requirements};
-use crate::registry::strategy::default_to;
+use crate::registry::strategy::{default_to, put};
 use crate::registry::workloads::view::{fill, get_mut, int, items_mut, make, text};
 
 pub(super) fn container(container: &mut Value) {
@@ -29,6 +29,8 @@ pub(super) fn container(container: &mut Value) {
         }
     }
     if let Some(lifecycle) = get_mut(container, "lifecycle") {
+        // Behind a gate that is closed by default.
+        put(lifecycle, "stopSignal", None);
         for key in ["postStart", "preStop"] {
             if let Some(handler) = get_mut(lifecycle, key) {
                 http_get(handler);

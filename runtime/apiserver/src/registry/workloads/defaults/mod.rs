@@ -8,7 +8,7 @@ use kiln_apimachinery::meta;
 use serde_json::{Value, json};
 
 use super::view::{fill, get, get_mut, is, items_mut, make, text};
-use crate::registry::strategy::default_to;
+use crate::registry::strategy::{default_to, put};
 
 /// Seconds that a pod has to end by itself.
 const GRACE: i64 = 30;
@@ -38,8 +38,9 @@ pub(super) fn labels_from_template(owner: &mut Value) {
     }
 }
 
-/// Fills a pod's specification, as pods and templates share it.
+/// Fills a pod's specification, as pods and templates share it. Fields of features that are off by default go.
 pub(super) fn pod_spec(spec: &mut Value) {
+    put(spec, "schedulingGroup", None);
     fill(spec, "dnsPolicy", "ClusterFirst");
     fill(spec, "restartPolicy", "Always");
     default_to(spec, "securityContext", json!({}));

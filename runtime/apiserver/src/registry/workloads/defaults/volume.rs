@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::container::{field_ref, pull_policy};
 use super::resources::{canonical, canonical_requirements};
-use crate::registry::strategy::default_to;
+use crate::registry::strategy::{default_to, put};
 use crate::registry::workloads::view::{fill, get_mut, items_mut, make, text};
 
 /// Permissions of files made from objects: 0644.
@@ -54,6 +54,9 @@ pub(in crate::registry::workloads) fn claim_spec(spec: &mut Value) {
 fn projected(source: &mut Value) {
     default_to(source, "defaultMode", MODE);
     for part in items_mut(source, "sources") {
+        // Both are behind gates that are closed by default.
+        put(part, "clusterTrustBundle", None);
+        put(part, "podCertificate", None);
         if let Some(api) = get_mut(part, "downwardAPI") {
             items_mut(api, "items").iter_mut().for_each(field_ref);
         }

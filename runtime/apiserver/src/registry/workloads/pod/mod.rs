@@ -27,6 +27,7 @@ impl Strategy for Pods {
         put(object, "status", Some(json!({"phase": "Pending", "qosClass": class})));
         prepare::scheduling_gates(object);
         prepare::match_labels(object);
+        prepare::app_armor(object);
     }
 
     fn prepare_update(&self, writer: &Writer<'_>, new: &mut Value, old: &Value) {

@@ -64,6 +64,38 @@ fn apply_keys(term: &mut Value, labels: &HashMap<String, String>) {
     }
 }
 
+/// Profiles of AppArmor that are told in the old way, by annotations, become fields.
+pub(super) fn app_armor(pod: &mut Value) {
+    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+    let notes: HashMap<String, Value> = meta::string_map(meta::at(pod, &["metadata", "annotations"]))
+        .into_iter()
+        .filter_map(|(key, note)| Some((key.strip_prefix(PREFIX)?.to_owned(), profile(note)?)))
+        .collect();
+    let windows = meta::text(pod, &["spec", "os", "name"]) == "windows";
+    let Some(spec) = get_mut(pod, "spec").filter(|_| !notes.is_empty() && !windows) else { return };
+    let of_pod = get(spec, "securityContext").and_then(|c| get(c, "appArmorProfile")).cloned();
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in items_mut(spec, list) {
+            let Some(profile) = notes.get(text(container, "name")) else { continue };
+            let own = get(container, "securityContext").and_then(|c| get(c, "appArmorProfile"));
+            if own.is_none() && of_pod.as_ref() != Some(profile) {
+                put(make(container, "securityContext"), "appArmorProfile", Some(profile.clone()));
+            }
+        }
+    }
+}
+
+fn profile(note: &str) -> Option<Value> {
+    match note {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        _ => {
+            let file = note.strip_prefix("localhost/").filter(|f| !f.is_empty() && f.trim() == *f)?;
+            Some(json!({"type": "Localhost", "localhostProfile": file}))
+        }
+    }
+}
+
 /// A write of the status leaves the specification and the owners as they are.
 pub(super) fn status(new: &mut Value, old: &Value) {
     keep(new, old, "spec");
