@@ -29,18 +29,36 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status
     match resource.plural.as_str() {
         "secrets" => legacy::fill(cx.server, cx.namespace(), object).await,
         "pods" => pod(cx, object).await,
+        "serviceaccounts" => {
+            warn(cx, object, None);
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
 
 /// Before an update: containers that are added to a running pod name allowed Secrets only.
-pub(crate) async fn update(cx: &Cx<'_>, new: &Value) -> Result<(), Status> {
+pub(crate) async fn update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let resource = &cx.resource;
+    if resource.group.is_empty() && resource.plural == "serviceaccounts" {
+        warn(cx, new, Some(old));
+    }
     if !resource.group.is_empty() || resource.plural != "pods" || cx.info.subresource != "ephemeralcontainers" {
         return Ok(());
     }
     let account = find(cx, new).await?;
     limited(&account, new, &[("ephemeralContainers", "ephemeral container")]).map_err(|why| refuse(cx, new, &why))
+}
+
+/// Tells who limits an account's Secrets that there are better ways.
+fn warn(cx: &Cx<'_>, new: &Value, old: Option<&Value>) {
+    let limited = |o: &Value| meta::annotation(o, ENFORCE).is_some();
+    if limited(new) && !old.is_some_and(limited) {
+        cx.warn(format!(
+            "metadata.annotations[{ENFORCE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to \
+             mounted secrets"
+        ));
+    }
 }
 
 fn refuse(cx: &Cx<'_>, pod: &Value, why: &str) -> Status {
@@ -100,10 +118,11 @@ async fn find(cx: &Cx<'_>, pod: &Value) -> Result<Value, Status> {
     if let Some(found) = store.read("", "serviceaccounts", namespace, name).await? {
         return Ok(found.object);
     }
-    if name == DEFAULT && wait(cx, namespace).await? {
-        if let Some(found) = store.read("", "serviceaccounts", namespace, name).await? {
-            return Ok(found.object);
-        }
+    if name == DEFAULT
+        && wait(cx, namespace).await?
+        && let Some(found) = store.read("", "serviceaccounts", namespace, name).await?
+    {
+        return Ok(found.object);
     }
     let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
     Err(refuse(cx, pod, &why))

@@ -11,8 +11,8 @@ mod signer;
 use kiln_apimachinery::Status;
 use serde_json::Value;
 
-use crate::{allocate, classes};
 use crate::verbs::Cx;
+use crate::{allocate, classes};
 
 /// What must happen right before the object is stored, if it is.
 #[derive(Default)]
@@ -44,7 +44,7 @@ pub(crate) async fn before_create(cx: &Cx<'_>, plan: Plan) -> Result<(), Status>
 /// Before an update; may change the object.
 pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
     node::update(cx, new, old)?;
-    account::update(cx, new).await?;
+    account::update(cx, new, old).await?;
     classes::update(cx, new, old).await?;
     escalation::check(cx, new, Some(old)).await?;
     owners::check(cx, new, Some(old)).await?;

@@ -9,7 +9,7 @@ use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use serde_json::Value;
 
 use super::Recording;

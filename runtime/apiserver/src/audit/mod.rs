@@ -244,3 +244,34 @@ impl Drop for Recording {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ::http::Request;
+
+    use super::*;
+    use crate::query::Query;
+
+    #[test]
+    fn a_handler_that_panics_leaves_a_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let log = AuditLog { path: path.clone(), max_age: Duration::ZERO, max_backups: 0, max_size: 0 };
+        let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]".to_owned();
+        let audit = Audit::new(AuditConfig { policy, log }, Arc::new(Timestamp::now)).unwrap();
+        let (parts, ()) = Request::get("/version").body(()).unwrap().into_parts();
+        let info = RequestInfo::new(&parts.method, parts.uri.path(), &Query::default());
+        let recording = audit.begin(&UserInfo::new("bob", &[]), &info, &parts, &Bytes::new(), None).unwrap();
+        let handler = std::thread::spawn(move || {
+            let _held = recording;
+            panic!("a handler's fault");
+        });
+        assert!(handler.join().is_err());
+        drop(audit);
+        let text = std::fs::read_to_string(path).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["stage"], &last["responseStatus"]["code"]), (&json!("Panic"), &json!(500)));
+    }
+}

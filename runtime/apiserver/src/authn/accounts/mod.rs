@@ -6,7 +6,7 @@ mod discovery;
 pub(crate) mod legacy;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -104,28 +104,36 @@ impl Accounts {
         self.signer.sign(claims).map_err(|e| Status::internal(format!("failed to generate token: {e}")))
     }
 
-    /// The claims of a token if one of the keys signed it.
-    fn verified(&self, token: &str, read: Unverified<'_>) -> Result<Arc<Claims>, String> {
+    fn memory(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Claims>>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The claims of a token if one of the keys signed it; `None` if it is none of a service account.
+    fn verified(&self, token: &str) -> Option<Result<Arc<Claims>, String>> {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let memory = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(claims) = memory().get(&hash) {
-            return Ok(claims.clone());
+        if let Some(claims) = self.memory().get(&hash) {
+            return Some(Ok(claims.clone()));
+        }
+        let read = Unverified::parse(token)?;
+        let issuer = read.claims().text("iss");
+        if issuer != legacy::ISSUER && !self.config.issuers.iter().any(|i| i == issuer) {
+            return None;
         }
         let id = read.key_id();
         let mut keys = self.keys.iter().filter(|k| id.is_empty() || k.id == id).peekable();
         if keys.peek().is_none() {
-            return Err("invalid signature, no keys found".into());
+            return Some(Err("invalid signature, no keys found".into()));
         }
         if !keys.any(|k| read.is_signed_by(k)) {
-            return Err("go-jose/go-jose: error in cryptographic primitive".into());
+            return Some(Err("go-jose/go-jose: error in cryptographic primitive".into()));
         }
         let claims = Arc::new(read.into_claims());
-        let mut memory = memory();
+        let mut memory = self.memory();
         if memory.len() >= REMEMBERED {
             memory.clear();
         }
         memory.insert(hash, claims.clone());
-        Ok(claims)
+        Some(Ok(claims))
     }
 
     /// Judges a token; `None` if it is none of a service account.
@@ -135,16 +143,12 @@ impl Accounts {
         token: &str,
         audiences: &[String],
     ) -> Result<Option<Verdict>, Status> {
-        let Some(read) = Unverified::parse(token) else { return Ok(None) };
-        let issuer = read.claims().text("iss");
-        let is_legacy = issuer == legacy::ISSUER;
-        if !is_legacy && !self.config.issuers.iter().any(|i| i == issuer) {
-            return Ok(None);
-        }
-        let claims = match self.verified(token, read) {
-            Ok(claims) => claims,
-            Err(why) => return Ok(Some(Err(why))),
+        let claims = match self.verified(token) {
+            None => return Ok(None),
+            Some(Err(why)) => return Ok(Some(Err(why))),
+            Some(Ok(claims)) => claims,
         };
+        let is_legacy = claims.text("iss") == legacy::ISSUER;
         let mut own = claims.audiences();
         if own.is_empty() {
             own = self.config.audiences.iter().map(String::as_str).collect();

@@ -1,10 +1,10 @@
 //! Columns of certificates and bindings.
 
 use super::cells;
-use crate::registry::columns::Cell::{Count, Path, With};
-use crate::registry::columns::{AGE, Column, NAME, number, text, wide};
+use crate::registry::columns::Cell::{Path, With};
+use crate::registry::columns::{AGE, Column, NAME, text, wide};
 
-pub(crate) const SERVICE_ACCOUNT: &[Column] = &[NAME, number("Secrets", Count(&["secrets"])), AGE];
+pub(crate) const SERVICE_ACCOUNT: &[Column] = &[NAME, AGE];
 pub(crate) const CSR: &[Column] = &[
     NAME,
     AGE,

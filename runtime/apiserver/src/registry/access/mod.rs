@@ -1,5 +1,6 @@
 //! Who may do what: accounts, certificates, RBAC and the questions about access.
 
+mod account;
 mod cells;
 mod columns;
 pub(crate) mod csr;
@@ -19,8 +20,8 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        core("ServiceAccount", "serviceaccounts").short(&["sa"]).subresource("token", &["create"])
-            .columns(c::SERVICE_ACCOUNT),
+        core("ServiceAccount", "serviceaccounts").short(&["sa"]).columns(c::SERVICE_ACCOUNT)
+            .subresource_as("token", &["create"], (AUTHENTICATION, "v1", "TokenRequest")).strategy(account::Accounts),
         v1(CERTIFICATES, "CertificateSigningRequest", "certificatesigningrequests").cluster().short(&["csr"]).with_status()
             .subresource("approval", &["get", "patch", "update"]).selectable(&["spec.signerName"])
             .columns(c::CSR).strategy(csr::Requests),
