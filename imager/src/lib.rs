@@ -6,6 +6,7 @@
 //! Nothing here needs root, a container or a loop device.
 
 pub mod boot;
+pub mod cache;
 mod child;
 pub mod cluster;
 pub mod flash;

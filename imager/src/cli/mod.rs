@@ -7,6 +7,7 @@
 mod args;
 mod boards;
 mod build;
+mod cache;
 mod cluster;
 mod config;
 mod exit;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use clap::{FromArgMatches, error::ErrorKind};
 use imager::progress::Progress;
 
-use args::{Cli, ClusterVerb, ConfigVerb, Verb};
+use args::{CacheVerb, Cli, ClusterVerb, ConfigVerb, Verb};
 use exit::Exit;
 use output::Output;
 
@@ -66,6 +67,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Cluster { verb: ClusterVerb::Init(args) } => cluster::init(args, output),
         Verb::Config { verb: ConfigVerb::Show(args) } => config::show(&args, output),
         Verb::Config { verb: ConfigVerb::Set(args) } => config::set(&args, output),
+        Verb::Cache { verb: CacheVerb::List } => cache::list(&globals, output),
+        Verb::Cache { verb: CacheVerb::Prune(args) } => cache::prune(&globals, &args, output),
         Verb::Run(args) => run::run(&globals, *args, &progress),
         Verb::Flash(args) => flash::run(&args, output, &progress),
         Verb::Inspect(args) => inspect::run(&args, output),

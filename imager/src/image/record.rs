@@ -14,7 +14,7 @@ use super::{
     BuildOptions, BuildOutput, ImageError, Inputs,
     output::{self, Partial},
 };
-use crate::{packages::Pin, profile::Profile, tree::Kind};
+use crate::{cache, packages::Pin, profile::Profile, tree::Kind};
 
 /// The key of the inputs a stage depends on, this program included: another version may lay things out otherwise.
 pub(super) fn stage_key(profile: &Profile, inputs: &Inputs) -> Result<String, ImageError> {
@@ -85,7 +85,9 @@ impl Record {
         let recorded: Recorded = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
         let mut output = recorded.output;
         output.unchanged = true;
-        (recorded.key == key && stamps(&output)? == recorded.files).then_some(output)
+        (recorded.key == key && stamps(&output)? == recorded.files).then_some(())?;
+        cache::touch(&self.path);
+        Some(output)
     }
 
     /// Notes what was built.

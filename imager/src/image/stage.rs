@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImageError, squashfs, verity, verity::Verity};
 use crate::{
-    boot,
+    boot, cache,
     profile::Profile,
     progress::Progress,
     rootfs::Root,
@@ -51,6 +51,7 @@ impl Stage {
     pub(super) fn find(cache: &Path, key: &str) -> Option<Stage> {
         let directory = cache.join("stages").join(key);
         let info = serde_json::from_slice(&fs::read(directory.join(INFO)).ok()?).ok()?;
+        cache::touch(&directory);
         Some(Stage { directory, info })
     }
 

@@ -28,6 +28,7 @@ pub fn fetch(settings: &Settings, pins: &[Pin], progress: &Progress) -> Result<V
     let directory = cache::directory(settings, "debs")?;
     cache::sweep(&directory, settings.now);
     let paths: Vec<PathBuf> = pins.iter().map(|pin| directory.join(format!("{}.deb", pin.sha256))).collect();
+    paths.iter().for_each(|path| crate::cache::touch(path));
     let missing = missing(pins, &paths);
     if missing.is_empty() {
         return Ok(paths);

@@ -180,6 +180,7 @@ impl Pinned {
                 self.make_crt(fresh, compile)
             })?;
         }
+        [&tools, &sysroot].into_iter().for_each(|directory| crate::cache::touch(directory));
         let mut kit = Kit::new(
             cache,
             self.arch,

@@ -163,6 +163,7 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     let kit = chosen.prepare(request, progress)?;
     let target_dir = request.cache.join("target").join(chosen.target_dir());
     fs::create_dir_all(&target_dir).map_err(Error::io("create", &target_dir))?;
+    crate::cache::touch(&target_dir);
     let built = cargo.build(request, &kit, &target_dir, progress)?;
     elf::check(&built, request.arch)?;
     let kept = store.keep(request.arch, &built)?;

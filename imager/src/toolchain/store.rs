@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{Crate, Error, Result, RuntimeBinary, crates};
-use crate::{profile::Arch, progress::Progress};
+use crate::{cache, profile::Arch, progress::Progress};
 
 /// Files of the workspace that decide what is built; those that are missing count as such.
 const FILES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "rust-toolchain", ".cargo/config.toml"];
@@ -63,7 +63,10 @@ impl Store {
         let sha256 = fs::read_to_string(self.stamp_path(fingerprint)).ok()?;
         let path = self.path(arch, sha256.trim());
         let (size, found) = digest(&path).ok()?;
-        (found == sha256.trim()).then_some(Kept { path, sha256: found, size })
+        (found == sha256.trim()).then_some(())?;
+        cache::touch(&self.stamp_path(fingerprint));
+        path.parent().into_iter().for_each(cache::touch);
+        Some(Kept { path, sha256: found, size })
     }
 
     /// Copies a binary into the store.

@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const VERBS: [&[&str]; 13] = [
+const VERBS: [&[&str]; 15] = [
     &["build"],
     &["boards"],
     &["update-lock"],
@@ -14,6 +14,8 @@ const VERBS: [&[&str]; 13] = [
     &["flash"],
     &["inspect"],
     &["verify"],
+    &["cache", "list"],
+    &["cache", "prune"],
     &["completions"],
     &["man"],
 ];

@@ -95,6 +95,11 @@ Examples:
     /// Check an image's hashes: the file, its manifest's files, and the root's verity hash.
     #[command(after_help = "Examples:\n  imager verify out/kiln-rpi4.img")]
     Verify(ImageArgs),
+    /// Show what the cache keeps, or remove what no build uses any more.
+    Cache {
+        #[command(subcommand)]
+        verb: CacheVerb,
+    },
     /// Write shell completions to stdout.
     #[command(after_help = "Examples:\n  imager completions bash > ~/.local/share/bash-completion/completions/imager")]
     Completions(CompletionsArgs),
@@ -129,6 +134,34 @@ pub(super) struct ClusterInitArgs {
     /// Where kubectl will find the API: a name, an address or a URL.
     #[arg(long, value_name = "ADDR", default_value = "https://127.0.0.1:6443")]
     pub(super) server: String,
+}
+
+/// `imager cache …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheVerb {
+    /// List what the cache keeps, by kind.
+    #[command(after_help = "Examples:\n  imager cache list\n  imager cache list -o json")]
+    List,
+    /// Remove what no build has used for some time.
+    #[command(after_help = "\
+All of it can be made again, by fetching packages and compiling. Package indices stay: they tell when a mirror hides newer
+packages.
+
+Examples:
+  imager cache prune
+  imager cache prune --unused-for 7 --dry-run")]
+    Prune(CachePruneArgs),
+}
+
+/// `imager cache prune`.
+#[derive(Debug, Args)]
+pub(super) struct CachePruneArgs {
+    /// Days since the last use, at least one: a build that runs now keeps what it uses.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) unused_for: u64,
+    /// Say what would go and remove nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// `imager completions`.

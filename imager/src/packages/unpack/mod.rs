@@ -100,6 +100,7 @@ impl Unpacked {
             _ => true,
         };
         (format == FORMAT && entries.iter().enumerate().all(whole)).then_some(())?;
+        crate::cache::touch(directory);
         Some(Self { metadata, entries, directory: directory.into() })
     }
 
