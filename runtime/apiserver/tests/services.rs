@@ -343,3 +343,22 @@ async fn the_apis_own_service_has_the_first_address() {
     assert_eq!(range["spec"]["cidrs"], json!(["10.43.0.0/16"]));
     assert_eq!(range["status"]["conditions"][0]["type"], "Ready");
 }
+
+#[tokio::test]
+async fn what_stands_behind_a_service_is_told_as_far_as_it_is_known() {
+    let api = Api::new().await;
+    let spec = json!({"ports": [{"port": 80, "name": "http"}]});
+    api.post(SERVICES, service("s", &spec)).await.good();
+    let proxy = async |id: &str, code: u16| api.get(&format!("{SERVICES}/{id}/proxy/path")).await.failed(code);
+    assert_eq!(proxy("a:b:c:d", 400).await, "invalid service request \"a:b:c:d\"");
+    assert_eq!(proxy("none:80", 404).await, "services \"none\" not found");
+    assert_eq!(proxy("s:81", 503).await, "no service port 81 found for service \"s\"");
+    assert_eq!(proxy("s:80", 404).await, "endpoints \"s\" not found");
+    let endpoints = json!({"metadata": {"name": "s"}, "subsets": [{"notReadyAddresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80, "name": "http"}]}]});
+    api.post("/api/v1/namespaces/default/endpoints", endpoints).await.good();
+    assert_eq!(proxy("s:80", 503).await, "no endpoints available for service \"s:80\"");
+    assert_eq!(api.get("/api/v1/nodes/none/proxy/metrics").await.failed(404), "nodes \"none\" not found");
+    let api_nodes = "/api/v1/nodes";
+    api.post(api_nodes, json!({"metadata": {"name": "n"}})).await.good();
+    api.get(&format!("{api_nodes}/n:10250/proxy/metrics")).await.failed(503);
+}

@@ -2,6 +2,7 @@
 
 mod binding;
 mod eviction;
+mod reach;
 mod scale;
 mod streams;
 pub(crate) mod token;
@@ -24,6 +25,8 @@ pub(crate) async fn workload(cx: &Cx<'_>) -> Option<Result<Response<Body>, Statu
         ("", "pods", "log") => streams::log(cx).await,
         ("", "pods", "exec" | "attach" | "portforward") => streams::stream(cx).await,
         ("", "pods", "proxy") => streams::proxy(cx).await,
+        ("", "services", "proxy") => reach::service(cx).await,
+        ("", "nodes", "proxy") => reach::node(cx).await,
         ("", "replicationcontrollers", "scale") | ("apps", _, "scale") => scale::serve(cx).await,
         _ => return None,
     };

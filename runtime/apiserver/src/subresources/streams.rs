@@ -45,7 +45,7 @@ fn container<'a>(pod: &'a Value, asked: &'a str) -> Result<&'a str, Status> {
 }
 
 /// There is a node of that name, and no way to it.
-async fn node(cx: &Cx<'_>, name: &str) -> Result<Status, Status> {
+pub(super) async fn node(cx: &Cx<'_>, name: &str) -> Result<Status, Status> {
     if cx.server.store().read("", "nodes", "", name).await?.is_none() {
         return Err(Status::not_found(&GroupResource::new("", "nodes"), name));
     }

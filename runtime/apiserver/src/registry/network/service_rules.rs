@@ -315,10 +315,8 @@ fn kept_families(spec: &Value, was: &Value, errors: &mut Errors) {
     let (new, old) = (families(spec), families(was));
     let shown = spec.get("ipFamilies").cloned().unwrap_or_default();
     let count = if new.len() == old.len() { old.len() } else { 1 };
-    for i in 0..count.min(old.len()) {
-        if new.get(i).is_some_and(|n| *n != old[i]) {
-            errors.push(FieldError::invalid("spec.ipFamilies[0]", &shown, "may not change once set"));
-        }
+    for _ in old.iter().zip(&new).take(count).filter(|(was, is)| was != is) {
+        errors.push(FieldError::invalid("spec.ipFamilies[0]", &shown, "may not change once set"));
     }
     if new.len() == 1 && old.len() > 1 && text(spec, "ipFamilyPolicy") != "SingleStack" {
         let policy = spec.get("ipFamilyPolicy").cloned().unwrap_or_default();
