@@ -53,6 +53,15 @@ impl Answer {
         self.json()
     }
 
+    /// The causes of a refusal that must be a 422, as `field: message`.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        assert_eq!(self.code, 422, "{}", self.text());
+        let status = self.json();
+        let causes = status["details"]["causes"].as_array().unwrap();
+        let text = |c: &Value, key: &str| c[key].as_str().unwrap_or_default().to_owned();
+        causes.iter().map(|c| format!("{}: {}", text(c, "field"), text(c, "message"))).collect()
+    }
+
     /// The message, of a request that must have failed with this code.
     pub(crate) fn failed(&self, code: u16) -> String {
         assert_eq!(self.code, code, "{}", self.text());
@@ -116,6 +125,18 @@ impl Api {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(admin(), "GET", path, &[], Value::Null).await
+    }
+
+    /// The cells of the first row of a table, by column.
+    pub(crate) async fn row(&self, path: &str) -> Value {
+        let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+        let table = self.send(admin(), "GET", path, &accept, Value::Null).await.good();
+        let columns = table["columnDefinitions"].as_array().unwrap().iter();
+        let cells = table["rows"][0]["cells"].as_array().unwrap();
+        assert_eq!(columns.len(), cells.len());
+        let row: serde_json::Map<String, Value> =
+            columns.zip(cells).map(|(c, cell)| (c["name"].as_str().unwrap().to_owned(), cell.clone())).collect();
+        row.into()
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
