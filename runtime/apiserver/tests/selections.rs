@@ -129,6 +129,29 @@ async fn field_selectors_look_into_objects_and_know_what_absence_means() {
 }
 
 #[tokio::test]
+async fn an_event_is_selected_by_its_source_or_else_by_who_reported_it() {
+    let api = Api::new().await;
+    let event = |name: &str| {
+        json!({"metadata": {"name": name, "namespace": "default"},
+            "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}, "type": "Normal", "reason": "r"})
+    };
+    let mut old = event("old");
+    old["source"] = json!({"component": "one"});
+    let mut new = event("new");
+    new["reportingComponent"] = json!("one");
+    for event in [old, new, event("none")] {
+        api.post("/api/v1/namespaces/default/events", event).await.good();
+    }
+    let select = async |selector: &str| {
+        let list = api.get(&format!("/api/v1/events?fieldSelector={selector}")).await.good();
+        names(&list).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(select("source%3Done").await, ["new", "old"]);
+    assert_eq!(select("source%3Done,reportingComponent%3D").await, ["old"]);
+    assert_eq!(select("source%3D").await, ["none"]);
+}
+
+#[tokio::test]
 async fn an_object_comes_and_goes_with_the_fields_that_a_watch_selects() {
     let api = Api::new().await;
     api.post(PODS, pod("a", "n1")).await.good();
@@ -158,8 +181,8 @@ async fn a_watch_of_one_name_is_not_told_of_longer_ones() {
         }
         assert_eq!(watch.brief().await, "DELETED a");
     }
-    let mismatch = format!("/api/v1/watch/namespaces/default/configmaps/a?fieldSelector=metadata.name%3Db");
-    assert_eq!(api.get(&mismatch).await.failed(400), "fieldSelector metadata.name doesn't match requested name");
+    let mismatch = "/api/v1/watch/namespaces/default/configmaps/a?fieldSelector=metadata.name%3Db";
+    assert_eq!(api.get(mismatch).await.failed(400), "fieldSelector metadata.name doesn't match requested name");
 }
 
 #[tokio::test]
@@ -193,4 +216,14 @@ async fn watches_of_the_same_share_what_is_sent_and_others_have_their_own_shape(
     assert_eq!(objects[3], made);
     assert_eq!((&objects[1]["kind"], objects[1].get("data")), (&json!("PartialObjectMetadata"), None));
     assert_eq!(objects[2]["rows"][0]["cells"][0], "a");
+}
+
+#[tokio::test]
+async fn a_review_is_no_table() {
+    let api = Api::new().await;
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io"), ("content-type", "application/json")];
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let answer = api.send(admin(), "POST", path, &table, review).await;
+    assert!(answer.failed(406).starts_with("only the following media types are accepted: application/json"));
 }

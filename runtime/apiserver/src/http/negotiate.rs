@@ -73,13 +73,14 @@ fn choose(headers: &HeaderMap, protobuf: bool) -> Result<Accepted, Status> {
         .filter(|(q, _)| *q > 0)
         .filter_map(|(_, c)| clause(c))
         .filter(|a| protobuf || a.encoding != Encoding::Protobuf);
-    fit.next().ok_or_else(|| {
-        let last = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
-        Status::failure(
-            Reason::NotAcceptable,
-            format!("only the following media types are accepted: application/json, application/yaml{last}"),
-        )
-    })
+    fit.next().ok_or_else(|| not_acceptable(protobuf))
+}
+
+/// 406, with what would do.
+pub(crate) fn not_acceptable(protobuf: bool) -> Status {
+    let last = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
+    let text = format!("only the following media types are accepted: application/json, application/yaml{last}");
+    Status::failure(Reason::NotAcceptable, text)
 }
 
 fn quality(clause: &str) -> u32 {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::admission;
 use crate::http::body::Body;
+use crate::http::negotiate::{self, Shape};
 use crate::http::respond;
 use crate::user::UserInfo;
 use crate::verbs::{Cx, decode};
@@ -36,6 +37,10 @@ const SYSTEM_METADATA: &[&str] =
     &["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "selfLink"];
 
 pub(crate) async fn answer(cx: &Cx<'_>, review: Review) -> Result<Response<Body>, Status> {
+    if !matches!(cx.accepted.shape, Shape::Full | Shape::Discovery) {
+        // An answer has no rows, and no metadata worth asking for alone.
+        return Err(negotiate::not_acceptable(true));
+    }
     let mut object = decode::body(cx)?;
     let metadata = meta::metadata_mut(&mut object);
     metadata.retain(|key, _| !SYSTEM_METADATA.contains(&key.as_str()));

@@ -27,13 +27,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("status.successful", "status.succeeded"),
 ];
 
+/// Fields that stand in for another that is empty: events of the new kind name no source.
+const INSTEAD: &[(&str, &str)] = &[("source.component", "reportingComponent")];
+
 /// The selectors of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     labels: LabelSelector,
     /// Terms about the body of objects.
     fields: Vec<FieldTerm>,
-    /// Where those terms look.
+    /// Where those terms look: each place once, and those that stand in.
+    places: Vec<String>,
     wanted: Wanted,
     /// Terms about names and namespaces, which the key answers.
     keys: FieldSelector,
@@ -87,8 +91,16 @@ impl Filter {
                 }
             }
         }
-        let wanted = Wanted::new(fields.iter().map(|t| t.field.as_str()));
-        Ok(Self { labels, fields, wanted, keys, namespaced: resource.namespaced })
+        let mut places: Vec<String> = Vec::new();
+        for field in fields.iter().map(|t| t.field.as_str()) {
+            for place in std::iter::once(field).chain(instead(field)) {
+                if !places.iter().any(|p| p == place) {
+                    places.push(place.to_owned());
+                }
+            }
+        }
+        let wanted = Wanted::new(places.iter().map(String::as_str));
+        Ok(Self { labels, fields, places, wanted, keys, namespaced: resource.namespaced })
     }
 
     /// True if everything is selected.
@@ -142,14 +154,21 @@ impl Filter {
         if self.fields.is_empty() {
             return true;
         }
-        let found = self.wanted.of(value, self.fields.len());
-        self.fields.iter().enumerate().all(|(i, term)| {
-            // Two terms about one field share its first slot's place in the tree, which holds the last one's number.
-            let same = self.fields.iter().rposition(|t| t.field == term.field).unwrap_or(i);
-            let text = found[same].as_deref().unwrap_or_else(|| absent(&term.field));
-            (text == term.value) == term.equal
+        let found = self.wanted.of(value, self.places.len());
+        let text = |field: &str| {
+            let at = self.places.iter().position(|p| p == field);
+            at.and_then(|at| found[at].as_deref()).filter(|text| !text.is_empty())
+        };
+        self.fields.iter().all(|term| {
+            let found = text(&term.field).or_else(|| instead(&term.field).and_then(text));
+            (found.unwrap_or_else(|| absent(&term.field)) == term.value) == term.equal
         })
     }
+}
+
+/// The field that stands in for one that is empty.
+fn instead(field: &str) -> Option<&'static str> {
+    INSTEAD.iter().find(|(name, _)| *name == field).map(|(_, place)| *place)
 }
 
 fn selectable(resource: &crate::registry::Resource, field: &str) -> bool {
