@@ -90,7 +90,8 @@ impl Objects {
                 match kind {
                     "application/json-patch+json" => patch::json_patch(&mut object, body).map_err(failed)?,
                     "application/strategic-merge-patch+json" => {
-                        let ty = kiln_schema::lookup(meta::text(&object, &["apiVersion"]), meta::text(&object, &["kind"]));
+                        let ty =
+                            kiln_schema::lookup(meta::text(&object, &["apiVersion"]), meta::text(&object, &["kind"]));
                         match ty {
                             Some(ty) => patch::strategic_merge_patch(ty, &mut object, body).map_err(failed)?,
                             None => patch::strategic_merge_patch(Untyped, &mut object, body).map_err(failed)?,
