@@ -47,7 +47,13 @@ where
                 None => return,
             },
         };
-        match reconcile(item.clone()).await {
+        // One that waits for a mirror to fill would wait for ever: the mirrors end as well. A write under way is carried out all
+        // the same, and what is left undone is found at the next start.
+        let done = tokio::select! {
+            () = shutdown.cancelled() => return,
+            done = reconcile(item.clone()) => done,
+        };
+        match done {
             Ok(next) => {
                 queue.forget(&item);
                 if let Next::After(wait) = next {

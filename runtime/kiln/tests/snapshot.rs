@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Output;
 
 use kiln_client::Client;
+use kiln_storage::sqlite;
 use kiln_storage::testing::Etcd;
 use serde_json::{Value, json};
 use support::{Server, kiln};
@@ -120,6 +121,8 @@ async fn a_damaged_row_stops_the_start_until_a_repair_is_asked_for() {
     server.admin().create::<Value>(PATH, &object).await.unwrap();
     server.process.terminate();
     let file = data.path().join("server/kiln.db");
+    // Opened and closed once, so that all is in the database itself and nothing in its log.
+    drop(sqlite::open(&file, sqlite::Options::default()).unwrap());
     let mut bytes = std::fs::read(&file).unwrap();
     let at = bytes.windows(6).rposition(|window| window == b"needle").unwrap();
     bytes[at] = b'N';

@@ -147,7 +147,7 @@ impl Candidate {
         let released = async {
             let mut lease: Value = self.client.get(&path).await?;
             if lease["spec"]["holderIdentity"] == self.identity {
-                lease["spec"]["holderIdentity"] = json!("");
+                lease["spec"]["holderIdentity"] = Value::Null;
                 lease["spec"]["leaseDurationSeconds"] = json!(1);
                 self.client.update::<Value>(&path, &lease).await?;
             }
