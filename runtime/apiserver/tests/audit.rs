@@ -110,7 +110,10 @@ async fn whoever_acts_as_another_and_whoever_is_nobody_is_told() {
     .await;
     api.send(admin(), "GET", "/version", &[("impersonate-user", "bob")], Value::Null).await;
     api.with_token("wrong", "GET", "/version", &[], Value::Null).await.failed(401);
+    api.post("/api/v1/namespaces/default/serviceaccounts/default/token", json!({})).await.good();
     let events = events(api, dir.path());
+    let issued = &events[2]["annotations"]["authentication.kubernetes.io/issued-credential-id"];
+    assert!(issued.as_str().unwrap().starts_with("JTI="));
     assert_eq!(events[0]["user"]["username"], "admin");
     assert_eq!(events[0]["impersonatedUser"], json!({"username": "bob", "groups": ["system:authenticated"]}));
     assert_eq!(

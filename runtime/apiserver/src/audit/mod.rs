@@ -95,6 +95,13 @@ pub(crate) fn decided(decision: &Decision) {
     });
 }
 
+/// Notes a fact about the request.
+pub(crate) fn annotate(key: &str, value: String) {
+    note(|notes| {
+        notes.annotations.insert(key.into(), value.into());
+    });
+}
+
 /// Notes whom the request acts as, and within which limit.
 pub(crate) fn impersonated(user: &UserInfo, constraint: &str) {
     note(|notes| {

@@ -5,6 +5,7 @@ use kiln_apimachinery::{FieldError, GroupResource, Gvk, Status, meta, time};
 use serde_json::{Value, json};
 
 use crate::admission;
+use crate::audit;
 use crate::authn::accounts::claims::{self, Bound, Named, Times};
 use crate::http::body::Body;
 use crate::http::respond;
@@ -78,7 +79,7 @@ pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let times = Times { now: now.as_second(), expires: now.as_second() + lives };
     let (claims, id) = claims::new(cx.server.accounts().issuer(), &audiences, &bound, &times)?;
     let token = cx.server.accounts().sign(&claims)?;
-    tracing::debug!(namespace, name, id, "a token was issued");
+    audit::annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={id}"));
     let expires = jiff::Timestamp::from_second(now.as_second() + given).map_err(Status::internal)?;
     meta::object_mut(&mut request)
         .insert("status".into(), json!({"token": token, "expirationTimestamp": time::rfc3339(expires)}));
