@@ -5,6 +5,8 @@
 //! also be built at run time, of a custom resource's structural schema. Nothing here knows a store or a socket.
 
 pub mod decode;
+#[cfg(test)]
+mod dice;
 pub mod openapi;
 mod parse;
 pub mod protobuf;

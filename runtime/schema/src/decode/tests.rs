@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::dice::{Dice, kinds};
 use crate::lookup;
 
 fn checked(version: &str, kind: &str, mut value: Value) -> Result<(Value, Vec<String>), String> {
@@ -131,4 +132,48 @@ fn base64_is_refused_at_the_byte_where_go_refuses_it() {
     for (text, fault) in cases {
         assert_eq!(base64_fault(text.as_bytes()), *fault, "{text:?}");
     }
+}
+
+/// Puts something else somewhere in a value.
+fn disturb(dice: &mut Dice, value: &mut Value) {
+    if dice.roll(4) > 0 {
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                let at = dice.roll(map.len() as u64) as usize;
+                return map.values_mut().nth(at).into_iter().for_each(|v| disturb(dice, v));
+            }
+            Value::Array(list) if !list.is_empty() => {
+                let at = dice.roll(list.len() as u64) as usize;
+                return disturb(dice, &mut list[at]);
+            }
+            _ => {}
+        }
+    }
+    let odd = [json!(null), json!(1.5), json!(-1), json!("é="), json!(true), json!([null, 1]), json!({"é": null})];
+    *value = odd[dice.roll(odd.len() as u64) as usize].clone();
+}
+
+#[test]
+fn whatever_is_sent_is_judged_and_what_was_found_good_once_is_good_as_it_is() {
+    let mut dice = Dice(3);
+    let (mut good, mut bad) = (0, 0);
+    for (_, kind, ty) in kinds() {
+        for _ in 0..30 {
+            let mut value = Value::Object(dice.object(ty, 0));
+            disturb(&mut dice, &mut value);
+            match check(ty, &mut value) {
+                Ok(_) => {
+                    let mut again = value.clone();
+                    assert_eq!(check(ty, &mut again), Ok(Findings::default()), "{kind} {value}");
+                    assert_eq!(again, value, "{kind}");
+                    good += 1;
+                }
+                Err(why) => {
+                    assert!(!why.is_empty());
+                    bad += 1;
+                }
+            }
+        }
+    }
+    assert!(good > 500 && bad > 500, "{good} {bad}");
 }
