@@ -218,7 +218,10 @@ mod tests {
     }
 
     fn taken(entered: Result<Seat, Result<Place, Refusal>>) -> Seat {
-        entered.ok().expect("a free seat")
+        match entered {
+            Ok(seat) => seat,
+            Err(_) => panic!("no free seat"),
+        }
     }
 
     const QUEUES: Option<Queuing> = Some(Queuing { queues: 8, hand: 2, length: 2 });
@@ -229,7 +232,7 @@ mod tests {
         let first = taken(level.enter(1));
         let waiting = place(level.enter(1));
         drop(first);
-        let second = waiting.wait(Duration::from_secs(1)).await.ok().expect("the seat");
+        let Ok(second) = waiting.wait(Duration::from_secs(1)).await else { panic!("no seat") };
         let gone = place(level.enter(1));
         drop(gone);
         let last = place(level.enter(1));

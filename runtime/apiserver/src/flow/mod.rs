@@ -181,7 +181,7 @@ impl Active {
 /// Each level's part of all seats, by its share, rounded up.
 fn shares(seats: usize, objects: &Objects) -> BTreeMap<String, Limits> {
     let levels = objects.all_levels();
-    let sum: usize = levels.iter().filter_map(|(_, l)| l.shares).sum();
+    let sum: usize = levels.values().filter_map(|l| l.shares).sum();
     let limits = levels.into_iter().map(|(name, level)| {
         let seats = level.shares.map(|shares| (seats * shares).div_ceil(sum.max(1)));
         (name, Limits { seats, queuing: level.queuing })

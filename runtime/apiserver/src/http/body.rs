@@ -27,7 +27,12 @@ pub(crate) fn channel(frames: mpsc::Receiver<Bytes>) -> Body {
 
 /// A long body made of many short pieces, which are joined only as they are sent.
 pub(crate) struct Pieces {
-    rest: std::collections::VecDeque<Bytes>,
+    head: Bytes,
+    items: std::vec::IntoIter<Bytes>,
+    between: &'static [u8],
+    tail: Bytes,
+    /// No item was sent so far.
+    first: bool,
     len: usize,
 }
 
@@ -37,17 +42,9 @@ const FRAME: usize = 64 * 1024;
 impl Pieces {
     /// `head`, the items with something between, if it is not empty, `tail`.
     pub(crate) fn new(head: Bytes, items: Vec<Bytes>, between: &'static [u8], tail: Bytes) -> Self {
-        let mut rest = std::collections::VecDeque::with_capacity(items.len() * 2 + 2);
-        rest.push_back(head);
-        for (i, item) in items.into_iter().enumerate() {
-            if i > 0 && !between.is_empty() {
-                rest.push_back(Bytes::from_static(between));
-            }
-            rest.push_back(item);
-        }
-        rest.push_back(tail);
-        let len = rest.iter().map(Bytes::len).sum();
-        Self { rest, len }
+        let all: usize = items.iter().map(Bytes::len).sum();
+        let len = head.len() + all + items.len().saturating_sub(1) * between.len() + tail.len();
+        Self { head, items: items.into_iter(), between, tail, first: true, len }
     }
 
     /// Bytes left.
@@ -56,21 +53,31 @@ impl Pieces {
     }
 
     /// All of it in one piece.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        let mut out = Vec::with_capacity(self.len);
-        self.rest.iter().for_each(|p| out.extend_from_slice(p));
-        out.into()
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        let len = self.len;
+        self.take(len)
     }
 
-    fn next_frame(&mut self) -> Option<Bytes> {
-        let first = self.rest.pop_front()?;
-        let mut frame = Vec::from(first);
-        while let Some(piece) = self.rest.front().filter(|p| frame.len() + p.len() <= FRAME) {
-            frame.extend_from_slice(piece);
-            self.rest.pop_front();
+    /// The next bytes, in one allocation: not many more than `most`, if no item is longer.
+    fn take(&mut self, most: usize) -> Bytes {
+        let mut out = Vec::with_capacity(most.min(self.len));
+        out.extend_from_slice(&std::mem::take(&mut self.head));
+        while let Some(item) = self.items.as_slice().first() {
+            // At least one item, however long it is.
+            if !out.is_empty() && out.len() + self.between.len() + item.len() > most {
+                break;
+            }
+            if !std::mem::take(&mut self.first) {
+                out.extend_from_slice(self.between);
+            }
+            out.extend_from_slice(item);
+            self.items.next();
         }
-        self.len -= frame.len();
-        Some(frame.into())
+        if self.items.as_slice().is_empty() {
+            out.extend_from_slice(&std::mem::take(&mut self.tail));
+        }
+        self.len -= out.len();
+        out.into()
     }
 }
 
@@ -79,11 +86,14 @@ impl hyper::body::Body for Pieces {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(self.next_frame().map(|f| Ok(Frame::data(f))))
+        if self.len == 0 {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.take(FRAME)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.len == 0
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
@@ -99,5 +109,23 @@ impl hyper::body::Body for ChannelBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.0.poll_recv(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_joined_into_frames_and_nothing_is_lost() {
+        for count in [0, 1, 3, 500] {
+            let items: Vec<Bytes> = (0..count).map(|i| format!("{i}{}", "x".repeat(i * 3)).into()).collect();
+            let expected =
+                format!("[{}]", items.iter().map(|i| String::from_utf8_lossy(i)).collect::<Vec<_>>().join(","));
+            let pieces = || Pieces::new(Bytes::from_static(b"["), items.clone(), b",", Bytes::from_static(b"]"));
+            assert_eq!(pieces().len(), expected.len());
+            assert_eq!(pieces().into_bytes(), expected);
+            assert_eq!(pieces().collect().await.unwrap().to_bytes(), expected);
+        }
     }
 }
