@@ -21,6 +21,7 @@ mod http;
 mod metrics;
 mod ownership;
 mod query;
+mod quota;
 mod registry;
 mod request_info;
 mod reviews;

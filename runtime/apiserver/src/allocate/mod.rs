@@ -7,14 +7,15 @@ mod ips;
 mod node_ports;
 mod service;
 
-use kiln_apimachinery::Status;
+use kiln_apimachinery::{Status, meta};
 use kiln_storage::StorageError;
 use serde_json::Value;
 
+use crate::quota;
 use crate::server::ApiServer;
 use crate::verbs::{Cx, errors};
 
-/// What a write takes, and what it leaves once it is stored. What it took is given back if it is dropped before it is
+/// What a write takes (addresses, ports, parts of quotas), and what it leaves once it is stored. What it took is given back if it is dropped before it is
 /// finished, as when a client hangs up.
 #[derive(Default)]
 #[must_use = "what was taken is given back if the write fails"]
@@ -22,6 +23,8 @@ pub(crate) struct Change {
     server: Option<ApiServer>,
     taken: Vec<String>,
     freed: Vec<String>,
+    /// The namespace whose quotas are counted anew if the write is stored, or if it is not.
+    count: (Option<String>, Option<String>),
 }
 
 impl Change {
@@ -30,6 +33,10 @@ impl Change {
         let (taken, freed) = (std::mem::take(&mut self.taken), std::mem::take(&mut self.freed));
         if let Some(server) = self.server.take() {
             free(&server, if stored { freed } else { taken }).await;
+            let (after, failed) = std::mem::take(&mut self.count);
+            if let Some(namespace) = if stored { after } else { failed } {
+                quota::count(&server, &namespace).await;
+            }
         }
     }
 }
@@ -71,22 +78,45 @@ pub(crate) async fn prepare_update(cx: &Cx<'_>, new: &mut Value, old: &Value) ->
 
 /// After the validation of a new object: takes what it needs.
 pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<Change, Status> {
-    if is_service(cx) { service::allocate(cx, object, None).await } else { Ok(Change::default()) }
+    let mut change = if is_service(cx) { service::allocate(cx, object, None).await? } else { Change::default() };
+    of_quotas(cx, &mut change, object, None).await.map(|()| change)
 }
 
 /// The same for an update.
 pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<Change, Status> {
-    if is_service(cx) && cx.info.subresource.is_empty() {
-        service::allocate(cx, new, Some(old)).await
+    let mut change = if is_service(cx) && cx.info.subresource.is_empty() {
+        service::allocate(cx, new, Some(old)).await?
     } else {
-        Ok(Change::default())
+        Change::default()
+    };
+    of_quotas(cx, &mut change, new, Some(old)).await.map(|()| change)
+}
+
+/// Takes the object's part of the namespace's quotas. If that fails, what was taken before goes back with the change.
+async fn of_quotas(cx: &Cx<'_>, change: &mut Change, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let taken = match quota::take(cx, new, old).await {
+        Ok(taken) => taken,
+        Err(status) => {
+            std::mem::take(change).finish(false).await;
+            return Err(status);
+        }
+    };
+    let namespace = || Some(cx.namespace().to_owned());
+    let after = if quota::concerns(cx, new, old) { namespace() } else { None };
+    if !cx.dry_run && (taken || after.is_some()) {
+        change.server = Some(cx.server.clone());
+        change.count = (after, if taken { namespace() } else { None });
     }
+    Ok(())
 }
 
 /// After an object has gone: what it had is free.
 pub(crate) async fn gone(cx: &Cx<'_>, object: &Value) {
     if is_service(cx) {
         free(cx.server, service::all(object)).await;
+    }
+    if cx.resource.namespaced {
+        quota::count(cx.server, meta::namespace(object)).await;
     }
 }
 

@@ -96,7 +96,8 @@ pub(super) async fn prepare(cx: &Cx<'_>, service: &mut Value, old: Option<&Value
 
 /// Takes what a Service needs beyond what it had, and names what it no longer needs.
 pub(super) async fn allocate(cx: &Cx<'_>, service: &mut Value, old: Option<&Value>) -> Result<Change, Status> {
-    let change = Change { server: Some(cx.server.clone()), taken: Vec::new(), freed: Vec::new() };
+    let mut change = Change::default();
+    change.server = Some(cx.server.clone());
     let mut work = Work { cx, change };
     let done = match work.addresses(service, old).await {
         Ok(()) => work.node_ports(service, old).await,

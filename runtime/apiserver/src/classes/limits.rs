@@ -137,7 +137,7 @@ fn most(to: &mut Amounts, other: &Amounts) {
 
 /// What a pod needs at most at any time: containers and sidecars together, or an init container with the sidecars that
 /// were started before it.
-pub(super) fn total(pod: &Value, key: &str) -> Amounts {
+pub(crate) fn total(pod: &Value, key: &str) -> Amounts {
     let mut whole = Amounts::new();
     for container in containers(pod, "containers") {
         sum(&mut whole, &of(container, key));

@@ -7,6 +7,8 @@ mod node;
 mod priority;
 mod runtime;
 
+pub(crate) use limits::total;
+
 use kiln_apimachinery::{Status, meta};
 use kiln_storage::ListOptions;
 use serde_json::Value;
