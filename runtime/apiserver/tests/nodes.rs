@@ -181,6 +181,41 @@ async fn a_node_mirrors_pods_that_open_nothing() {
 }
 
 #[tokio::test]
+async fn a_node_evicts_its_own_pods_only() {
+    let api = cluster().await;
+    let eviction = json!({"metadata": {"name": "p"}});
+    let path = format!("{PODS}/p/eviction");
+    assert_eq!(
+        api.send(node("b"), "POST", &path, &[], eviction.clone()).await.failed(403),
+        "pods \"p\" is forbidden: node b can only evict pods with spec.nodeName set to itself"
+    );
+    assert_eq!(api.send(node("a"), "POST", &path, &[], eviction).await.code, 201);
+}
+
+#[tokio::test]
+async fn a_token_of_a_pod_outlives_its_hour_and_not_its_pod() {
+    let api = cluster().await;
+    let uid = api.get(&format!("{PODS}/p")).await.good()["metadata"]["uid"].clone();
+    let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": uid});
+    let ask = async |seconds: i64| {
+        let spec = json!({"boundObjectRef": bound, "expirationSeconds": seconds});
+        let request = api.post(&format!("{ACCOUNTS}/default/token"), json!({"spec": spec})).await.good();
+        request["status"]["token"].as_str().unwrap().to_owned()
+    };
+    let get = async |token: &str| api.with_token(token, "GET", "/version", &[], Value::Null).await.code;
+    // What pods' volumes ask for lives a year, for clients that read it once; anything else as long as it says.
+    let (extended, plain) = (ask(3607).await, ask(3600).await);
+    api.advance(3600 + 60);
+    assert_eq!((get(&extended).await, get(&plain).await), (200, 200));
+    api.advance(1);
+    assert_eq!((get(&extended).await, get(&plain).await), (200, 401));
+    api.delete(&format!("{PODS}/p")).await.good();
+    assert_eq!(get(&extended).await, 200);
+    api.advance(120);
+    assert_eq!(get(&extended).await, 401);
+}
+
+#[tokio::test]
 async fn a_node_leaves_its_labels_and_others_certificates_alone() {
     let api = cluster().await;
     let headers = [("content-type", "application/merge-patch+json")];

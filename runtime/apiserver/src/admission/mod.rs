@@ -33,6 +33,12 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<Plan, Stat
     Ok(Plan { identity })
 }
 
+/// Before a create of a part of an object that is no write of the object itself, such as a token or an eviction.
+pub(crate) async fn create_part(cx: &Cx<'_>, part: &Value) -> Result<(), Status> {
+    namespace::create(cx, part).await?;
+    node::create(cx, part).await
+}
+
 /// The last step before a create that is valid and no dry run.
 pub(crate) async fn before_create(cx: &Cx<'_>, plan: Plan) -> Result<(), Status> {
     match plan.identity {

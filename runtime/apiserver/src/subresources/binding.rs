@@ -6,12 +6,14 @@ use kiln_apimachinery::{FieldError, GroupResource, Gvk, Reason, Status, meta};
 use serde_json::{Value, json};
 
 use super::{condition, success};
+use crate::admission;
 use crate::http::body::Body;
 use crate::verbs::store::Stored;
 use crate::verbs::{Cx, decode, errors};
 
 pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let mut binding = decode::body_as(cx, &Gvk::new("", "v1", "Binding"))?;
+    admission::create_part(cx, &binding).await?;
     take_topology(cx, &mut binding).await?;
     let name = meta::name(&binding);
     if cx.info.named && name != cx.info.name {

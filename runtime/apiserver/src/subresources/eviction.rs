@@ -8,6 +8,7 @@ use kiln_storage::ListOptions;
 use serde_json::{Value, json};
 
 use super::{condition, success};
+use crate::admission;
 use crate::http::body::Body;
 use crate::http::respond;
 use crate::verbs::delete::options::{Options, Propagation};
@@ -27,6 +28,7 @@ const AGAIN: u32 = 10;
 pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let gvk = Gvk::new(POLICY, "v1", "Eviction");
     let eviction = decode::body_as(cx, &gvk)?;
+    admission::create_part(cx, &eviction).await?;
     if meta::name(&eviction) != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }

@@ -28,7 +28,7 @@ fn gvk() -> Gvk {
 pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let (namespace, name) = (cx.namespace(), cx.info.name.as_str());
     let mut request = decode::body_as(cx, &gvk())?;
-    admission::create(cx, &mut request).await?;
+    admission::create_part(cx, &request).await?;
     for (key, found, expected) in
         [("metadata.name", meta::name(&request), name), ("metadata.namespace", meta::namespace(&request), namespace)]
     {
