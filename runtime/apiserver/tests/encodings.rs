@@ -114,6 +114,20 @@ async fn fields_that_a_kind_has_not_are_told_at_any_depth() {
 }
 
 #[tokio::test]
+async fn nulls_go_except_where_they_are_somebodys_data() {
+    let api = Api::new().await;
+    let path = "/apis/apps/v1/namespaces/default/controllerrevisions";
+    let data = json!({"spec": {"paused": null}});
+    let revision = json!({"metadata": {"name": "r", "labels": null}, "revision": 1, "data": data});
+    let mut made = api.post(path, revision).await.good();
+    assert_eq!((&made["data"], made["metadata"].get("labels")), (&data, None));
+    made["metadata"]["labels"] = json!({"a": "b"});
+    made["metadata"]["annotations"] = Value::Null;
+    let changed = api.put(&format!("{path}/r"), made).await.good();
+    assert_eq!((&changed["data"], changed["metadata"].get("annotations")), (&data, None));
+}
+
+#[tokio::test]
 async fn a_body_of_another_kind_is_refused_as_upstream_refuses_it() {
     let api = Api::new().await;
     let with = |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}});

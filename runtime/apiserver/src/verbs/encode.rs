@@ -5,6 +5,8 @@ use bytes::Bytes;
 use kiln_storage::{NewValue, Revision};
 use serde_json::{Map, Value};
 
+use crate::registry::Resource;
+
 /// What stands before the digits of the revision.
 const MARK: &[u8] = b"\"metadata\":{\"resourceVersion\":\"";
 
@@ -61,6 +63,14 @@ pub(crate) fn restamped(bytes: &Bytes, revision: Revision) -> Bytes {
     out.extend_from_slice(revision.to_string().as_bytes());
     out.extend_from_slice(&bytes[start + digits..]);
     out.into()
+}
+
+/// Drops the nulls of a resource's object: by its type, which tells where null is a value, or, without one, all of them.
+pub(crate) fn prune(resource: &Resource, object: &mut Value) {
+    match resource.schema.filter(|_| resource.conversion.is_none()) {
+        Some(ty) => kiln_schema::decode::prune_nulls(ty, object),
+        None => prune_nulls(object),
+    }
 }
 
 /// Drops null members of objects, which mean "absent".

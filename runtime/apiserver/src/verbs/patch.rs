@@ -151,7 +151,7 @@ fn patched(cx: &Cx<'_>, kind: Kind, old: Option<&Stored>, patch: &strict::Decode
     if kind == Kind::Apply {
         let mut object = managed::apply_config(cx, object.as_ref(), &patch.value)?;
         check_twice(cx, patch)?;
-        encode::prune_nulls(&mut object);
+        encode::prune(&cx.resource, &mut object);
         decode::check_patched(cx, &mut object, &[]).map_err(|unfit| match unfit {
             Unfit::Undecodable(why) => errors::plain(format!(
                 "failed to convert new object ({}/{}; {}) to proper version: {why}",

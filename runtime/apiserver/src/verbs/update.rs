@@ -120,7 +120,7 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
         let generation = meta::at(&old.object, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
         meta::metadata_mut(&mut new).insert("generation".into(), (generation + 1).into());
     }
-    encode::prune_nulls(&mut new);
+    encode::prune(resource, &mut new);
     admission::update(cx, &mut new, &old.object).await?;
     managed::dedup_references(cx, &mut new, managed::AFTER_ADMISSION);
     let mut problems = meta::validate(&new, resource.namespaced, resource.strategy.name_rule());
