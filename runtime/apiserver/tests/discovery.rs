@@ -1,4 +1,5 @@
 //! Discovery: what clients and kubectl learn of the server.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap, in their helpers too")]
 
 mod common;
 

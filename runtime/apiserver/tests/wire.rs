@@ -43,6 +43,10 @@ fn key_of(key: &KeyPair) -> PrivateKeyDer<'static> {
 
 impl Cluster {
     async fn start() -> Self {
+        Self::start_with(Config::default()).await
+    }
+
+    async fn start_with(config: Config) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -55,7 +59,7 @@ impl Cluster {
         let tls = tls_config(roots(&ca), Arc::new(One(Arc::new(certified)))).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let api = ApiServer::build(Config::default(), kiln_storage::memory::open()).await.unwrap();
+        let api = ApiServer::build(config, kiln_storage::memory::open()).await.unwrap();
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let served = tokio::spawn(async move { api.serve(listener, tls, stop).await });
@@ -157,4 +161,20 @@ async fn a_shutdown_ends_watches_and_then_the_server() {
     assert_eq!(watch.into_body().collect().await.unwrap().to_bytes(), "");
     drop(admin);
     cluster.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_to_stop_is_not_ready_and_serves_on_for_a_while() {
+    let hour = std::time::Duration::from_secs(3600);
+    let cluster = Cluster::start_with(Config { shutdown_delay: hour, ..Config::default() }).await;
+    let mut nobody = cluster.connect(None).await;
+    assert_eq!(send(&mut nobody, "GET", "/readyz", "").await.status(), 200);
+    cluster.shutdown.cancel();
+    let mut late = cluster.connect(None).await;
+    let refused = send(&mut late, "GET", "/readyz", "").await;
+    assert_eq!(refused.status(), 500);
+    let text = refused.into_body().collect().await.unwrap().to_bytes();
+    assert!(text.windows(20).any(|w| w == b"[-]shutdown failed: "));
+    assert_eq!(send(&mut late, "GET", "/livez", "").await.status(), 200);
+    cluster.served.abort();
 }

@@ -91,6 +91,8 @@ pub(crate) async fn run(
     tokio::pin!(stop);
     loop {
         let stream = tokio::select! {
+            // A client that comes after the shutdown began must find the server not ready.
+            biased;
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
