@@ -1,8 +1,11 @@
 //! ResourceClaims and the templates that pods make them from.
 
-use kiln_apimachinery::meta;
+use kiln_apimachinery::path::Path;
+use kiln_apimachinery::{FieldError, meta};
 use serde_json::{Value, json};
 
+use super::rules;
+use crate::registry::rules::{Errors, immutable};
 use crate::registry::strategy::{Strategy, Writer, default_to, put, split_status};
 
 pub(crate) struct Claims;
@@ -25,6 +28,25 @@ impl Strategy for Claims {
             forget_devices(new, old);
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        if let Some(spec) = object.get("spec") {
+            rules::claim_spec(&Path::new("spec"), spec, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_write(&self, writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        if writer.subresource == "status" { rules::claim_status(new, old) } else { fixed_spec(new, old) }
+    }
+}
+
+/// What was asked for can't be changed.
+fn fixed_spec(new: &Value, old: &Value) -> Errors {
+    let mut errors = Errors::new();
+    immutable(&Path::new("spec"), new.get("spec"), old.get("spec"), &mut errors);
+    errors
 }
 
 pub(crate) struct Templates;
@@ -40,6 +62,18 @@ impl Strategy for Templates {
     }
 
     fn prepare_update(&self, _writer: &Writer<'_>, _new: &mut Value, _old: &Value) {}
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        if let Some(spec) = meta::at(object, &["spec", "spec"]) {
+            rules::claim_spec(&Path::new("spec.spec"), spec, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        fixed_spec(new, old)
+    }
 }
 
 fn list<'a>(value: &'a mut Value, path: &str) -> impl Iterator<Item = &'a mut Value> {

@@ -2,6 +2,7 @@
 
 mod claim;
 mod columns;
+mod rules;
 mod slice;
 
 use columns as c;

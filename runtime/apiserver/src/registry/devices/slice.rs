@@ -1,8 +1,11 @@
 //! DeviceClasses, and the ResourceSlices in which drivers tell of their devices.
 
-use kiln_apimachinery::{meta, time};
+use kiln_apimachinery::path::Path;
+use kiln_apimachinery::{FieldError, meta, time};
 use serde_json::{Value, json};
 
+use super::rules;
+use crate::registry::rules::{Errors, list};
 use crate::registry::strategy::{Strategy, Writer, default_to};
 
 pub(crate) struct Classes;
@@ -22,6 +25,17 @@ impl Strategy for Classes {
             meta::child(new, "spec").remove("extendedResourceName");
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let Some(spec) = object.get("spec") else { return errors };
+        rules::selectors(&Path::new("spec.selectors"), list(spec, "selectors"), &mut errors);
+        let path = Path::new("spec.config");
+        for (i, entry) in list(spec, "config").iter().enumerate() {
+            rules::configuration(&path.index(i), entry, &mut errors);
+        }
+        errors
+    }
 }
 
 pub(crate) struct Slices;
@@ -40,6 +54,14 @@ impl Strategy for Slices {
 
     fn prepare_update(&self, writer: &Writer<'_>, new: &mut Value, old: &Value) {
         stamp_taints(writer, new, old);
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        object.get("spec").map(|spec| rules::slice(spec, None)).unwrap_or_default()
+    }
+
+    fn validate_write(&self, _writer: &Writer<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        new.get("spec").map(|spec| rules::slice(spec, old.get("spec"))).unwrap_or_default()
     }
 }
 
