@@ -84,9 +84,35 @@ async fn the_kubeconfig_works_and_takes_another_address() {
     assert!(status.contains("node:         server (server)") && status.contains("commits since the start"), "{status}");
 }
 
+#[tokio::test]
+async fn a_file_says_what_flags_say_and_flags_and_variables_go_before_it() {
+    let data = tempfile::tempdir().unwrap();
+    let sample =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/server-flags.toml")).unwrap();
+    let file = data.path().join("server.toml");
+    std::fs::write(&file, sample).unwrap();
+    let kubeconfig = data.path().join("kubeconfig");
+    let mut command = kiln();
+    command.args(["server", "--bind", "127.0.0.1", "--port", "0", "--config"]).arg(&file).arg("--data-dir");
+    command.arg(data.path()).env("KILN_KUBECONFIG_OUTPUT", &kubeconfig).env("KILN_BOARD_ID", board('a'));
+    command.env("KILN_AGENT_TOKEN", "abcdef.0123456789abcdef");
+    let mut process = support::Process::start(&mut command);
+    let line = process.wait_for("serving url=\"https://127.0.0.1:");
+    let server = Server::of(process, &line, data.path());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kubeconfig).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o640, "the mode is the file's");
+    let listed = kiln().args(["token", "list", "--kubeconfig"]).arg(&kubeconfig).output().unwrap();
+    assert!(text(&listed).contains("abcdef"), "{}", text(&listed));
+    let issuer: Value = server.admin().get("/.well-known/openid-configuration").await.unwrap();
+    assert_eq!(issuer["issuer"], "https://kube.example.org");
+}
+
 #[test]
 fn failures_are_told_with_their_code() {
     let dir = tempfile::tempdir().unwrap();
+    let flags = dir.path().join("flags.toml");
+    std::fs::write(&flags, "disable-agent = true\ntls-sans = [\"a\"]\n").unwrap();
+    let flags = flags.display().to_string();
     let config = dir.path().join("node.toml");
     std::fs::write(&config, "version = 1\n[node]\nrole = \"server\"\nnmae = \"x\"\n").unwrap();
     let run = |words: &[&str]| kiln().args(words).arg("--data-dir").arg(dir.path()).output().unwrap();
@@ -94,6 +120,17 @@ fn failures_are_told_with_their_code() {
     for (words, code, part) in [
         (&["server", "--frobnicate"][..], 2, "unexpected argument"),
         (&["server", "--config", &config], 3, "node.toml:4:1: unknown key `nmae`; did you mean `name`?"),
+        (&["server", "--config", &flags], 3, "flags.toml:2:1: unknown key `tls-sans`; did you mean `tls-san`?"),
+        (&["server", "--kubelet-arg", "max-pods=5"], 2, "it has node-labels, register-with-taints and node-ip"),
+        (&["server", "--kube-apiserver-arg", "v=9"], 2, "the API server has no `v`; it has api-audiences"),
+        (&["server", "--datastore-endpoint", "mysql://x"], 2, "is no endpoint of etcd"),
+        (&["server", "--datastore-endpoint", "https://127.0.0.1:1"], 3, "the same --token"),
+        (&["server", "--cluster-dns", "8.8.8.8"], 3, "is not in services'"),
+        (
+            &["server", "--agent-token", "short", "--disable", "mdns", "--port", "0", "--bind", "127.0.0.1"],
+            3,
+            "abcdef.0",
+        ),
         (&["agent"], 3, "--server"),
         (&["agent", "--node-name", "No Name"], 2, "is no node name"),
         (&["agent", "--server", "http://x"], 2, "starts with https://"),
@@ -116,4 +153,8 @@ fn version_completions_and_manual_are_printed() {
     }
     let help = text(&kiln().arg("--help").output().unwrap());
     assert!(help.contains("Exit codes:") && help.contains("the server refused"), "{help}");
+    let server = text(&kiln().args(["server", "--help"]).output().unwrap());
+    for part in ["Listener:", "Cluster:", "Access:", "Datastore:", "Node:", "Examples:", "KILN_DATASTORE_ENDPOINT"] {
+        assert!(server.contains(part), "{part}: {server}");
+    }
 }

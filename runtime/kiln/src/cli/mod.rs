@@ -58,10 +58,10 @@ pub(crate) struct Output {
 enum Verb {
     /// Serve the Kubernetes API, keep the cluster's data, and be a node of it
     #[command(after_help = server::EXAMPLES)]
-    Server(server::Options),
+    Server(Box<server::Options>),
     /// Join a server and be a node
     #[command(after_help = agent::EXAMPLES)]
-    Agent(agent::Options),
+    Agent(Box<agent::Options>),
     /// Make, list and delete join tokens
     #[command(after_help = token::EXAMPLES)]
     Token(token::Options),
@@ -91,8 +91,8 @@ impl Cli {
     /// Does what was asked.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.verb {
-            Verb::Server(options) => server::run(options),
-            Verb::Agent(options) => agent::run(options),
+            Verb::Server(options) => server::run(*options),
+            Verb::Agent(options) => agent::run(*options),
             Verb::Token(options) => token::run(options),
             Verb::Kubeconfig(options) => kubeconfig::run(&options),
             Verb::Snapshot(options) => snapshot::run(options),

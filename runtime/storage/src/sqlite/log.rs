@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
+use super::row::{Row, checksum};
 use super::traffic::{self, Traffic};
 use super::wal;
 use crate::engine::State;
@@ -336,57 +336,6 @@ impl Drop for Log {
             tracing::warn!(%error, "the store's log is left as it is");
         }
     }
-}
-
-/// One row of the log.
-pub(super) struct Row {
-    revision: Revision,
-    key: Arc<str>,
-    value: Option<Vec<u8>>,
-    create_revision: Revision,
-    checksum: u32,
-}
-
-impl Row {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            revision: row.get(0)?,
-            key: row.get(1)?,
-            value: row.get(2)?,
-            create_revision: row.get(3)?,
-            checksum: row.get(4)?,
-        })
-    }
-
-    pub(super) fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    pub(super) fn key(&self) -> &Arc<str> {
-        &self.key
-    }
-
-    pub(super) fn is_delete(&self) -> bool {
-        self.value.is_none()
-    }
-
-    fn into_record(self) -> Record {
-        Record {
-            key: self.key,
-            value: Bytes::from(self.value.unwrap_or_default()),
-            create_revision: self.create_revision,
-            mod_revision: self.revision,
-        }
-    }
-}
-
-fn checksum(key: &str, create_revision: Revision, value: Option<&[u8]>) -> u32 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(key.as_bytes());
-    sum.update(&[0, u8::from(value.is_some())]);
-    sum.update(&create_revision.to_le_bytes());
-    sum.update(value.unwrap_or_default());
-    sum.finalize()
 }
 
 /// SQLite would create it readable for all; its log file takes the mode of this one.

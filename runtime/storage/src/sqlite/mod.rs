@@ -9,6 +9,7 @@ mod handle;
 mod inbox;
 mod log;
 mod repair;
+mod row;
 mod snapshot;
 mod traffic;
 mod wal;

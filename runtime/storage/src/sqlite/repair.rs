@@ -62,11 +62,11 @@ pub fn repair(path: &Path) -> Result<Option<Repaired>, StorageError> {
     let mut rows = Vec::new();
     let mut last = log.reserved()?;
     log.each_row(|row, good| {
-        rows.push(row.revision());
-        last = last.max(row.revision());
+        rows.push(row.revision);
+        last = last.max(row.revision);
         match (good, row.is_delete()) {
-            (true, false) => _ = live.insert(row.key().clone(), row.revision()),
-            (true, true) => _ = live.remove(row.key()),
+            (true, false) => _ = live.insert(row.key.clone(), row.revision),
+            (true, true) => _ = live.remove(&row.key),
             (false, _) => {}
         }
     })?;
@@ -142,7 +142,7 @@ fn present_revision(path: &Path) -> Result<Option<Revision>, StorageError> {
     let read = || {
         let log = Log::open_whatever(path)?;
         let mut last = log.reserved()?;
-        log.each_row(|row, _| last = last.max(row.revision()))?;
+        log.each_row(|row, _| last = last.max(row.revision))?;
         Ok(last)
     };
     match read() {
