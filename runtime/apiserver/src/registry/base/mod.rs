@@ -24,7 +24,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         core("Namespace", "namespaces").cluster().short(&["ns"]).with_status().subresource("finalize", &["update"])
             .selectable(&["status.phase"]).columns(c::NAMESPACE).strategy(namespace::Namespaces)
             .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"]),
-        core("Node", "nodes").cluster().short(&["no"]).with_status().subresource("proxy", PROXY_VERBS)
+        core("Node", "nodes").cluster().short(&["no"]).with_status().subresource_as("proxy", PROXY_VERBS, ("", "v1", "NodeProxyOptions"))
             .selectable(&["spec.unschedulable"]).columns(c::NODE).strategy(node::Nodes),
         core("ConfigMap", "configmaps").short(&["cm"])
             .columns(c::CONFIG_MAP).strategy(config::ConfigMaps),

@@ -20,7 +20,7 @@ const NETWORKING: &str = "networking.k8s.io";
 #[rustfmt::skip]
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        core("Service", "services").short(&["svc"]).in_all().with_status().subresource("proxy", PROXY_VERBS)
+        core("Service", "services").short(&["svc"]).in_all().with_status().subresource_as("proxy", PROXY_VERBS, ("", "v1", "ServiceProxyOptions"))
             .selectable(&["spec.clusterIP", "spec.type"]).columns(c::SERVICE).create_on_update().strategy(service::Services),
         core("Endpoints", "endpoints").short(&["ep"]).columns(c::ENDPOINTS).create_on_update()
             .strategy(endpoints::Endpoints),
