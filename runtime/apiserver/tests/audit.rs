@@ -1,4 +1,5 @@
 //! The audit log: what the policy wants, in the form that Kubernetes writes it.
+#![allow(clippy::unwrap_used, reason = "test helpers may unwrap")]
 
 mod common;
 

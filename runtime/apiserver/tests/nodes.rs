@@ -1,4 +1,5 @@
 //! What nodes may: their own pods and what these name, themselves, and nothing else; and what pods get from their account.
+#![allow(clippy::unwrap_used, reason = "test helpers may unwrap")]
 
 mod common;
 

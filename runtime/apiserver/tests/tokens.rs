@@ -1,4 +1,5 @@
 //! Tokens of service accounts, and the questions about tokens and access.
+#![allow(clippy::unwrap_used, reason = "test helpers may unwrap")]
 
 mod common;
 
