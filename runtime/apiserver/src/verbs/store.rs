@@ -62,8 +62,8 @@ impl Store<'_> {
         let writer = Writer { user: &user, now: self.0.now(), subresource: "" };
         resource.strategy.default(&mut object);
         managed::track_as(self.0, resource, "", MANAGER, None, &mut object);
-        resource.strategy.prepare_create(&writer, &mut object);
         fresh_metadata(&mut object, resource.generations, writer.now)?;
+        resource.strategy.prepare_create(&writer, &mut object);
         let name = meta::name(&object).to_owned();
         let key = resource.key(meta::namespace(&object), &name);
         let written = self.0.storage().create(key, encode::stored(&object)).await;

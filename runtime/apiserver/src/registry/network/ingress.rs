@@ -216,7 +216,12 @@ impl Strategy for IngressClasses {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let controller = |o: &Value| meta::at(o, &["spec", "controller"]).cloned();
-        rules::immutable(&Path::new("spec.controller"), controller(new).as_ref(), controller(old).as_ref(), &mut errors);
+        rules::immutable(
+            &Path::new("spec.controller"),
+            controller(new).as_ref(),
+            controller(old).as_ref(),
+            &mut errors,
+        );
         errors
     }
 }
