@@ -189,8 +189,7 @@ async fn add_tokens(client: &Client, settings: &Settings, ca_hash: &str) -> anyh
     }
     if let Some(text) = &settings.agent_token {
         let Some(token) = tokens::parse(text, ca_hash) else {
-            let text = "--agent-token is no token of this cluster; write 6 and 16 characters of a-z and 0-9 with a dot between, as abcdef.0123456789abcdef";
-            return Err(Failure::Input(text.to_owned()).into());
+            return Err(Failure::Input(tokens::NO_TOKEN.to_owned()).into());
         };
         tokens::add(client, &token, "the agents' token").await?;
     }

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use kiln_node_config::{Cidr, Role, Server, validate};
+use kiln_node_config::{Cidr, Role, Server, Token, validate};
 
-use super::{apiserver_args, datastore};
+use super::{apiserver_args, datastore, tokens};
 use crate::cli::Common;
 use crate::exit::Failure;
 use crate::node::{Identity, NodeOptions};
@@ -146,6 +146,10 @@ impl Options {
         }
         if let Some(dns) = self.cluster_dns.filter(|dns| !server.service_cidr.contains(*dns)) {
             return refuse(format!("--cluster-dns {dns} is not in services' {}", server.service_cidr));
+        }
+        // Which cluster it is of is seen when there is one.
+        if self.agent_token.as_deref().is_some_and(|text| Token::parse(text).is_err() && !tokens::is_short(text)) {
+            return refuse(tokens::NO_TOKEN.to_owned());
         }
         let token = match &self.token_file {
             Some(path) => {

@@ -68,6 +68,14 @@ pub(super) async fn add(client: &Client, token: &Token, description: &str) -> an
     create(client, &secret).await
 }
 
+/// What is said of a text that is no token.
+pub(super) const NO_TOKEN: &str = "--agent-token is no token of this cluster; write 6 and 16 characters of a-z and 0-9 with a dot between, as abcdef.0123456789abcdef";
+
+/// Whether a text has the form of an id and a secret.
+pub(super) fn is_short(text: &str) -> bool {
+    parse(text, &"0".repeat(64)).is_some()
+}
+
 /// A token for agents as a flag has it: whole, or only its id and secret, as `abcdef.0123456789abcdef`.
 pub(super) fn parse(text: &str, ca_hash: &str) -> Option<Token> {
     let whole = Token::parse(text).ok().filter(|token| token.ca_hash() == ca_hash);
