@@ -43,7 +43,12 @@ async fn a_token_of_a_compacted_snapshot_expires_with_another_to_go_on_with() {
     assert!(expired.failed(410).starts_with("The provided continue parameter is too old"));
     let token = expired.json()["metadata"]["continue"].as_str().unwrap().to_owned();
     assert_eq!(names(&api.get(&format!("{MAPS}?continue={token}")).await.good()), ["m1", "m2", "m9"]);
-    assert!(api.get(&format!("{MAPS}?continue=nonsense")).await.failed(400).starts_with("invalid continue token: continue key"));
+    assert!(
+        api.get(&format!("{MAPS}?continue=nonsense"))
+            .await
+            .failed(400)
+            .starts_with("invalid continue token: continue key")
+    );
 }
 
 #[tokio::test]
