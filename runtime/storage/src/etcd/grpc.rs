@@ -221,22 +221,25 @@ impl Messages {
         }
     }
 
-    /// The message at the buffer's head, if it is there as a whole.
     fn take<M: Message + Default>(&mut self) -> Result<Option<M>, CallError> {
-        let Some((head, _)) = self.buffer.split_first_chunk::<5>() else { return Ok(None) };
-        let [compressed, length @ ..] = *head;
-        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if self.buffer.len() - 5 < length {
-            return Ok(None);
-        }
-        let strange = |why: &dyn std::fmt::Display| CallError::Broken(format!("{}: {why}", self.base));
-        if compressed != 0 {
-            return Err(strange(&"the answer is compressed, which was not asked for"));
-        }
-        let mut message = self.buffer.split_to(5 + length);
-        bytes::Buf::advance(&mut message, 5);
-        M::decode(message.freeze()).map(Some).map_err(|error| strange(&error))
+        take(&mut self.buffer).map_err(|why| CallError::Broken(format!("{}: {why}", self.base)))
     }
+}
+
+/// The message at the buffer's head, if it is there as a whole.
+pub(super) fn take<M: Message + Default>(buffer: &mut bytes::BytesMut) -> Result<Option<M>, String> {
+    let Some((head, _)) = buffer.split_first_chunk::<5>() else { return Ok(None) };
+    let [compressed, length @ ..] = *head;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if buffer.len() - 5 < length {
+        return Ok(None);
+    }
+    if compressed != 0 {
+        return Err("the answer is compressed, which was not asked for".to_owned());
+    }
+    let mut message = buffer.split_to(5 + length);
+    bytes::Buf::advance(&mut message, 5);
+    M::decode(message.freeze()).map(Some).map_err(|error| error.to_string())
 }
 
 fn check_http(response: &Response<Incoming>, base: &str) -> Result<(), CallError> {

@@ -14,6 +14,9 @@
 
 mod endpoint;
 mod feed;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod handle;
 mod lease;
