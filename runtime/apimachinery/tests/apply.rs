@@ -232,7 +232,7 @@ fn ports_of_two_protocols_are_two_and_a_default_counts_as_said() {
     let why = w.refused("four", ports(json!([{"containerPort": 1}, {"containerPort": 1}])));
     assert_eq!(
         why,
-        "failed to create typed patch object (default/t; v1, Kind=Thing): .spec.containers[name=\"c\"].ports: duplicate \
+        "failed to create typed patch object (default/t; /v1, Kind=Thing): .spec.containers[name=\"c\"].ports: duplicate \
          entries for key [containerPort=1,protocol=\"TCP\"]"
     );
 }
@@ -311,9 +311,9 @@ fn client_side_apply_hands_over_to_server_side_apply_without_conflict() {
 #[test]
 fn a_configuration_of_another_kind_or_with_owners_or_unknown_fields_is_refused() {
     let mut w = World::new();
-    assert_eq!(w.refused("m", json!({"kind": "Thang"})), "invalid object type: v1, Kind=Thang");
+    assert_eq!(w.refused("m", json!({"kind": "Thang"})), "invalid object type: /v1, Kind=Thang");
     assert_eq!(w.refused("m", json!({"metadata": {"managedFields": []}})), "metadata.managedFields must be nil");
-    let prefix = "failed to create typed patch object (default/t; v1, Kind=Thing): ";
+    let prefix = "failed to create typed patch object (default/t; /v1, Kind=Thing): ";
     assert_eq!(w.refused("m", json!({"spec": {"x": 1}})), format!("{prefix}.spec.x: field not declared in schema"));
     assert_eq!(
         w.refused("m", json!({"data": {"x": 1}})),

@@ -115,7 +115,7 @@ async fn a_configuration_that_is_none_of_this_object_is_refused() {
     let go = |body: Value| apply(&api, &path, "fieldManager=me", body);
     let mut other = config_map(json!({}));
     other["kind"] = json!("Secret");
-    assert_eq!(go(other).await.failed(400), "invalid object type: v1, Kind=Secret");
+    assert_eq!(go(other).await.failed(400), "invalid object type: /v1, Kind=Secret");
     let mut owned = config_map(json!({}));
     owned["metadata"]["managedFields"] = json!([]);
     assert_eq!(go(owned).await.failed(400), "metadata.managedFields must be nil");
@@ -127,7 +127,7 @@ async fn a_configuration_that_is_none_of_this_object_is_refused() {
     let refused = go(unknown).await;
     assert_eq!(
         refused.failed(500),
-        "failed to create typed patch object (/a; v1, Kind=ConfigMap): .dta: field not declared in schema"
+        "failed to create typed patch object (/a; /v1, Kind=ConfigMap): .dta: field not declared in schema"
     );
     assert!(refused.json().get("reason").is_none());
     let mut with_uid = config_map(json!({}));

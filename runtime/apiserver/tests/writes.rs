@@ -72,6 +72,11 @@ async fn all_three_patches_change_an_object_and_keep_its_identity() {
     assert_eq!(last["metadata"]["uid"], made["metadata"]["uid"]);
     let failed = api.patch("json", &one("a"), json!([{"op": "test", "path": "/data/j", "value": "2"}])).await;
     assert_eq!(failed.failed(422), "the server rejected our request due to an error in our request");
+    let other = api.patch("strategic-merge", &one("a"), json!({"immutable": "no", "data": {"x": null}})).await;
+    assert_eq!(
+        other.failed(422),
+        " \"\" is invalid: patch: Invalid value: \"map[data:map[x:<nil>] immutable:no]\": unrecognized type: bool"
+    );
     let stale = api.patch("merge", &one("a"), json!({"metadata": {"resourceVersion": "1"}, "data": {"x": "y"}})).await;
     assert!(stale.failed(409).contains("has been modified"));
 }

@@ -133,7 +133,8 @@ fn config(cx: &Cx<'_>) -> Result<Value, Status> {
     let config = read.map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?.value;
     let (version, kind) = (meta::text(&config, &["apiVersion"]), meta::text(&config, &["kind"]));
     if (version, kind) != ("autoscaling/v1", "Scale") {
-        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+        return Err(Status::bad_request(format!("invalid object type: {}", Gvk::new(group, version, kind))));
     }
     if let Some(ty) = kiln_schema::lookup(version, kind) {
         apply::check(ty, &config).map_err(|why| {

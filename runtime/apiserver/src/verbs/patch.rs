@@ -13,7 +13,7 @@ use super::managed::{self, Owners};
 use super::store::Stored;
 use super::tree::Tree;
 use super::update::{ATTEMPTS, Failure, current, may_create, replace};
-use super::{Cx, encode, errors, lines, render};
+use super::{Cx, encode, errors, lines, render, restore};
 use crate::http::body::Body;
 use crate::http::negotiate::{from_yaml, media_type};
 
@@ -167,7 +167,12 @@ fn patched(cx: &Cx<'_>, kind: Kind, old: Option<&Stored>, patch: &strict::Decode
     apply(cx, kind, &mut object, patch.value.clone())?;
     decode::check_patched(cx, &mut object, &strict_findings(kind, patch)).map_err(|unfit| match unfit {
         Unfit::Undecodable(why) => {
-            let error = FieldError::invalid("patch", &object.to_string().into(), &why);
+            let error = match kind {
+                Kind::Strategic => {
+                    FieldError::invalid("patch", &restore::shown(&patch.value).into(), &restore::reason(&why))
+                }
+                _ => FieldError::invalid("patch", &object.to_string().into(), &why),
+            };
             Status::invalid(&Gvk::new("", "", ""), "", &[error])
         }
         Unfit::Refused(status) => status,

@@ -46,6 +46,6 @@ pub(crate) const PRIORITY_CLASS: &[Column] = &[
     number("Value", Path(&["value"])),
     boolean("Global-Default", Path(&["globalDefault"])),
     AGE,
-    wide("PreemptionPolicy", Path(&["preemptionPolicy"])),
+    text("PreemptionPolicy", Path(&["preemptionPolicy"])),
 ];
 pub(crate) const RUNTIME_CLASS: &[Column] = &[NAME, text("Handler", Path(&["handler"])), AGE];
