@@ -28,6 +28,8 @@ use measure::{measure, report};
 const CONNECTIONS: usize = 32;
 /// Objects that a LIST answers with.
 const LISTED: usize = 2000;
+/// Objects made for each second of deleting.
+const DELETED_A_SECOND: usize = 6000;
 /// Watchers of one collection, and the connections that they share.
 const WATCHERS: usize = 1000;
 const WATCH_CONNECTIONS: usize = 20;
@@ -105,23 +107,21 @@ async fn rounds(server: &HttpsConfig, maps: &str, time: Duration) -> Result<(), 
         };
         report(what, 1, &measure(time, &[&client], |c| patch(c.clone())).await?);
     }
-    // What was created is deleted again, in the order of its making.
-    let (made, gone) = (number(), &AtomicUsize::new(0));
+    // More than can be deleted in the time, so that no answer is that there is nothing.
+    let connections: Vec<Client> = (0..CONNECTIONS).map(|_| connect(server)).collect::<Result<_, _>>()?;
+    let made = DELETED_A_SECOND * time.as_secs() as usize;
+    make(&connections, maps, made, map).await?;
+    let gone = &AtomicUsize::new(0);
     let delete = |c: Client| async move {
-        let path = format!("{maps}/new-{}", gone.fetch_add(1, Ordering::Relaxed));
-        match c.delete(&path, &Value::Null).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+        let path = format!("{maps}/filled-{}", gone.fetch_add(1, Ordering::Relaxed));
+        c.delete(&path, &Value::Null).await.map(drop)
     };
     report("DELETE", 1, &measure(time, &[&client], |c| delete(c.clone())).await?);
     client.delete(maps, &Value::Null).await?;
 
-    let connections: Vec<Client> = (0..CONNECTIONS).map(|_| connect(server)).collect::<Result<_, _>>()?;
     let many: Vec<&Client> = connections.iter().collect();
     client.create::<IgnoredAny>(maps, &map("one")).await?;
     report("GET", CONNECTIONS, &measure(time, &many, |c| drained(c.get(&one))).await?);
-    next.store(made + 1, Ordering::Relaxed);
     report("POST", CONNECTIONS, &measure(time, &many, |c| create(c.clone())).await?);
     client.delete(maps, &Value::Null).await?;
 
