@@ -7,6 +7,7 @@
 pub mod decode;
 #[cfg(test)]
 mod dice;
+pub mod fill;
 pub mod openapi;
 mod parse;
 pub mod protobuf;

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use kiln_apimachinery::gvk;
 use kiln_apimachinery::typed::{ListType, PatchStrategy};
 
+use crate::fill;
 use crate::table::{
     ALWAYS, Code, Facts, Field, INLINE, MapType, Node, POINTER, REQUIRED, Struct, Table, Text, TypeRef,
 };
@@ -80,7 +81,7 @@ fn parse(source: &'static str) -> Table {
     for (at, (name, head, _)) in types.iter().enumerate() {
         let (text, at) = (parser.text(name), u32::try_from(at).unwrap_or(u32::MAX));
         let (kind, atomic) = (head.contains('^'), head.contains('@'));
-        parser.table.structs.push(Struct { name: text, kind, atomic, fields: (0, 0), names: (0, 0) });
+        parser.table.structs.push(Struct { name: text, kind, atomic, fields: (0, 0), names: (0, 0), fills: (0, 0) });
         parser.table.nodes.push(Node { code: Code::Struct, of: at, go: Text::default(), facts: 0 });
         parser.nodes.insert((name, ""), at);
     }
@@ -91,6 +92,7 @@ fn parse(source: &'static str) -> Table {
         parser.names(at);
     }
     let mut table = parser.table;
+    fill::index(&mut table);
     table.structs.shrink_to_fit();
     table.fields.shrink_to_fit();
     table.names.shrink_to_fit();

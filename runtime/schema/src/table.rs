@@ -128,6 +128,8 @@ pub(crate) struct Struct {
     pub(crate) fields: (u32, u32),
     /// The JSON fields by name, embedded ones among them, as (name, field).
     pub(crate) names: (u32, u32),
+    /// Those of them that are always there or have such fields somewhere, likewise.
+    pub(crate) fills: (u32, u32),
 }
 
 /// Types that refer to each other.
@@ -140,6 +142,7 @@ pub struct Table {
     pub(crate) structs: Vec<Struct>,
     pub(crate) fields: Vec<Field>,
     pub(crate) names: Vec<(Text, u32)>,
+    pub(crate) fills: Vec<(Text, u32)>,
     /// The first ones are the structs' own, in their order.
     pub(crate) nodes: Vec<Node>,
     pub(crate) facts: Vec<Facts>,
@@ -167,6 +170,7 @@ impl Table {
             + of(&self.structs)
             + of(&self.fields)
             + of(&self.names)
+            + of(&self.fills)
             + of(&self.nodes)
             + of(&self.facts)
             + facts
