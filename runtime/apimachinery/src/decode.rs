@@ -6,6 +6,20 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+/// How deep an object may be nested. Readers of JSON stop at 128 levels; what is kept must come back out of a list in a watch,
+/// with the owners of its fields nested as deep as itself.
+pub const MAX_DEPTH: usize = 100;
+
+/// True if lists and objects are nested in a value more than `most` deep; text and numbers are no level.
+pub fn deeper_than(value: &Value, most: usize) -> bool {
+    let Some(below) = most.checked_sub(1) else { return value.is_array() || value.is_object() };
+    match value {
+        Value::Array(items) => items.iter().any(|inner| deeper_than(inner, below)),
+        Value::Object(map) => map.values().any(|inner| deeper_than(inner, below)),
+        _ => false,
+    }
+}
+
 /// What was read: the value, and the paths of keys that stood twice (the last one counts), such as `data.a`.
 #[derive(Debug)]
 pub struct Decoded {
@@ -135,5 +149,12 @@ mod tests {
         assert_eq!(d.duplicates, ["data.a", "l[0].x"]);
         assert_eq!(d.value["data"]["a"], "2");
         assert!(json(b"{} {}").is_err());
+    }
+
+    #[test]
+    fn levels_are_lists_and_objects() {
+        let nest = |depth| (0..depth).fold(Value::Null, |inner, _| serde_json::json!([inner, {}]));
+        assert!(!deeper_than(&Value::Null, 0) && deeper_than(&nest(1), 1) && !deeper_than(&nest(1), 2));
+        assert!(deeper_than(&nest(9), 9) && !deeper_than(&nest(9), 10));
     }
 }

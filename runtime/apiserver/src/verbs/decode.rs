@@ -1,5 +1,6 @@
 //! Objects out of request bodies: kind and version checked, unknown and duplicate fields refused, warned of or dropped.
 
+use kiln_apimachinery::decode::{MAX_DEPTH, deeper_than};
 use kiln_apimachinery::gvk::{api_version, split_api_version};
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 use kiln_schema::TypeRef;
@@ -83,6 +84,9 @@ fn check_as(
     duplicates: &[String],
 ) -> Result<(), Unfit> {
     same_kind(kind, object)?;
+    if too_deep(object) {
+        return Err(Unfit::Undecodable("exceeded max depth".into()));
+    }
     let findings = match schema {
         Some(ty) => kiln_schema::decode::check(ty, object),
         None => check_metadata(object),
@@ -107,6 +111,18 @@ fn check_as(
         }
         _ => Ok(()),
     }
+}
+
+/// True for an object that is nested too deep. The owners of fields are nested as deep as those, and a little deeper.
+fn too_deep(object: &Value) -> bool {
+    let Some(map) = object.as_object() else { return deeper_than(object, MAX_DEPTH) };
+    map.iter().any(|(key, value)| match (key.as_str(), value) {
+        ("metadata", Value::Object(metadata)) => metadata.iter().any(|(key, value)| {
+            let most = if key == "managedFields" { MAX_DEPTH + 5 } else { MAX_DEPTH - 2 };
+            deeper_than(value, most)
+        }),
+        _ => deeper_than(value, MAX_DEPTH - 1),
+    })
 }
 
 /// Refuses an object that says it is of another kind or version.
