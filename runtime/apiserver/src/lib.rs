@@ -16,6 +16,9 @@ mod classes;
 mod config;
 mod discovery;
 mod flow;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod http;
 mod metrics;

@@ -4,7 +4,7 @@
 mod body;
 mod event;
 mod log;
-mod policy;
+pub(crate) mod policy;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
