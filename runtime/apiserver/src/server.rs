@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use kiln_apimachinery::Status;
 use kiln_storage::Storage;
 use rustls::ServerConfig;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -181,6 +182,12 @@ impl ApiServer {
         serve::run(self.clone(), listener, tls, shutdown, self.0.config.drain_timeout).await;
     }
 
+    /// Puts what is missing into a Secret of type `kubernetes.io/service-account-token` whose account is there: for the
+    /// controller that looks after them, which has no key to sign with.
+    pub async fn fill_token_secret(&self, namespace: &str, secret: &mut Value) -> Result<(), Status> {
+        authn::accounts::legacy::fill(self, namespace, secret).await
+    }
+
     /// Ends all watches, as a shutdown does.
     pub fn end_watches(&self) {
         self.0.watches_end.cancel();
@@ -236,7 +243,7 @@ impl ApiServer {
         if let Some(ticket) = ticket {
             ticket.mark(&mut response);
         }
-        if pretty::wanted(query.get("pretty"), &parts.headers) {
+        if pretty::wanted(parts.uri.path(), query.get("pretty"), &parts.headers) {
             response = pretty::indented(response).await;
         }
         response

@@ -16,8 +16,10 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
@@ -86,6 +88,16 @@ impl Cluster {
         &self,
         identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
     ) -> SendRequest<Full<Bytes>> {
+        let tls = self.encrypted(identity).await;
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    async fn encrypted(
+        &self,
+        identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    ) -> TlsStream<TcpStream> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -98,10 +110,7 @@ impl Cluster {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
-        tokio::spawn(connection);
-        sender
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
     }
 }
 
@@ -160,6 +169,23 @@ async fn a_shutdown_ends_watches_and_then_the_server() {
     cluster.shutdown.cancel();
     assert_eq!(watch.into_body().collect().await.unwrap().to_bytes(), "");
     drop(admin);
+    cluster.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_sit_there_do_not_hold_a_shutdown_up() {
+    let hour = std::time::Duration::from_secs(3600);
+    let cluster = Cluster::start_with(Config { drain_timeout: hour, ..Config::default() }).await;
+    // One has not begun TLS; one has asked for nothing and answers no ping; one has had its answer and stays.
+    let _mute = TcpStream::connect(("127.0.0.1", cluster.port)).await.unwrap();
+    let mut deaf = cluster.encrypted(None).await;
+    deaf.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut frame = [0; 9];
+    deaf.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4, "the server's settings");
+    let mut nobody = cluster.connect(None).await;
+    assert_eq!(send(&mut nobody, "GET", "/livez", "").await.status(), 200);
+    cluster.shutdown.cancel();
     cluster.served.await.unwrap();
 }
 

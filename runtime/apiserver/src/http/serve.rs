@@ -1,5 +1,6 @@
 //! Connections: TLS with optional client certificates, HTTP/1.1 and HTTP/2, an orderly end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,17 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use kiln_apimachinery::Status;
 use kiln_apimachinery::status::Reason;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
+use super::drain::{self, Counted, InFlight, Leaving};
 use super::{respond, websocket};
 use crate::audit::Peer;
 use crate::authn::certificate;
@@ -73,7 +75,6 @@ pub(crate) async fn run(
     drain: Duration,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
     builder
@@ -89,11 +90,13 @@ pub(crate) async fn run(
         tokio::time::sleep(delay).await;
     };
     tokio::pin!(stop);
+    let (go, mut connections) = (CancellationToken::new(), JoinSet::new());
     loop {
         let stream = tokio::select! {
             // A client that comes after the shutdown began must find the server not ready.
             biased;
             () = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(e) => {
@@ -103,31 +106,55 @@ pub(crate) async fn run(
                 }
             },
         };
-        let (acceptor, server, builder, watcher) =
-            (acceptor.clone(), server.clone(), builder.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let Some(tls) = handshake(&acceptor, stream).await else { return };
-            let peer = tls.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| certificate::user(c));
-            let peer = Arc::new(peer);
-            let address = tls.get_ref().0.peer_addr().ok().map(|a| Peer(a.ip()));
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                if let Some(address) = address {
-                    request.extensions_mut().insert(address);
-                }
-                let (server, peer) = (server.clone(), peer.clone());
-                async move { Ok::<_, std::convert::Infallible>(answer(&server, peer.as_ref().as_ref(), request).await) }
-            });
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
-            if let Err(e) = watcher.watch(connection).await {
-                tracing::debug!("connection: {e}");
+        let (acceptor, server, builder, go) = (acceptor.clone(), server.clone(), builder.clone(), go.clone());
+        connections.spawn(async move {
+            let tls = tokio::select! {
+                tls = handshake(&acceptor, stream) => tls,
+                // Nothing was asked yet.
+                () = go.cancelled() => None,
+            };
+            let Some(tls) = tls else { return };
+            let requests = InFlight::default();
+            let connection = connection(server, &builder, tls, requests.clone());
+            match drain::serve(connection, &requests, go.cancelled()).await {
+                Some(Err(e)) => tracing::debug!("connection: {e}"),
+                Some(Ok(())) => {}
+                None => tracing::debug!("a client that was told to go did not"),
             }
         });
     }
     drop(listener);
     server.end_watches();
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+    go.cancel();
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::debug!("some requests had not ended after {drain:?}");
     }
+    // Nothing holds the server when this returns.
+    connections.shutdown().await;
+}
+
+/// The connection of one client, once it is driven.
+fn connection(
+    server: ApiServer,
+    builder: &auto::Builder<TokioExecutor>,
+    tls: tokio_rustls::server::TlsStream<TcpStream>,
+    requests: InFlight,
+) -> Pin<Box<dyn Leaving>> {
+    let peer = tls.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| certificate::user(c));
+    let peer = Arc::new(peer);
+    let address = tls.get_ref().0.peer_addr().ok().map(|a| Peer(a.ip()));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(address) = address {
+            request.extensions_mut().insert(address);
+        }
+        let (server, peer, underway) = (server.clone(), peer.clone(), requests.begin());
+        async move {
+            let response = answer(&server, peer.as_ref().as_ref(), request).await;
+            Ok::<_, std::convert::Infallible>(response.map(|body| Counted { body, request: underway }))
+        }
+    });
+    Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned())
 }
 
 async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {

@@ -1,5 +1,5 @@
 //! Tokens that don't expire, kept in Secrets of type `kubernetes.io/service-account-token`: filled in as such a Secret is
-//! created, and believed as long as it holds them.
+//! created (and later, if it lost them, for a controller), and believed as long as it holds them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +26,7 @@ const SECRET_CLAIM: &str = "kubernetes.io/serviceaccount/secret.name";
 const ACCOUNT_CLAIM: &str = "kubernetes.io/serviceaccount/service-account.name";
 const UID_CLAIM: &str = "kubernetes.io/serviceaccount/service-account.uid";
 
-/// Fills a new Secret of the type in; one whose account is not there (or is another one) stays as it is.
+/// Fills a Secret of the type in; one whose account is not there (or is another one) stays as it is.
 pub(crate) async fn fill(server: &ApiServer, namespace: &str, secret: &mut Value) -> Result<(), Status> {
     if meta::text(secret, &["type"]) != SECRET_TYPE {
         return Ok(());
@@ -46,7 +46,8 @@ pub(crate) async fn fill(server: &ApiServer, namespace: &str, secret: &mut Value
     let ca = server.config().ca_pem.clone();
     let data = meta::child(secret, "data");
     for (key, text) in [("ca.crt", ca), ("namespace", namespace.to_owned()), ("token", token)] {
-        if data.get(key).is_none_or(|v| v.as_str().is_none_or(str::is_empty)) {
+        // Another CA's certificate is of no use; what else is there stays.
+        if key == "ca.crt" || data.get(key).is_none_or(|v| v.as_str().is_none_or(str::is_empty)) {
             data.insert(key.into(), STANDARD.encode(text).into());
         }
     }
