@@ -45,8 +45,8 @@ def board(letter):
 
 def start_server():
     """Starts the server on its port."""
-    RUNNING["server"] = Process(KILN, "server", "--bind", "127.0.0.1", "--port", PORT, "--no-mdns", "--node-name", "hub",
-                                "--data-dir", FOLDER / "server", KILN_BOARD_ID=board("a"))
+    RUNNING["server"] = Process(KILN, "server", "--bind-address", "127.0.0.1", "--https-listen-port", PORT, "--disable", "mdns",
+                                "--node-name", "hub", "--data-dir", FOLDER / "server", KILN_BOARD_ID=board("a"))
     RUNNING["server"].expect("serving url=")
 
 
@@ -145,7 +145,7 @@ def a_config_map_is_created_applied_edited_labelled_patched_and_deleted():
 def every_form_of_output_is_printed():
     assert read("get", "configmap", "app")["kind"] == "ConfigMap"
     assert says("  colour: red", "get", "configmap", "app", "-o", "yaml").startswith("apiVersion: v1\n")
-    assert KUBE("get", "configmaps", "-o", "name").stdout == "configmap/app\n"
+    assert KUBE("get", "configmaps", "-o", "name").stdout == "configmap/app\nconfigmap/kube-root-ca.crt\n"
     assert KUBE("get", "node", "hub", "-o", "jsonpath={.status.nodeInfo.operatingSystem}").stdout == "linux"
     assert read("get", "configmaps")["kind"] == "List"
 
@@ -160,9 +160,9 @@ def a_dry_run_on_the_server_changes_nothing():
 
 
 def selectors_choose_by_labels_and_fields():
-    for selector in ("tier=web", "tier in (web, db)", "tier", "tier!=db", "!absent"):
+    for selector in ("tier=web", "tier in (web, db)", "tier", "tier,tier!=db", "tier,!absent"):
         assert KUBE("get", "configmaps", "-l", selector, "-o", "name").stdout == "configmap/app\n", selector
-    assert KUBE("get", "configmaps", "-l", "tier notin (web)", "-o", "name").stdout == ""
+    assert KUBE("get", "configmaps", "-l", "tier notin (web)", "-o", "name").stdout == "configmap/kube-root-ca.crt\n"
     assert KUBE("get", "nodes", "--field-selector", "metadata.name=pi-1", "-o", "name").stdout == "node/pi-1\n"
     tokens = KUBE("get", "secrets", "-A", "--field-selector", "type=bootstrap.kubernetes.io/token", "-o", "name").stdout
     assert tokens.startswith("secret/bootstrap-token-"), tokens
@@ -200,7 +200,8 @@ def a_namespace_goes_with_all_that_is_in_it():
     refused('namespaces "shop" not found', "get", "namespace", "shop")
     refused('namespaces "shop" not found', "-n", "shop", "create", "configmap", "goods")
     says("namespace/shop created", "create", "namespace", "shop")
-    assert "No resources found" in KUBE("-n", "shop", "get", "configmaps,secrets").stderr
+    KUBE("-n", "shop", "wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=60s")
+    assert KUBE("-n", "shop", "get", "configmaps,secrets", "-o", "name").stdout == "configmap/kube-root-ca.crt\n"
     KUBE("delete", "namespace", "shop", "--wait=false")
     KUBE("wait", "--for=delete", "namespace/shop", "--timeout=60s")
 
@@ -306,12 +307,12 @@ def a_silent_node_is_not_ready_and_is_ready_again():
         KUBE("wait", "--for=condition=Ready=Unknown", "node/pi-1", "--timeout=45s")
         say(f"     not ready after {time.monotonic() - began:.1f} s")
         taints = read("get", "node", "pi-1")["spec"].get("taints", [])
-        assert {"node.kubernetes.io/unreachable"} == {t["key"] for t in taints}, taints
+        assert "node.kubernetes.io/unreachable" in {t["key"] for t in taints}, taints
     finally:
         RUNNING["agent"].signal(signal.SIGCONT)
     KUBE.ready("pi-1", 60)
     watch = Process(*KUBE.base, "get", "node", "pi-1", "--watch", "-o", 'jsonpath=taints {.spec.taints}{"\\n"}')
-    watch.expect("^taints $")
+    watch.expect("^taints (?!.*unreachable)")
     watch.kill()
 
 
