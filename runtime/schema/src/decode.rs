@@ -1,13 +1,13 @@
 //! Checks of what clients send against its type, with the words of Go's decoder, which people know and search for:
 //! `json: cannot unmarshal number into Go struct field ConfigMap.data of type string`. What is good is walked once, without
-//! allocation; unknown fields and nulls go, times and amounts take the form that is stored.
+//! allocation; unknown fields, nulls and what Go takes for nothing go, times and amounts take the form that is stored.
 
 use std::fmt::Write as _;
 
 use kiln_apimachinery::quantity::Quantity;
 use serde_json::{Map, Value};
 
-use crate::table::{Code, INLINE, TypeRef};
+use crate::table::{ALWAYS, Code, INLINE, POINTER, TypeRef};
 use crate::time;
 
 /// Most unknown fields that are told.
@@ -296,8 +296,9 @@ impl Walk {
             match ty.json_field(key) {
                 Some(_) if value.is_null() => false,
                 Some(field) => {
-                    result = self.value(ty.to(field.node), value, Some(path));
-                    true
+                    let ty = ty.to(field.node);
+                    result = self.value(ty, value, Some(path));
+                    field.is(POINTER | ALWAYS) || !is_zero(ty, value)
                 }
                 None => {
                     if !self.silent && self.findings.unknown.len() < MOST {
@@ -308,6 +309,18 @@ impl Walk {
             }
         });
         result
+    }
+}
+
+/// True for what Go does not tell from absence, and leaves out where the field is neither a pointer nor always written.
+fn is_zero(ty: TypeRef<'_>, value: &Value) -> bool {
+    match (ty.code(), value) {
+        (Code::Text | Code::Bytes, Value::String(text)) => text.is_empty(),
+        (Code::Bool, Value::Bool(yes)) => !yes,
+        (Code::Int32 | Code::Int64 | Code::Double, Value::Number(n)) => n.as_f64() == Some(0.0),
+        (Code::List | Code::Texts, Value::Array(list)) => list.is_empty(),
+        (Code::Map, Value::Object(map)) => map.is_empty(),
+        _ => false,
     }
 }
 

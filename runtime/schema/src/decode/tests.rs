@@ -56,6 +56,29 @@ fn a_wrong_type_is_told_in_the_words_of_go() {
 }
 
 #[test]
+fn what_go_takes_for_nothing_is_not_kept() {
+    let empty = json!({"metadata": {"name": "a", "namespace": "", "labels": {}, "ownerReferences": [], "generation": 0}, "data": {}});
+    assert_eq!(checked("v1", "ConfigMap", empty).unwrap().0, json!({"metadata": {"name": "a"}}));
+    let pod = json!({"spec": {
+        "hostNetwork": false,
+        "enableServiceLinks": false,
+        "priority": 0,
+        "volumes": [{"name": "v", "emptyDir": {}}],
+        "containers": [{"name": "c", "env": [{"name": "A", "value": ""}], "args": [""], "securityContext": {}}],
+    }});
+    let kept = json!({"spec": {
+        "enableServiceLinks": false,
+        "priority": 0,
+        "volumes": [{"name": "v", "emptyDir": {}}],
+        "containers": [{"name": "c", "env": [{"name": "A"}], "args": [""], "securityContext": {}}],
+    }});
+    assert_eq!(checked("v1", "Pod", pod).unwrap().0, kept);
+    // A role without rules says so.
+    let role = json!({"rules": []});
+    assert_eq!(checked("rbac.authorization.k8s.io/v1", "Role", role.clone()).unwrap().0, role);
+}
+
+#[test]
 fn types_with_decoders_of_their_own_have_words_of_their_own() {
     assert_eq!(why("Secret", json!({"data": {"a": "a*=="}})), "illegal base64 data at input byte 1");
     assert!(why("Pod", json!({"metadata": {"creationTimestamp": "noon"}})).starts_with("parsing time \"noon\" as"));
