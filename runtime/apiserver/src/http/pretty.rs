@@ -10,9 +10,13 @@ use super::body::{Body, full};
 /// Programs behind which there is a reader.
 const READERS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
 
+/// Documents that the reference always writes for readers.
+const ALWAYS: [&str; 2] = ["/", "/version"];
+
 /// True if the answer is for a reader: `pretty` of the query, or else who asks.
-pub(crate) fn wanted(asked: Option<&str>, request: &HeaderMap) -> bool {
+pub(crate) fn wanted(path: &str, asked: Option<&str>, request: &HeaderMap) -> bool {
     match asked {
+        _ if ALWAYS.contains(&path) => true,
         Some(text) => matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"),
         None => {
             let agent = request.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
@@ -94,7 +98,8 @@ mod tests {
     #[test]
     fn readers_get_it_unless_they_say_otherwise() {
         let agent = |text: &str| HeaderMap::from_iter([(USER_AGENT, text.parse().unwrap())]);
-        assert!(wanted(None, &agent("curl/8.14")) && !wanted(None, &agent("kubectl/v1.36")));
-        assert!(wanted(Some("true"), &agent("x")) && !wanted(Some("false"), &agent("curl/8.14")));
+        assert!(wanted("/api", None, &agent("curl/8.14")) && !wanted("/api", None, &agent("kubectl/v1.36")));
+        assert!(wanted("/api", Some("true"), &agent("x")) && !wanted("/api", Some("false"), &agent("curl/8.14")));
+        assert!(wanted("/version", None, &agent("x")));
     }
 }
