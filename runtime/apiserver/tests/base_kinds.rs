@@ -93,8 +93,8 @@ async fn a_quota_bounds_what_quotas_know_and_keeps_its_scopes() {
         .await
         .failed(422);
     assert!(text.contains("spec.scopes: Invalid value: [\"BestEffort\"]: field is immutable"), "{text}");
-    let status = json!({"status": {"used": {"pods": "1"}}});
-    api.patch("merge", &format!("{one}/status"), status).await.good();
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    api.post("/api/v1/namespaces/default/pods", pod).await.good();
     let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
     let table = api.send(common::admin(), "GET", path, &accept, Value::Null).await.good();
     assert_eq!(table["rows"][0]["cells"], json!(["q", "count/widgets.example.org: 0/5, pods: 1/4", "", "0s"]));

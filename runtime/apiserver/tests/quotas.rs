@@ -121,4 +121,9 @@ async fn a_quota_that_changes_is_counted_at_once() {
     api.patch("merge", &format!("{QUOTAS}/q"), change).await.good();
     let wanted = json!({"hard": {"configmaps": "3", "secrets": "1"}, "used": {"configmaps": "1", "secrets": "0"}});
     assert_eq!(status(&api).await, wanted);
+    // What somebody else says of it is answered, and put right.
+    let wrong = json!({"status": {"hard": {"configmaps": "9"}}});
+    let told = api.patch("merge", &format!("{QUOTAS}/q/status"), wrong).await.good();
+    assert_eq!(told["status"]["hard"]["configmaps"], "9");
+    assert_eq!(status(&api).await, wanted);
 }

@@ -137,7 +137,8 @@ pub(crate) fn concerns(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> bool {
     let phase = |o: &Value| meta::text(o, &["status", "phase"]).to_owned();
     match old {
         None => is("resourcequotas"),
-        Some(old) if is("resourcequotas") => new.get("spec") != old.get("spec"),
+        // A status that somebody else wrote is put right.
+        Some(old) if is("resourcequotas") => ["spec", "status"].iter().any(|part| new.get(part) != old.get(part)),
         Some(old) => (is("pods") && phase(new) != phase(old)) || (is("services") && new.get("spec") != old.get("spec")),
     }
 }
