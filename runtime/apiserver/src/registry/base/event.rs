@@ -23,6 +23,10 @@ pub(crate) const SELECTABLE: &[&str] = &[
     "regarding.namespace",
     "regarding.name",
     "regarding.uid",
+    "regarding.apiVersion",
+    "regarding.resourceVersion",
+    "regarding.fieldPath",
+    "reportingController",
 ];
 
 /// Core name and new name of the fields that differ.
