@@ -149,6 +149,8 @@ async fn an_event_is_selected_by_its_source_or_else_by_who_reported_it() {
     assert_eq!(select("source%3Done").await, ["new", "old"]);
     assert_eq!(select("source%3Done,reportingComponent%3D").await, ["old"]);
     assert_eq!(select("source%3D").await, ["none"]);
+    let of_new = "/apis/events.k8s.io/v1/events?fieldSelector=reportingController%3Done,regarding.name%3Dp";
+    assert_eq!(names(&api.get(of_new).await.good()), ["new"]);
 }
 
 #[tokio::test]
