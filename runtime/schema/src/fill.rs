@@ -4,37 +4,65 @@
 
 use serde_json::{Map, Value};
 
-use crate::table::{ALWAYS, Code, Field, Table, Text, TypeRef};
+use crate::table::{ALWAYS, Code, Field, POINTER, Table, Text, TypeRef};
 
-/// Adds the fields that an object of the type always has, at any depth. What is there stays.
+/// Adds the fields that an object of the type always has, at any depth, but for those that are null. What is there stays, unless it
+/// is empty and as good as absent.
 pub fn fill(ty: TypeRef<'_>, value: &mut Value) {
+    walk(ty, value, false);
+}
+
+/// The same, with the nulls: the form in which an object is shown.
+pub fn complete(ty: TypeRef<'_>, value: &mut Value) {
+    walk(ty, value, true);
+}
+
+fn walk(ty: TypeRef<'_>, value: &mut Value, nulls: bool) {
     match value {
         Value::Object(map) => match ty.code() {
-            Code::Struct => fields(ty, map),
-            Code::Map => map.values_mut().for_each(|value| fill(ty.inner(), value)),
+            Code::Struct => fields(ty, map, nulls),
+            Code::Map => map.values_mut().for_each(|value| walk(ty.inner(), value, nulls)),
             _ => {}
         },
-        Value::Array(list) if ty.code() == Code::List => list.iter_mut().for_each(|value| fill(ty.inner(), value)),
+        Value::Array(list) if ty.code() == Code::List => {
+            list.iter_mut().for_each(|value| walk(ty.inner(), value, nulls));
+        }
         _ => {}
     }
 }
 
-fn fields(ty: TypeRef<'_>, map: &mut Map<String, Value>) {
+fn fields(ty: TypeRef<'_>, map: &mut Map<String, Value>, nulls: bool) {
     let range = ty.structure().map(|s| s.fills).unwrap_or_default();
     for (name, at) in ty.table.fills.get(range.0 as usize..range.1 as usize).unwrap_or_default() {
         let (Some(field), name) = (ty.table.fields.get(*at as usize), ty.table.str(*name)) else { continue };
         match map.get_mut(name) {
             Some(Value::Null) | None if field.is(ALWAYS) => {
-                map.insert(name.to_owned(), zero(ty.to(field.node)));
+                let zero = if field.is(POINTER) { Value::Null } else { zero(ty.to(field.node), nulls) };
+                if nulls || !zero.is_null() {
+                    map.insert(name.to_owned(), zero);
+                }
             }
-            Some(value) => fill(ty.to(field.node), value),
+            Some(Value::Array(list)) if list.is_empty() && field.is(ALWAYS) => none(map, name, nulls),
+            Some(Value::Object(of)) if of.is_empty() && field.is(ALWAYS) && ty.to(field.node).code() == Code::Map => {
+                none(map, name, nulls);
+            }
+            Some(value) => walk(ty.to(field.node), value, nulls),
             None => {}
         }
     }
 }
 
+/// Lists and maps without elements are kept as none at all.
+fn none(map: &mut Map<String, Value>, name: &str, nulls: bool) {
+    if nulls {
+        map.insert(name.to_owned(), Value::Null);
+    } else {
+        map.remove(name);
+    }
+}
+
 /// What Go writes of a value that nothing was put into.
-fn zero(ty: TypeRef<'_>) -> Value {
+fn zero(ty: TypeRef<'_>, nulls: bool) -> Value {
     match ty.code() {
         Code::Text => "".into(),
         Code::Bool => false.into(),
@@ -42,7 +70,7 @@ fn zero(ty: TypeRef<'_>) -> Value {
         Code::Quantity => "0".into(),
         Code::Struct => {
             let mut map = Map::new();
-            fields(ty, &mut map);
+            fields(ty, &mut map, nulls);
             map.into()
         }
         _ => Value::Null,
@@ -96,7 +124,7 @@ mod tests {
     use crate::lookup;
 
     fn filled(version: &str, kind: &str, mut object: Value) -> Value {
-        fill(lookup(version, kind).unwrap(), &mut object);
+        complete(lookup(version, kind).unwrap(), &mut object);
         object
     }
 
@@ -120,6 +148,22 @@ mod tests {
         let set = filled("apps/v1", "DaemonSet", json!({}));
         assert_eq!(set["status"]["numberReady"], json!(0));
         assert_eq!(set["spec"]["template"]["spec"], json!({"containers": null}));
+    }
+
+    #[test]
+    fn what_is_null_is_left_out_of_objects_that_are_worked_on() {
+        let mut set = json!({});
+        fill(lookup("apps/v1", "DaemonSet").unwrap(), &mut set);
+        assert_eq!(set["spec"], json!({"template": {"metadata": {}, "spec": {}}, "updateStrategy": {}}));
+    }
+
+    #[test]
+    fn empty_lists_are_none_and_pointers_that_are_always_written_null() {
+        let role = filled("rbac.authorization.k8s.io/v1", "Role", json!({"rules": []}));
+        assert_eq!(role["rules"], Value::Null);
+        let claim = json!({"spec": {"dataSource": {"kind": "A", "name": "b"}}});
+        let claim = filled("v1", "PersistentVolumeClaim", claim);
+        assert_eq!(claim["spec"]["dataSource"], json!({"apiGroup": null, "kind": "A", "name": "b"}));
     }
 
     #[test]
