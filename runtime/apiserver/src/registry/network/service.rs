@@ -131,6 +131,6 @@ fn drop_for_type(new: &mut Value, old: &Value) {
         }
     }
     if !balanced(spec) {
-        put(new, "status", Some(json!({"loadBalancer": {}})));
+        meta::child(new, "status").insert("loadBalancer".into(), json!({}));
     }
 }
