@@ -117,7 +117,7 @@ def every_type_of_patch_changes_what_it_says():
         ("create deployment web --image=nginx:1", "deployment.apps/web created\n"),
         (f"patch deployment web -p '{containers % ('side', 'busybox')}'", "deployment.apps/web patched\n"),
         ("get deployment web -o jsonpath='{.spec.template.spec.containers[*].name} {.metadata.generation}'", "side nginx 2"),
-        (f"patch deployment web --type=merge -p '{{\"spec\":{{\"paused\":true}}}}'", "deployment.apps/web patched\n"),
+        ("patch deployment web --type=merge -p '{\"spec\":{\"paused\":true}}'", "deployment.apps/web patched\n"),
         ("patch deployment web --type=merge -p '{\"spec\":{\"paused\":null}}'", "deployment.apps/web patched\n"),
         (
             "patch deployment web --type=json -p '[{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":2}]'",
@@ -160,6 +160,11 @@ def every_type_of_patch_changes_what_it_says():
         ),
         ("patch deployment gone -p '{}'", Fails('deployments.apps "gone" not found')),
         ("run still --image=busybox", "pod/still created\n"),
+        (
+            "patch pod still --dry-run=server -p '{\"spec\":{\"containers\":[{\"name\":\"still\",\"image\":\"busybox:2\"}]}}'",
+            "pod/still patched (server dry run)\n",
+        ),
+        ("get pod still -o jsonpath='{.spec.containers[0].image}'", "busybox"),
         (
             "patch pod still -p '{\"spec\":{\"containers\":[{\"name\":\"still\",\"command\":[\"a\"]}]}}'",
             Fails("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"),
