@@ -4,6 +4,8 @@
 //! `authz` (may they) -> `verbs` (get, list, watch, create, ...) which ask `admission` and a kind's strategy in `registry`
 //! -> storage. Kinds are rows of a table in `registry`: adding a row serves the kind. Stored bytes are final: a get or a list
 //! writes them out unparsed. Controllers in the same process come in through [`ApiServer::call`], without sockets.
+//!
+#![doc = include_str!("conformance.md")]
 
 mod admission;
 mod allocate;
