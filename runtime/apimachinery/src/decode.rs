@@ -152,6 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_the_same_after_any_way_through_the_store() {
+        for text in [
+            "27777777777777777777777777777777777777777777777777777777777777777777777",
+            "0.1",
+            "2.2250738585072011e-308",
+        ] {
+            let once = json(text.as_bytes()).unwrap().value;
+            assert_eq!(json(once.to_string().as_bytes()).unwrap().value, once, "{text}");
+        }
+    }
+
+    #[test]
     fn levels_are_lists_and_objects() {
         let nest = |depth| (0..depth).fold(Value::Null, |inner, _| serde_json::json!([inner, {}]));
         assert!(!deeper_than(&Value::Null, 0) && deeper_than(&nest(1), 1) && !deeper_than(&nest(1), 2));
