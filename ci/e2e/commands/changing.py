@@ -162,7 +162,7 @@ def every_type_of_patch_changes_what_it_says():
         ("run still --image=busybox", "pod/still created\n"),
         (
             "patch pod still --dry-run=server -p '{\"spec\":{\"containers\":[{\"name\":\"still\",\"image\":\"busybox:2\"}]}}'",
-            "pod/still patched (server dry run)\n",
+            "pod/still patched\n",
         ),
         ("get pod still -o jsonpath='{.spec.containers[0].image}'", "busybox"),
         (
