@@ -4,6 +4,7 @@
 //! time against the current state. Nothing is polled; what depends on the time of day is queued for its time. All speak
 //! to the API through the client alone. One server runs one set of them.
 
+pub mod account_tokens;
 mod cidr;
 pub mod cluster_roles;
 pub mod csr;
@@ -36,13 +37,15 @@ pub struct Config {
     pub cluster_cidr: Ipv4Cidr,
     /// Where the API server is reached.
     pub server: kubernetes_service::Config,
+    /// Fills Secrets that hold tokens.
+    pub fill_token: account_tokens::Fill,
     /// The time of day.
     pub clock: Clock,
 }
 
 /// Runs all controllers until the shutdown.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
-    let Config { authority, reserved, cluster_cidr, server, clock } = config;
+    let Config { authority, reserved, cluster_cidr, server, fill_token, clock } = config;
     let ca = authority.certificate_pem().to_owned();
     let mut running = JoinSet::new();
     running.spawn(csr::run(
@@ -55,7 +58,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     running.spawn(token_cleaner::run(client.clone(), clock.clone(), shutdown.clone()));
     running.spawn(garbage::run(client.clone(), shutdown.clone()));
     running.spawn(per_namespace::default_service_accounts(client.clone(), shutdown.clone()));
-    running.spawn(per_namespace::root_ca(client.clone(), ca, shutdown.clone()));
+    running.spawn(per_namespace::root_ca(client.clone(), ca.clone(), shutdown.clone()));
+    running.spawn({
+        let (client, shutdown) = (client.clone(), shutdown.clone());
+        async move { account_tokens::run(client, fill_token, &ca, shutdown).await }
+    });
     running.spawn(cluster_roles::run(client.clone(), shutdown.clone()));
     running.spawn(kubernetes_service::run(client.clone(), server, shutdown.clone()));
     running.spawn(namespace::run(client, clock, shutdown));

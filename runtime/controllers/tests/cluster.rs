@@ -2,87 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod real;
 
-use bytes::Bytes;
-use kiln_apiserver::{ApiServer, Config, UserInfo};
-use kiln_client::{Body, BoxFuture, Client, ClientError, ListParams, PatchKind, Transport, WatchEvent};
-use kiln_controllers::{cluster_roles, garbage, kubernetes_service, per_namespace};
+use std::collections::BTreeSet;
+
+use kiln_client::PatchKind;
+use kiln_controllers::{cluster_roles, kubernetes_service, per_namespace};
+use real::{MAPS, World};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
-
-struct InProcess(ApiServer);
-
-impl Transport for InProcess {
-    fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
-        Box::pin(async move { Ok(self.0.call(UserInfo::system("test"), request).await) })
-    }
-}
-
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct World {
-    client: Client,
-    shutdown: CancellationToken,
-    _end: DropGuard,
-}
-
-impl World {
-    async fn new() -> Self {
-        let server = ApiServer::build(Config::default(), kiln_storage::memory::open()).await.unwrap();
-        let shutdown = CancellationToken::new();
-        Self { client: Client::new(InProcess(server)), _end: shutdown.clone().drop_guard(), shutdown }
-    }
-
-    async fn with_garbage_collector() -> Self {
-        let world = Self::new().await;
-        tokio::spawn(garbage::run(world.client.clone(), world.shutdown.clone()));
-        world
-    }
-
-    /// Makes a ConfigMap in `default`.
-    async fn make(&self, name: &str, owners: Value, finalizers: &[&str]) -> Value {
-        let object = json!({"metadata": {"name": name, "ownerReferences": owners, "finalizers": finalizers}});
-        self.client.create(MAPS, &object).await.unwrap()
-    }
-
-    async fn delete(&self, name: &str, policy: &str) {
-        self.client.delete(&format!("{MAPS}/{name}"), &json!({"propagationPolicy": policy})).await.unwrap();
-    }
-
-    /// Waits until the object of this name is as wanted; with `None` as its last state once it is gone.
-    async fn until(&self, collection: &str, name: &str, wanted: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
-        let path = format!("{collection}/{name}");
-        let by_name = ListParams { fields: format!("metadata.name={name}"), ..ListParams::default() };
-        let waiting = async {
-            let list = self.client.list::<Value>(collection, &by_name).await.unwrap();
-            let mut object = list.items.into_iter().next();
-            let mut changes = self.client.watch(collection, &by_name, &list.resource_version, PATIENCE).await.unwrap();
-            while !wanted(object.as_ref()) {
-                object = match changes.next().await.unwrap().unwrap() {
-                    WatchEvent::Added(o) | WatchEvent::Modified(o) => Some(o),
-                    WatchEvent::Deleted(_) => None,
-                    WatchEvent::Bookmark(_) => object,
-                };
-            }
-            object
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{path} never became what it should"))
-    }
-
-    async fn gone(&self, name: &str) {
-        self.until(MAPS, name, |object| object.is_none()).await;
-    }
-
-    async fn is_there(&self, name: &str) -> bool {
-        self.client.find::<Value>(&format!("{MAPS}/{name}")).await.unwrap().is_some()
-    }
-}
-
-const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// A reference to a ConfigMap.
 fn owner(object: &Value, blocks: bool) -> Value {
@@ -227,6 +155,7 @@ async fn the_service_of_the_api_leads_to_the_servers_address_and_follows_it() {
         advertise: None,
         service_ip: Some("10.43.0.1".parse().unwrap()),
         port: 6443,
+        shared: false,
     };
     tokio::spawn(kubernetes_service::run(world.client.clone(), config, world.shutdown.clone()));
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";

@@ -6,6 +6,7 @@ mod support;
 
 use std::process::Output;
 
+use kiln_client::ListParams;
 use kiln_pki::{Authority, secret};
 use serde_json::{Value, json};
 use support::{Server, Supervisor, board, kiln};
@@ -67,6 +68,36 @@ async fn tokens_are_made_listed_and_deleted() {
     assert!(server.cli(&["token", "delete", token]).status.success());
     let again = server.cli(&["token", "delete", token]);
     assert_eq!(again.status.code(), Some(5), "{}", text(&again));
+}
+
+#[tokio::test]
+async fn a_server_that_starts_and_ends_in_order_has_nothing_to_warn_of() {
+    let data = tempfile::tempdir().unwrap();
+    for run in ["first", "second"] {
+        let mut server = Server::start_with(data.path(), &["--port", "0", "--advertise-address", "192.0.2.1"]);
+        server.process.wait_for("joined");
+        server.node("server", support::ready).await;
+        // What the controllers make last of all that a new namespace has.
+        let client = server.admin();
+        let namespace = json!({"metadata": {"name": run}});
+        client.create::<Value>("/api/v1/namespaces", &namespace).await.unwrap();
+        for (what, name) in [("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt")] {
+            let path = format!("/api/v1/namespaces/{run}/{what}");
+            let by_name = ListParams { fields: format!("metadata.name={name}"), ..ListParams::default() };
+            let list = client.list::<Value>(&path, &by_name).await.unwrap();
+            let mut watch = client.watch::<Value>(&path, &by_name, "0", support::PATIENCE).await.unwrap();
+            assert!(!list.items.is_empty() || watch.next().await.unwrap().is_some());
+        }
+        client.get::<Value>("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await.unwrap();
+        let last = format!("written-last-in-the-{run}");
+        let map = json!({"metadata": {"name": last}});
+        client.create::<Value>("/api/v1/namespaces/default/configmaps", &map).await.unwrap();
+        let said = server.process.end();
+        assert!(!said.contains("WARN") && !said.contains("ERROR"), "{run}: {said}");
+        let database = std::fs::read(data.path().join("server/kiln.db")).unwrap();
+        let found = database.windows(last.len()).any(|window| window == last.as_bytes());
+        assert!(found, "{run}: the log is in the database at the end");
+    }
 }
 
 #[tokio::test]

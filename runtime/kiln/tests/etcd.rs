@@ -150,6 +150,56 @@ async fn a_server_on_etcd_that_is_killed_loses_nothing_that_it_acknowledged() {
     assert!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), acknowledged.len());
 }
 
+/// The addresses behind the Service `kubernetes`, once they are these.
+async fn endpoints_become(client: &Client, wanted: &[&str]) {
+    let addresses = |endpoints: &Value| -> BTreeSet<String> {
+        let subsets = endpoints["subsets"].as_array().into_iter().flatten();
+        let all = subsets.flat_map(|s| s["addresses"].as_array().into_iter().flatten());
+        all.map(|a| a["ip"].as_str().unwrap().to_owned()).collect()
+    };
+    let wanted: BTreeSet<String> = wanted.iter().map(|&address| address.to_owned()).collect();
+    let path = "/api/v1/namespaces/default/endpoints";
+    let by_name = ListParams { fields: "metadata.name=kubernetes".to_owned(), ..ListParams::default() };
+    let list = client.list::<Value>(path, &by_name).await.unwrap();
+    let mut watch = client.watch::<Value>(path, &by_name, &list.resource_version, support::PATIENCE).await.unwrap();
+    let mut found = list.items.first().map(addresses).unwrap_or_default();
+    while found != wanted {
+        match watch.next().await.unwrap() {
+            Some(WatchEvent::Added(o) | WatchEvent::Modified(o)) => found = addresses(&o),
+            Some(_) => {}
+            None => panic!("the endpoints are {found:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_of_the_api_leads_to_all_servers_and_to_no_other() {
+    let etcd = Etcd::start();
+    let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let a = start(&etcd, dir_a.path(), "server-a", &["--advertise-address", "192.0.2.1"]);
+    let b = start(&etcd, dir_b.path(), "server-b", &["--advertise-address", "192.0.2.2"]);
+    let at_b = b.admin();
+    endpoints_become(&at_b, &["192.0.2.1", "192.0.2.2"]).await;
+    // The one that runs the controllers goes, and the other sees to it.
+    a.process.terminate();
+    endpoints_become(&at_b, &["192.0.2.2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_etcd_is_told_as_a_service_that_is_not_available() {
+    let etcd = Etcd::start();
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(&etcd, dir.path(), "server", &[]);
+    let client = server.admin();
+    client.create::<Value>(PATH, &object("before")).await.unwrap();
+    etcd.hang();
+    let error = client.create::<Value>(PATH, &object("meanwhile")).await.unwrap_err();
+    etcd.go_on();
+    let status = error.status().unwrap_or_else(|| panic!("{error}"));
+    assert_eq!((status.code, status.reason.as_str()), (503, "ServiceUnavailable"), "{status:?}");
+    assert!(status.message.contains("etcd does not answer"), "{status:?}");
+}
+
 #[tokio::test]
 async fn a_wrong_token_and_no_token_are_told_and_tls_is_spoken() {
     let (dir, other, files) =

@@ -162,6 +162,27 @@ impl Etcd {
         }
     }
 
+    /// Makes it silent, as a machine that hangs: connections stay and nothing is answered.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn hang(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on after [`Etcd::hang`].
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("a process").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill can be run").success());
+    }
+
     /// Starts it again, with what it had on its disk.
     ///
     /// # Panics

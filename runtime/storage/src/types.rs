@@ -260,4 +260,10 @@ pub trait Storage: Send + Sync + 'static {
 
     /// What was written so far.
     fn counters(&self) -> Counters;
+
+    /// Closes the store, whoever still has a handle of it: what was asked for before is done, the files are in order when this
+    /// returns, watches end, and later writes fail with [`StorageError::Closed`]. A store that has no files has nothing to do.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -68,6 +68,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         advertise: settings.advertise,
         service_ip: settings.server.service_cidr.nth(1),
         port,
+        shared: is_shared,
     };
     report.change(|status| {
         status.server = Some(url.clone());
@@ -106,13 +107,18 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
             .to_string()
             .parse()
             .map_err(|e| Failure::Input(format!("`server.cluster-cidr`: {e}")))?,
-        server: own_endpoint,
+        server: own_endpoint.clone(),
+        fill_token: in_process::fill_token(&api),
         clock: Clock::system(),
     };
     let manager = in_process::client(&api, UserInfo::system("system:kube-controller-manager"));
     if is_shared {
         // Two processes on one machine are two candidates.
         let identity = format!("{}_{}", settings.identity.name, kiln_pki::secret::random_text(8)?);
+        let own = kiln_pki::secret::random_text(16)?;
+        let announced =
+            kubernetes_service::announce(manager.clone(), own, own_endpoint, Clock::system(), shutdown.clone());
+        parts.spawn(announced);
         let candidate = Candidate::new(manager.clone(), identity, Clock::system());
         let work = move |stop| kiln_controllers::run(manager.clone(), controllers.clone(), stop);
         parts.spawn(candidate.run(work, shutdown.clone()));
@@ -121,7 +127,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     }
     parts.spawn(admin::listen(&folder, Arc::clone(&storage), shutdown.clone())?);
     parts.spawn(certificates.maintain(Arc::clone(&report), shutdown.clone()));
-    parts.spawn(count(storage, Arc::clone(&report), shutdown.clone()));
+    parts.spawn(count(Arc::clone(&storage), Arc::clone(&report), shutdown.clone()));
     if settings.mdns {
         parts.spawn(advert::run(settings.identity.name.clone(), authority.hash(), port, shutdown.clone()));
     }
@@ -147,8 +153,10 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     // The parts end while the API still answers them; then the API ends too.
     while parts.join_next().await.is_some() {}
     serving.cancel();
-    api_task.await.context("the API server")?;
-    Ok(())
+    let served = api_task.await.context("the API server");
+    // Whoever still holds it: the file is whole and its log is in it when the process ends.
+    storage.close().await;
+    served
 }
 
 async fn listen(bind: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {

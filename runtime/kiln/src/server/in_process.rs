@@ -1,8 +1,12 @@
 //! The API without sockets, for the parts that run in the server itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kiln_apiserver::{ApiServer, UserInfo};
 use kiln_client::{Body, BoxFuture, Client, ClientError, Transport};
+use kiln_controllers::account_tokens::Fill;
+use serde_json::Value;
 
 /// Calls the API server as one user.
 struct InProcess {
@@ -19,4 +23,16 @@ impl Transport for InProcess {
 /// A client that is this user.
 pub(super) fn client(server: &ApiServer, user: UserInfo) -> Client {
     Client::new(InProcess { server: server.clone(), user })
+}
+
+/// How the controller of tokens has them made.
+pub(super) fn fill_token(server: &ApiServer) -> Fill {
+    let server = server.clone();
+    Arc::new(move |mut secret: Value| {
+        let server = server.clone();
+        Box::pin(async move {
+            let namespace = secret["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+            server.fill_token_secret(&namespace, &mut secret).await.map(|()| secret)
+        })
+    })
 }

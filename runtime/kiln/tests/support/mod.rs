@@ -86,6 +86,16 @@ impl Process {
         assert!(status.success(), "{status}; it said:\n{}", self.said());
     }
 
+    /// Ends it in order, and answers all that it has said.
+    pub(crate) fn end(mut self) -> String {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        // The lines end with the process.
+        self.said.extend(self.lines.iter());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}; it said:\n{}", self.said());
+        self.said()
+    }
+
     /// Ends it as a power cut does.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -103,6 +103,13 @@ impl Storage for SqliteStorage {
     fn counters(&self) -> Counters {
         self.counts.read()
     }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // It fails if it is closed already.
+            _ = self.ask(|reply| Request::Close { reply }).await;
+        })
+    }
 }
 
 impl Drop for SqliteStorage {

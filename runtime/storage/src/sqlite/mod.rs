@@ -108,6 +108,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_store_that_is_closed_has_its_log_in_its_file_whoever_still_holds_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let store = open(&path, Options::default()).expect("a new store");
+        let mut watch = store.watch("/", store.current_revision()).expect("a watch");
+        // Written before it closes, though nobody has waited for it.
+        let (written, ()) = tokio::join!(store.create("/r/a".to_owned(), NewValue::plain("1")), store.close());
+        written.expect("it was asked for first");
+        let file = std::fs::read(&path).expect("the file");
+        assert!(file.windows(4).any(|window| window == b"/r/a"), "the log is in the file");
+        assert!(watch.next().await.is_some());
+        assert!(watch.next().await.is_none(), "watches end");
+        let late = store.create("/r/b".to_owned(), NewValue::plain("2")).await;
+        assert!(matches!(late, Err(StorageError::Closed)));
+        store.close().await;
+        let again = open(&path, Options::default()).expect("nobody has the file");
+        assert!(again.get("/r/a").await.expect("a read").is_some());
+    }
+
+    #[tokio::test]
     async fn the_file_stops_growing_when_one_key_is_written_over_and_over() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("state.db");

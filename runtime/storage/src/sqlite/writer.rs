@@ -24,8 +24,18 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// What the writer is asked to do. A requester that stopped waiting is not an error.
 pub(super) enum Request {
-    Write { operation: Operation, reply: oneshot::Sender<Result<Arc<Event>, StorageError>> },
-    Compact { before: Revision, reply: oneshot::Sender<Result<(), StorageError>> },
+    Write {
+        operation: Operation,
+        reply: oneshot::Sender<Result<Arc<Event>, StorageError>>,
+    },
+    Compact {
+        before: Revision,
+        reply: oneshot::Sender<Result<(), StorageError>>,
+    },
+    /// The reply comes when the file is closed.
+    Close {
+        reply: oneshot::Sender<Result<(), StorageError>>,
+    },
 }
 
 /// Counts that the store's handle reads while the writer adds to them.
@@ -76,6 +86,8 @@ pub(super) struct Writer {
     /// Rows that the log no longer needs.
     forget: Vec<Revision>,
     forget_bytes: usize,
+    /// Who wait for the end.
+    closing: Vec<oneshot::Sender<Result<(), StorageError>>>,
 }
 
 /// A write and who waits for it.
@@ -90,10 +102,10 @@ impl Writer {
         reserved: Revision,
         forget: Vec<Revision>,
     ) -> Self {
-        Self { log, engine, counts, timing, reserved, forget, forget_bytes: 0 }
+        Self { log, engine, counts, timing, reserved, forget, forget_bytes: 0, closing: Vec::new() }
     }
 
-    /// Works until the last handle of the store is gone.
+    /// Works until the last handle of the store is gone, or it is closed.
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
             match inbox::next(&mut requests, self.timing.due(), &self.timing.clock) {
@@ -106,8 +118,17 @@ impl Writer {
                 tracing::warn!(%error, "the store's log could not be moved into its database; it goes on growing");
             }
             self.counts.bytes_written.store(self.log.bytes_written(), Ordering::Relaxed);
+            if !self.closing.is_empty() {
+                // What others ask for from now on finds no one.
+                requests.close();
+            }
         }
         self.engine.close();
+        let Self { log, closing, .. } = self;
+        drop(log);
+        for reply in closing {
+            _ = reply.send(Ok(()));
+        }
     }
 
     /// Carries out a request and those that wait behind it.
@@ -121,6 +142,7 @@ impl Writer {
                     self.write(std::mem::take(&mut writes));
                     _ = reply.send(self.compact(before));
                 }
+                Request::Close { reply } => self.closing.push(reply),
             }
             next = if writes.len() < BATCH { requests.try_recv().ok() } else { None };
         }
