@@ -34,6 +34,7 @@ mod server;
 mod subresources;
 mod user;
 mod verbs;
+mod warnings;
 
 pub use audit::{AuditConfig, AuditError, AuditLog, PolicyError};
 pub use authn::accounts::ServiceAccountConfig;

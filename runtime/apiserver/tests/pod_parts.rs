@@ -42,7 +42,7 @@ async fn a_pod_is_bound_to_a_node_once() {
     assert_eq!(bound["metadata"]["labels"], json!({"app": "web", "topology.kubernetes.io/zone": "z1"}));
     assert_eq!(bound["metadata"]["annotations"]["example.com/why"], "room");
     assert_eq!(bound["metadata"]["generation"], 1);
-    let condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"});
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-01-02T03:04:05Z"});
     assert_eq!(bound["status"]["conditions"], json!([condition]));
     let again = api.post("/api/v1/namespaces/default/bindings", binding("a", "n2")).await;
     assert_eq!(

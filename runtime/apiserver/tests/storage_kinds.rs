@@ -98,7 +98,7 @@ async fn a_claim_asks_for_storage_and_grows_once_it_is_bound() {
         ),
     ];
     all_refused(&api, CLAIMS, "PersistentVolumeClaim", "c", table).await;
-    let source = json!({"kind": "PersistentVolumeClaim", "name": "other"});
+    let source = json!({"apiGroup": null, "kind": "PersistentVolumeClaim", "name": "other"});
     let made = api.post(CLAIMS, claim(&json!({"dataSource": source}))).await.good();
     assert_eq!((&made["spec"]["dataSourceRef"], &made["status"]), (&source, &json!({"phase": "Pending"})));
     let one = format!("{CLAIMS}/c");

@@ -1,4 +1,5 @@
-//! Checks between "may they" and "is it valid": what depends on other objects or on who writes. Objects come in stored form.
+//! Checks that depend on other objects or on who writes: some between "may they" and "is it valid", which may change the
+//! object, some after that, which may not. Objects come in stored form.
 
 mod account;
 mod escalation;
@@ -11,8 +12,8 @@ mod signer;
 use kiln_apimachinery::Status;
 use serde_json::Value;
 
+use crate::classes;
 use crate::verbs::Cx;
-use crate::{allocate, classes};
 
 /// What must happen right before the object is stored, if it is.
 #[derive(Default)]
@@ -27,10 +28,14 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<Plan, Stat
     account::create(cx, object).await?;
     classes::create(cx, object).await?;
     escalation::check(cx, object, None).await?;
-    owners::check(cx, object, None).await?;
     let identity = identity::check(cx, object).await?;
-    allocate::prepare_create(cx, object).await?;
     Ok(Plan { identity })
+}
+
+/// After the validation of a new object, which stays as it is.
+pub(crate) async fn allow_create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
+    classes::allow_create(cx, object).await?;
+    owners::check(cx, object, None).await
 }
 
 /// Before a create of a part of an object that is no write of the object itself, such as a token or an eviction.
@@ -52,10 +57,14 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
     node::update(cx, new, old)?;
     account::update(cx, new, old).await?;
     classes::update(cx, new, old).await?;
-    escalation::check(cx, new, Some(old)).await?;
+    escalation::check(cx, new, Some(old)).await
+}
+
+/// After the validation of a change, which stays as it is.
+pub(crate) async fn allow_update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    classes::allow_update(cx, new, old).await?;
     owners::check(cx, new, Some(old)).await?;
-    signer::update(cx, new, old).await?;
-    allocate::prepare_update(cx, new, old).await
+    signer::update(cx, new, old).await
 }
 
 /// Before a delete.

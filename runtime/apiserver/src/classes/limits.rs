@@ -7,7 +7,6 @@ use kiln_apimachinery::{Status, meta};
 use serde_json::Value;
 
 use super::{all, refuse};
-use crate::registry::strategy::Writer;
 use crate::verbs::Cx;
 
 /// Says what was filled in.
@@ -27,7 +26,6 @@ async fn ranges(cx: &Cx<'_>) -> Result<Vec<Vec<Value>>, Status> {
 
 /// Gives containers the requests and limits that they lack.
 pub(super) async fn fill(cx: &Cx<'_>, pod: &mut Value) -> Result<(), Status> {
-    let mut changed = false;
     for range in ranges(cx).await? {
         let defaults = |key: &str| -> BTreeMap<String, Value> {
             let of_containers = range.iter().filter(|l| meta::text(l, &["type"]) == "Container");
@@ -50,14 +48,8 @@ pub(super) async fn fill(cx: &Cx<'_>, pod: &mut Value) -> Result<(), Status> {
             }
         }
         if !said.is_empty() {
-            changed = true;
             meta::set_annotation(pod, ANNOTATION, &format!("LimitRanger plugin set: {}", said.join("; ")));
         }
-    }
-    if changed {
-        // The class of the pod follows from its amounts.
-        let writer = Writer { user: cx.user, now: cx.server.now(), subresource: "" };
-        cx.resource.strategy.prepare_create(&writer, pod);
     }
     Ok(())
 }

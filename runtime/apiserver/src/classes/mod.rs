@@ -25,18 +25,25 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status
             limits::fill(cx, object).await?;
             priority::create(cx, object).await?;
             node::tolerate(object);
-            runtime::create(cx, object).await?;
-            limits::check(cx, object).await
+            runtime::create(cx, object).await
         }
-        ("", "persistentvolumeclaims") => {
-            default_class::storage(cx, object).await?;
-            limits::check(cx, object).await
-        }
+        ("", "persistentvolumeclaims") => default_class::storage(cx, object).await,
         ("", "nodes") => {
             node::taint(object);
             Ok(())
         }
         ("networking.k8s.io", "ingresses") => default_class::ingress(cx, object).await,
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a new object that is whole and valid.
+pub(crate) async fn allow_create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
+    if !cx.info.subresource.is_empty() {
+        return Ok(());
+    }
+    match (cx.resource.group.as_str(), cx.resource.plural.as_str()) {
+        ("", "pods" | "persistentvolumeclaims") => limits::check(cx, object).await,
         ("scheduling.k8s.io", "priorityclasses") => priority::only_default(cx, object).await,
         _ => Ok(()),
     }
@@ -50,10 +57,17 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
             priority::update(new, old);
             Ok(())
         }
+        ("networking.k8s.io", "ingresses", "") => default_class::ingress(cx, new).await,
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a change that is whole and valid.
+pub(crate) async fn allow_update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    match (cx.resource.group.as_str(), cx.resource.plural.as_str(), cx.info.subresource.as_str()) {
         ("", "pods", "resize") | ("", "persistentvolumeclaims", "") if !meta::is_terminating(old) => {
             limits::check(cx, new).await
         }
-        ("networking.k8s.io", "ingresses", "") => default_class::ingress(cx, new).await,
         ("scheduling.k8s.io", "priorityclasses", "") => priority::only_default(cx, new).await,
         _ => Ok(()),
     }

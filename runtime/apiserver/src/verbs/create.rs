@@ -11,6 +11,7 @@ use super::{Cx, decode, encode, errors, render, store};
 use crate::admission;
 use crate::allocate;
 use crate::http::body::Body;
+use crate::warnings;
 
 /// How often a generated name may be taken before the create fails.
 const NAME_ATTEMPTS: usize = 8;
@@ -66,19 +67,28 @@ async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Resul
     let resource = &cx.resource;
     let writer = cx.writer();
     resource.strategy.default(&mut object);
+    encode::fill(resource, &mut object);
     if owners == Owners::Track {
         managed::track(cx, None, &mut object);
     }
-    store::fresh_metadata(&mut object, resource.generations, writer.now)?;
-    resource.strategy.prepare_create(&writer, &mut object);
     let plan = admission::create(cx, &mut object).await?;
     managed::dedup_references(cx, &mut object, managed::AFTER_ADMISSION);
+    store::fresh_metadata(&mut object, resource.generations, writer.now)?;
+    if resource.group.is_empty() && resource.plural == "pods" {
+        // Of what preparing turns into fields nothing is left to be told later.
+        warnings::app_armor(&object).into_iter().for_each(|text| cx.warn(text));
+    }
+    resource.strategy.prepare_create(&writer, &mut object);
+    allocate::prepare_create(cx, &mut object).await?;
+    encode::fill(resource, &mut object);
     let mut problems: Vec<FieldError> = meta::validate(&object, resource.namespaced, resource.strategy.name_rule());
     problems.extend(managed::check_owners(meta::at(&object, &["metadata", "managedFields"])));
     problems.extend(resource.strategy.validate(&object));
     if !problems.is_empty() {
         return Err(cx.invalid(&object, &problems).into());
     }
+    warnings::of_new(resource, &object).into_iter().for_each(|text| cx.warn(text));
+    admission::allow_create(cx, &object).await?;
     let change = allocate::create(cx, &mut object).await?;
     let written = write(cx, object, plan).await;
     change.finish(written.is_ok()).await;
@@ -86,10 +96,11 @@ async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Resul
 }
 
 /// The last step: the object is whole and goes into the store.
-async fn write(cx: &Cx<'_>, object: Value, plan: admission::Plan) -> Result<Bytes, Attempt> {
+async fn write(cx: &Cx<'_>, mut object: Value, plan: admission::Plan) -> Result<Bytes, Attempt> {
     let resource = &cx.resource;
     let name = meta::name(&object).to_owned();
     let key = resource.key(cx.namespace(), &name);
+    encode::complete(resource, &mut object);
     let value = encode::stored(&object);
     if cx.dry_run {
         return match cx.server.storage().get(&key).await.map_err(errors::storage)? {

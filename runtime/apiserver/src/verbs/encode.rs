@@ -2,6 +2,8 @@
 //! the store can write it in and a later revision can replace it without parsing.
 
 use bytes::Bytes;
+use kiln_apimachinery::meta;
+use kiln_schema::TypeRef;
 use kiln_storage::{NewValue, Revision};
 use serde_json::{Map, Value};
 
@@ -70,6 +72,29 @@ pub(crate) fn prune(resource: &Resource, object: &mut Value) {
     match resource.schema.filter(|_| resource.conversion.is_none()) {
         Some(ty) => kiln_schema::decode::prune_nulls(ty, object),
         None => prune_nulls(object),
+    }
+}
+
+/// Adds what an object always has and is not null, in stored form or in the request's version.
+pub(crate) fn fill(resource: &Resource, object: &mut Value) {
+    if let Some(ty) = type_of(resource, object) {
+        kiln_schema::fill::fill(ty, object);
+    }
+}
+
+/// Adds everything that an object always has: the last step before it is stored or shown. Nothing here works on objects
+/// that have nulls in place of what is absent.
+pub(crate) fn complete(resource: &Resource, object: &mut Value) {
+    if let Some(ty) = type_of(resource, object) {
+        kiln_schema::fill::complete(ty, object);
+    }
+}
+
+fn type_of(resource: &Resource, object: &Value) -> Option<TypeRef<'static>> {
+    match resource.schema {
+        Some(ty) if resource.conversion.is_none() => Some(ty),
+        None => None,
+        Some(_) => kiln_schema::lookup(meta::text(object, &["apiVersion"]), &resource.kind),
     }
 }
 

@@ -9,8 +9,8 @@ use kiln_apimachinery::{FieldError, Gvk, Status, meta, time};
 use serde_json::Value;
 
 use super::Cx;
-use super::errors;
 use super::tree::Tree;
+use super::{encode, errors};
 use crate::registry::Resource;
 use crate::server::ApiServer;
 
@@ -149,10 +149,12 @@ pub(crate) fn track_as(
         let live = live.map(|live| {
             let mut live = live.clone();
             (conversion.from_stored)(&mut live);
+            encode::fill(resource, &mut live);
             live
         });
         let mut shown = new.clone();
         (conversion.from_stored)(&mut shown);
+        encode::fill(resource, &mut shown);
         apply::update(tree, live.as_ref(), &mut shown, writer);
         put(new, meta::at(&shown, &["metadata", "managedFields"]).cloned());
     });

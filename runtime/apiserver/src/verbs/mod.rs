@@ -38,6 +38,7 @@ use crate::reviews;
 use crate::server::ApiServer;
 use crate::subresources;
 use crate::user::UserInfo;
+use crate::warnings;
 
 /// One request on a resource.
 pub(crate) struct Cx<'a> {
@@ -55,9 +56,12 @@ pub(crate) struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    /// Adds a `Warning` header to the response.
+    /// Adds a `Warning` header to the response, unless it has the same already.
     pub(crate) fn warn(&self, text: String) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        let mut said = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !said.contains(&text) {
+            said.push(text);
+        }
     }
 
     /// The namespace of the objects; empty for cluster-scoped ones.
@@ -117,6 +121,9 @@ pub(crate) async fn serve(
         dry_run: dry_run(query, &info.verb)?,
         warnings: Mutex::default(),
     };
+    if let Some(text) = warnings::of_kind(resource.as_ref()) {
+        cx.warn(text.into());
+    }
     let mut response = dispatch(&cx).await?;
     let warnings = cx.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
     respond::warn(&mut response, &warnings);

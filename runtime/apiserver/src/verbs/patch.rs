@@ -164,6 +164,8 @@ fn patched(cx: &Cx<'_>, kind: Kind, old: Option<&Stored>, patch: &strict::Decode
         return Ok(object);
     }
     let mut object = object.unwrap_or_default();
+    // A patch may name whatever is shown.
+    encode::complete(&cx.resource, &mut object);
     apply(cx, kind, &mut object, patch.value.clone())?;
     decode::check_patched(cx, &mut object, &strict_findings(kind, patch)).map_err(|unfit| match unfit {
         Unfit::Undecodable(why) => {

@@ -8,7 +8,7 @@ use kiln_schema::protobuf::{ListWriter, WatchWriter};
 use kiln_storage::Revision;
 use serde_json::{Map, Value, json};
 
-use super::Cx;
+use super::{Cx, encode};
 use crate::http::body::{self, Body};
 use crate::http::negotiate::{Accepted, Encoding, Shape};
 use crate::http::respond;
@@ -96,6 +96,7 @@ impl Renderer {
         let mut object = serde_json::from_slice(bytes).map_err(Status::internal)?;
         if let Some(conversion) = self.resource.conversion {
             (conversion.from_stored)(&mut object);
+            encode::complete(&self.resource, &mut object);
         }
         Ok(object)
     }

@@ -22,10 +22,14 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Reads a record. What can't be parsed was not written here: a 500.
+    /// Reads a record, without the nulls that are there to be shown only. What can't be parsed was not written here: a 500.
     pub(crate) fn parse(record: Record) -> Result<Self, Status> {
-        let object = serde_json::from_slice(&record.value)
+        let mut object: Value = serde_json::from_slice(&record.value)
             .map_err(|e| Status::internal(format!("the stored object at {} can't be read: {e}", record.key)))?;
+        let (version, kind) = (meta::text(&object, &["apiVersion"]), meta::text(&object, &["kind"]));
+        if let Some(ty) = kiln_schema::lookup(version, kind) {
+            kiln_schema::decode::prune_nulls(ty, &mut object);
+        }
         Ok(Self { object, record })
     }
 }
@@ -61,9 +65,11 @@ impl Store<'_> {
         meta::object_mut(&mut object).insert("apiVersion".into(), resource.api_version().into());
         let writer = Writer { user: &user, now: self.0.now(), subresource: "" };
         resource.strategy.default(&mut object);
+        encode::fill(resource, &mut object);
         managed::track_as(self.0, resource, "", MANAGER, None, &mut object);
         fresh_metadata(&mut object, resource.generations, writer.now)?;
         resource.strategy.prepare_create(&writer, &mut object);
+        encode::complete(resource, &mut object);
         let name = meta::name(&object).to_owned();
         let key = resource.key(meta::namespace(&object), &name);
         let written = self.0.storage().create(key, encode::stored(&object)).await;
@@ -74,7 +80,9 @@ impl Store<'_> {
     pub(crate) async fn replace(&self, group: &str, plural: &str, old: &Stored, new: &Value) -> Result<(), Status> {
         let resource = self.resource(group, plural)?;
         let mut new = new.clone();
+        encode::fill(resource, &mut new);
         managed::track_as(self.0, resource, "", MANAGER, Some(&old.object), &mut new);
+        encode::complete(resource, &mut new);
         let written =
             self.0.storage().update(old.record.key.to_string(), encode::stored(&new), old.record.mod_revision).await;
         written.map(drop).map_err(|e| errors::write(e, &resource.group_resource(), meta::name(&new)))

@@ -14,6 +14,7 @@ use crate::admission;
 use crate::allocate;
 use crate::authz::{self, Attributes};
 use crate::http::body::Body;
+use crate::warnings;
 
 /// How often a write is tried again that others' writes overtook.
 pub(crate) const ATTEMPTS: usize = 5;
@@ -110,19 +111,22 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
     }
     keep_system_metadata(&mut new, &old.object);
     resource.strategy.default(&mut new);
+    encode::fill(resource, &mut new);
     if owners == Owners::Track {
         managed::track(cx, Some(&old.object), &mut new);
     }
     // The owners are told: what follows is nobody's doing, and need not see them.
     let told = meta::metadata_mut(&mut new).remove("managedFields");
+    admission::update(cx, &mut new, &old.object).await?;
+    managed::dedup_references(cx, &mut new, managed::AFTER_ADMISSION);
     resource.strategy.prepare_update(&cx.writer(), &mut new, &old.object);
+    allocate::prepare_update(cx, &mut new, &old.object).await?;
+    encode::prune(resource, &mut new);
+    encode::fill(resource, &mut new);
     if resource.generations && without_metadata_and_status(&new) != without_metadata_and_status(&old.object) {
         let generation = meta::at(&old.object, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
         meta::metadata_mut(&mut new).insert("generation".into(), (generation + 1).into());
     }
-    encode::prune(resource, &mut new);
-    admission::update(cx, &mut new, &old.object).await?;
-    managed::dedup_references(cx, &mut new, managed::AFTER_ADMISSION);
     let mut problems = meta::validate(&new, resource.namespaced, resource.strategy.name_rule());
     problems.extend(resource.strategy.validate_write(&cx.writer(), &new, &old.object));
     problems.extend(new_finalizers(&new, &old.object));
@@ -131,6 +135,9 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
     if !problems.is_empty() {
         return Err(cx.invalid(&new, &problems).into());
     }
+    let said = warnings::of_change(resource, &cx.info.subresource, &new, &old.object);
+    said.into_iter().for_each(|text| cx.warn(text));
+    admission::allow_update(cx, &new, &old.object).await?;
     managed::put(&mut new, told);
     ignore_times(&mut new, &old.object);
     if same_but_for_revision(&new, &old.object) {
@@ -143,8 +150,9 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
 }
 
 /// The last step: the object is whole and goes into the store, or out of it if only finalizers had held it.
-async fn write(cx: &Cx<'_>, old: &Stored, new: Value) -> Result<Bytes, Failure> {
+async fn write(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result<Bytes, Failure> {
     let (group_resource, name) = (cx.resource.group_resource(), cx.info.name.as_str());
+    encode::complete(&cx.resource, &mut new);
     let value = encode::stored(&new);
     if cx.dry_run {
         let revision = old.record.mod_revision;

@@ -51,6 +51,12 @@ fn to_stored(object: &mut Value) {
 fn from_stored(object: &mut Value) {
     rename(object, |(core, new)| (core, new));
     set_api_version(object, "events.k8s.io/v1");
+    // Here they are there only if they say something.
+    for key in ["reportingController", "reportingInstance"] {
+        if meta::text(object, &[key]).is_empty() {
+            meta::object_mut(object).remove(key);
+        }
+    }
 }
 
 fn rename(object: &mut Value, direction: fn((&'static str, &'static str)) -> (&'static str, &'static str)) {

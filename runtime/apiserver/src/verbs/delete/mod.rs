@@ -175,11 +175,12 @@ impl Attempt<'_> {
     }
 
     /// Writes the marked object, if it is not so already and this is no dry run.
-    async fn write(&self, new: Value) -> Result<Record, Failure> {
+    async fn write(&self, mut new: Value) -> Result<Record, Failure> {
         let old = &self.old.record;
         if new == self.old.object {
             return Ok(old.clone());
         }
+        encode::complete(&self.cx.resource, &mut new);
         let value = encode::stored(&new);
         if self.options.dry_run {
             return Ok(Record { value: encode::restamped(&value.bytes.into(), old.mod_revision), ..old.clone() });
