@@ -1,5 +1,6 @@
 //! Every kind through all verbs: created, read, listed, watched, patched, replaced, its status written apart, deleted alone and
 //! as a collection.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod common;
 
