@@ -10,7 +10,7 @@ import sys
 
 from commands import ASKED, CONFIG, FOLDER, PORT, changing, ending, making, reading, rights
 from harness import KILN, KUBECTL, main, run, say
-from process import Process
+from process import lone_server
 
 RUNNING = {}
 
@@ -18,20 +18,7 @@ RUNNING = {}
 def a_server_without_a_node_serves():
     # kubectl's memory of what a server has is this scenario's own.
     os.environ["KUBECACHEDIR"] = str(FOLDER / "cache")
-    RUNNING["server"] = Process(
-        KILN,
-        "server",
-        "--disable-agent",
-        "--disable",
-        "mdns",
-        "--bind-address",
-        "127.0.0.1",
-        "--https-listen-port",
-        PORT,
-        "--data-dir",
-        FOLDER / "server",
-    )
-    RUNNING["server"].expect("serving url=")
+    RUNNING["server"] = lone_server(FOLDER / "server", PORT)
     CONFIG.write_text(run(KILN, "kubeconfig", "--data-dir", FOLDER / "server").stdout)
 
 

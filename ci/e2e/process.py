@@ -8,6 +8,8 @@ import subprocess
 import threading
 import time
 
+from harness import KILN
+
 
 class Process:
     """A process of this scenario whose lines can be awaited."""
@@ -86,3 +88,11 @@ class Rogue(http.server.ThreadingHTTPServer):
 
     def handle_error(self, *_):
         """A client that hangs up is what is looked for here."""
+
+
+def lone_server(folder, port):
+    """Starts a server without a node on loopback, and waits until it serves."""
+    server = Process(KILN, "server", "--disable-agent", "--disable", "mdns", "--bind-address", "127.0.0.1",
+                     "--https-listen-port", port, "--data-dir", folder)
+    server.expect("serving url=")
+    return server

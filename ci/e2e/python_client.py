@@ -10,7 +10,7 @@ import sys
 import threading
 
 from harness import KILN, TOOLS, free_port, main, run, scratch
-from process import Process
+from process import lone_server
 
 PYTHON = TOOLS / "python-client" / "bin" / "python"
 if pathlib.Path(sys.prefix) != PYTHON.parents[1]:
@@ -70,20 +70,7 @@ def refused(code, reason, call, *arguments, **named):
 
 
 def a_server_serves_and_tells_its_version():
-    RUNNING["server"] = Process(
-        KILN,
-        "server",
-        "--disable-agent",
-        "--disable",
-        "mdns",
-        "--bind-address",
-        "127.0.0.1",
-        "--https-listen-port",
-        PORT,
-        "--data-dir",
-        FOLDER / "server",
-    )
-    RUNNING["server"].expect("serving url=")
+    RUNNING["server"] = lone_server(FOLDER / "server", PORT)
     file = FOLDER / "kubeconfig"
     file.write_text(run(KILN, "kubeconfig", "--data-dir", FOLDER / "server").stdout)
     config.load_kube_config(str(file))
