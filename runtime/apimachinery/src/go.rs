@@ -49,7 +49,7 @@ pub(crate) fn bad_type(expected: &str, found: &Value) -> String {
 }
 
 /// What Go's decoder calls a JSON value.
-pub(crate) fn json_kind(value: &Value) -> &'static str {
+pub fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

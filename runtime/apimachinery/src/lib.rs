@@ -21,6 +21,7 @@ pub mod time;
 pub mod typed;
 
 pub use field::{FieldError, FieldErrorKind};
+pub use go::json_kind;
 pub use gvk::{GroupResource, Gvk, Gvr};
 pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, Details, Reason, Status};

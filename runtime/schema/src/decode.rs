@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use kiln_apimachinery::json_kind;
 use kiln_apimachinery::quantity::Quantity;
 use serde_json::{Map, Value};
 
@@ -159,17 +160,6 @@ fn mismatch(found: &str, ty: TypeRef<'_>, path: Option<Path<'_>>) -> String {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 struct Walk {
     findings: Findings,
     /// Unknown fields are not told here.
@@ -198,7 +188,7 @@ impl Walk {
             }
             (Code::Texts, Value::Array(list)) => match list.iter().find(|v| !v.is_string()) {
                 Some(odd) => {
-                    let found = kind(odd);
+                    let found = json_kind(odd);
                     let go = path.map(Path::go).unwrap_or_default();
                     Err(format!("json: cannot unmarshal {found} into Go struct field {go} of type string"))
                 }
@@ -225,8 +215,9 @@ impl Walk {
         value: &mut Value,
         path: Option<Path<'_>>,
     ) -> Result<(), String> {
-        let plain =
-            |value: &Value, ty: &str| Err(format!("json: cannot unmarshal {} into Go value of type {ty}", kind(value)));
+        let plain = |value: &Value, ty: &str| {
+            Err(format!("json: cannot unmarshal {} into Go value of type {ty}", json_kind(value)))
+        };
         match code {
             Code::Time | Code::MicroTime => {
                 let Value::String(text) = &*value else { return plain(value, "string") };
@@ -252,7 +243,7 @@ impl Walk {
             Code::SchemaOrBool if value.is_boolean() => Ok(()),
             Code::SchemaOrBool if !value.is_object() => Err("boolean or JSON schema expected".into()),
             Code::SchemaOrArray | Code::SchemaOrBool | Code::SchemaOrStrings => self.schema(code, ty.inner(), value),
-            _ => Err(mismatch(kind(value), ty, path)),
+            _ => Err(mismatch(json_kind(value), ty, path)),
         }
     }
 
