@@ -8,7 +8,7 @@ binary.
 import os
 import sys
 
-from commands import ASKED, CONFIG, FOLDER, PORT, changing, ending, making, reading, rights
+from commands import ASKED, CONFIG, FOLDER, PORT, changing, defining, ending, making, reading, rights
 from harness import KILN, KUBECTL, main, run, say
 from process import lone_server
 
@@ -42,6 +42,7 @@ if __name__ == "__main__":
                     *changing.TESTS,
                     *reading.TESTS,
                     *rights.TESTS,
+                    *defining.TESTS,
                     *ending.TESTS,
                     at_least_120_commands_were_asked,
                     the_server_ends_in_order,

@@ -2,18 +2,21 @@
 """Three cards of three architectures, flashed before any boots, become one cluster without a hand on them.
 
 The server is a UEFI PC; `pi` (a Raspberry Pi 4) is given the server's address, `arm` (ARMv7) finds it by mDNS on a LAN.
-`arm` has a token that is good once, which leaves its card with the join. Then the Pi's card is written anew, and then put
-into another board.
+`arm` has a token that is good once, which leaves its card with the join. A pod on `arm`, of an image that its card brings, is
+called through an Ingress of `hub`. Then the Pi's card is written anew, and then put into another board.
 """
 import json
 import re
 import shutil
 import sys
 
-from harness import KILN, Kubectl, Machine, free_port, imager, locked, main, run, say, scratch
+import oci
+import preloaded
+from harness import KILN, TOOLS, Kubectl, Machine, free_port, imager, locked, main, run, say, scratch
 
 FOLDER = scratch("cluster")
 PORT = free_port()
+WEB = free_port()
 LAN = f"kiln-ci-{PORT}"
 KUBE = Kubectl(FOLDER / "cluster" / "admin.kubeconfig", f"https://127.0.0.1:{PORT}")
 VMS = {}
@@ -27,6 +30,7 @@ version = 1
 [node]
 name = "hub"
 role = "server"
+addresses = ["192.168.77.1"]
 [server]
 tls-sans = ["10.0.2.2"]
 [[network.interface]]
@@ -64,13 +68,14 @@ name = "arm"
 role = "agent"
 [cluster]
 server = "discover"
+# The emulator's virtio-mmio cards come last to first.
 [[network.interface]]
 match = "eth0"
-method = "dhcp"
-[[network.interface]]
-match = "eth1"
 method = "static"
 address = "192.168.77.3/24"
+[[network.interface]]
+match = "eth1"
+method = "dhcp"
 [time]
 servers = []
 """,
@@ -99,7 +104,7 @@ def build(node):
     settings = FOLDER / f"{node}.toml"
     settings.write_text(NODES[node]["settings"].lstrip())
     imager("build", "--board", NODES[node]["board"], "--config", settings, "--cluster", FOLDER / "cluster",
-           "--out", FOLDER / node, *locked())
+           "--out", FOLDER / node, *NODES[node].get("images", []), *locked())
 
 
 def boot(node, *arguments, card=None):
@@ -125,6 +130,9 @@ def kiln(*arguments):
 
 
 def cards_are_flashed_before_any_board_boots():
+    for node, machine, busybox in ("hub", "amd64", oci.BUSYBOX), ("arm", "arm", TOOLS / "busybox-armhf"):
+        preloaded.archive(FOLDER / f"{node}.tar", machine, busybox)
+        NODES[node]["images"] = ["--container-image", FOLDER / f"{node}.tar"]
     imager("cluster", "init", FOLDER / "cluster", "--server", f"https://127.0.0.1:{PORT}")
     for node in NODES:
         build(node)
@@ -132,7 +140,7 @@ def cards_are_flashed_before_any_board_boots():
 
 
 def three_boards_of_three_architectures_join_untouched():
-    hub = boot("hub", "--forward", f"{PORT}:6443", "--lan", LAN, "--memory", "1G")
+    hub = boot("hub", "--forward", f"{PORT}:6443", "--forward", f"{WEB}:80", "--lan", LAN, "--memory", "1G")
     figures("hub", hub)
     NODES["arm"]["token"] = kiln("token", "create", "--single-use", "--node", "arm").strip()
     imager("config", "set", image("arm"), f"cluster.token={NODES['arm']['token']}")
@@ -145,11 +153,43 @@ def three_boards_of_three_architectures_join_untouched():
     nodes = json.loads(KUBE("get", "nodes", "-o", "json").stdout)["items"]
     found = {n["metadata"]["name"]: n["status"]["nodeInfo"]["architecture"] for n in nodes}
     assert found == {"hub": "amd64", "pi": "arm64", "arm": "arm"}, found
-    # `hub` and `pi` have the emulator's network alone; `arm` is reached on the LAN that leads to the server. Never fec0::/10.
-    for node, address in {"hub": "10.0.2.15", "pi": "10.0.2.15", "arm": "192.168.77.3"}.items():
+    # `hub` is told which; `pi` has the emulator's network alone; `arm` is reached on the LAN that leads to the server. Never
+    # fec0::/10.
+    for node, address in {"hub": "192.168.77.1", "pi": "10.0.2.15", "arm": "192.168.77.3"}.items():
         path = '{.status.addresses[?(@.type=="InternalIP")].address}'
         KUBE("wait", f"--for=jsonpath={path}={address}", f"node/{node}", "--timeout=20s")
     say(KUBE("get", "nodes", "-o", "wide").stdout)
+
+
+def a_preloaded_pod_runs_at_first_boot_and_is_reached_from_this_machine():
+    preloaded.reached(KUBE, "hub")
+
+
+def pod(name, node, command, **labels):
+    """A pod on a node, of the image that its card brought."""
+    container = {"name": "main", "image": preloaded.NAME, "imagePullPolicy": "Never", "command": ["sh", "-c", command]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
+            "spec": {"nodeName": node, "restartPolicy": "Never", "containers": [container]}}
+
+
+def a_pod_of_another_architecture_is_called_from_outside():
+    """From this machine by an Ingress on `hub`, whose Service's only pod is on `arm`."""
+    web = pod("web", "arm", "busybox uname -m > /www/index.html; exec httpd -f -p 8080 -h /www", app="web")
+    web["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+               "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    ingress = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"},
+               "spec": {"rules": [{"host": "web.kiln.test",
+                                   "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}}
+    for thing in (web, service, ingress):
+        KUBE("apply", "-f", "-", stdin=json.dumps(thing))
+    KUBE("wait", "--for=condition=Ready", "pod/web", "--timeout=180s", timeout=200)
+    # It is served by the time at which its address is published.
+    KUBE("wait", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "ingress/web", "--timeout=60s")
+    called = run("curl", "-sS", "--max-time", "20", "-H", "Host: web.kiln.test", f"http://127.0.0.1:{WEB}/").stdout.strip()
+    assert called.startswith("armv7"), called
+    KUBE("delete", "pod", "web", "--wait=false")
 
 
 def a_single_use_token_leaves_its_card_and_the_node_stays_joined():
@@ -233,6 +273,8 @@ if __name__ == "__main__":
     sys.exit(main([
         cards_are_flashed_before_any_board_boots,
         three_boards_of_three_architectures_join_untouched,
+        a_preloaded_pod_runs_at_first_boot_and_is_reached_from_this_machine,
+        a_pod_of_another_architecture_is_called_from_outside,
         a_card_holds_no_secret_that_it_needs_no_longer,
         a_single_use_token_leaves_its_card_and_the_node_stays_joined,
         a_silent_node_is_not_ready_within_forty_seconds,

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Images are the same to the byte wherever they are built, and foreign tools agree with every structure in them."""
+import base64
 import hashlib
 import json
 import os
@@ -10,7 +11,9 @@ import shutil
 import sys
 import tempfile
 
-from harness import CACHE, IMAGER, TOOLS, TOP, imager, locked, main, run, say, scratch
+import oci
+from harness import CACHE, IMAGER, TOOLS, TOP, free_port, imager, locked, main, run, say, scratch
+from process import Process
 
 FOLDER = scratch("images")
 BOARD = "rpi4"
@@ -29,9 +32,19 @@ def output(out, suffix, board=BOARD):
     return pathlib.Path(out) / f"kiln-{board}.{suffix}"
 
 
-def build(out, board=BOARD):
+# With KILN_CI_COMPILE_TWICE=1 the second user compiles the runtime too, which takes minutes; else both are given one binary.
+COMPILE_TWICE = os.environ.get("KILN_CI_COMPILE_TWICE") == "1"
+
+
+def build(out, board=BOARD, *arguments):
     """Builds a board's image into a folder."""
-    imager("build", "--board", board, "--out", out, *locked())
+    imager("build", "--board", board, "--out", out, *arguments, *locked())
+
+
+def compiled():
+    """The runtime of the board, as the first build compiled it."""
+    found = sorted((CACHE / "kiln" / "runtime").glob("aarch64-*/kiln"), key=lambda path: path.stat().st_mtime)
+    return found[-1]
 
 
 def the_readme_command_builds_an_image():
@@ -43,7 +56,8 @@ def the_readme_command_builds_an_image():
 
 
 def a_second_user_in_another_folder_gets_the_same_bytes():
-    """Another account, another checkout, and a cache of its own for all that is made; only downloads are shared."""
+    """Another account, another checkout, and a cache of its own for all that is made; only downloads are shared, and the
+    compiled runtime unless it is to be compiled twice."""
     # Where any account can reach it: the checkout under test may lie in a private folder.
     home = pathlib.Path(tempfile.mkdtemp(prefix="kiln-ci-", dir="/var/tmp"))
     home.chmod(0o755)
@@ -74,12 +88,18 @@ def compare_with_another_user(home):
     user = pwd.getpwnam("nobody")
     for mine in (home, home / "checkout", cache, home / "cargo"):
         run("chown", *([] if mine == home else ["-R"]), f"{user.pw_uid}:{user.pw_gid}", mine)
+    given, first = [], FOLDER / "first"
+    if not COMPILE_TWICE:
+        shutil.copy(compiled(), home / "kiln")
+        (home / "kiln").chmod(0o755)
+        given, first = ["--runtime-binary", home / "kiln"], FOLDER / "given"
+        build(first, BOARD, "--runtime-binary", compiled())
     run("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "env", "-i", f"HOME={home}",
         f"CARGO_HOME={home / 'cargo'}", f"PATH={home / 'rust' / 'bin'}:/usr/local/bin:/usr/bin:/bin", home / "imager",
         "--cache", cache, "build", "--board", BOARD, "--locked", "--lock", home / "imager.lock",
-        "--out", home / "out", cwd=home / "checkout")
+        *given, "--out", home / "out", cwd=home / "checkout")
     for suffix in OUTPUTS:
-        ours, theirs = (digest(output(folder, suffix)) for folder in (FOLDER / "first", home / "out"))
+        ours, theirs = (digest(output(folder, suffix)) for folder in (first, home / "out"))
         assert ours == theirs, f"{suffix}: {ours} and {theirs}"
     say(f"     {BOARD}: sha256 {digest(output(home / 'out', 'img'))} twice")
 
@@ -154,11 +174,53 @@ def an_unknown_board_is_refused_with_the_nearest_name():
     assert not (FOLDER / "nope").exists()
 
 
+def an_image_is_pulled_by_its_name_and_pinned():
+    registry = f"127.0.0.1:{free_port()}"
+    # bcrypt of `secret`.
+    (FOLDER / "users").write_text("me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n")
+    (FOLDER / "registry.yml").write_text(json.dumps({
+        "version": 0.1, "storage": {"filesystem": {"rootdirectory": str(FOLDER / "registry")}}, "http": {"addr": registry},
+        "auth": {"htpasswd": {"realm": "test", "path": str(FOLDER / "users")}}}))
+    both = base64.b64encode(b"me:secret").decode()
+    (FOLDER / "auth.json").write_text(json.dumps({"auths": {registry: {"auth": both}}}))
+    for number in ("1", "2"):
+        oci.busybox(FOLDER / f"{number}.tar", machine="arm64", Labels={"number": number})
+    name, lock = f"{registry}/shop/till:1", FOLDER / "pins.lock"
+    shutil.copy(locked()[-1], lock)
+    build = ["build", "--board", BOARD, "--container-image", name, "--lock", lock, "--dry-run", "-o", "json"]
+
+    def built(*arguments, cache=CACHE / "kiln"):
+        [image] = json.loads(imager("--cache", cache, *build, *arguments).stdout)["container-images"]
+        assert image["names"] == [name], image
+        return image["sha256"]
+
+    server = Process("docker-registry", "serve", FOLDER / "registry.yml")
+    try:
+        server.expect("listening on")
+        oci.push(FOLDER / "1.tar", registry, "shop/till", "1", f"Basic {both}")
+        refused = imager(*build, ok=False)
+        assert refused.returncode == 4 and "401" in refused.stderr, refused
+        auth = ["--registry-auth", FOLDER / "auth.json"]
+        refused = imager(*build, *auth, "--locked", ok=False)
+        assert refused.returncode == 5 and "not in the lock" in refused.stderr, refused
+        first = built(*auth)
+        # The name is another image's now; the lock has the one before.
+        moved = oci.push(FOLDER / "2.tar", registry, "shop/till", "1", f"Basic {both}")
+        assert built(*auth, "--locked", cache=FOLDER / "other-cache") == first
+        assert moved not in lock.read_text()
+    finally:
+        server.kill()
+    assert built("--offline", "--locked") == first
+    wrong = imager("build", "--board", "x86_64", "--container-image", FOLDER / "1.tar", "--dry-run", ok=False)
+    assert wrong.returncode == 3 and "is for arm64, not for amd64" in wrong.stderr, wrong
+
+
 if __name__ == "__main__":
     sys.exit(main([
         the_readme_command_builds_an_image,
         a_lock_that_no_longer_holds_is_refused,
         an_unknown_board_is_refused_with_the_nearest_name,
+        an_image_is_pulled_by_its_name_and_pinned,
         a_full_disk_leaves_no_half_image,
         foreign_tools_agree,
         a_second_user_in_another_folder_gets_the_same_bytes,

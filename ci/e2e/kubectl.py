@@ -12,7 +12,7 @@ import sys
 import time
 
 from harness import KILN, KUBECTL, Kubectl, free_port, main, run, say, scratch
-from process import Process, Rogue
+from process import APART, Process, Rogue, foreign_network
 
 FOLDER = scratch("kubectl")
 PORT = free_port()
@@ -45,13 +45,16 @@ def board(letter):
 
 def start_server():
     """Starts the server on its port."""
-    RUNNING["server"] = Process(KILN, "server", "--bind-address", "127.0.0.1", "--https-listen-port", PORT, "--disable", "mdns",
-                                "--node-name", "hub", "--data-dir", FOLDER / "server", KILN_BOARD_ID=board("a"))
+    foreign_network(FOLDER / "server")
+    RUNNING["server"] = Process(KILN, "server", "--bind-address", "127.0.0.1", "--https-listen-port", PORT, *APART, "--node-name", "hub",
+                                "--kube-controller-manager-arg", "node-monitor-grace-period=20s", "--data-dir", FOLDER / "server",
+                                KILN_BOARD_ID=board("a"))
     RUNNING["server"].expect("serving url=")
 
 
 def agent(folder, token, name="pi-1", letter="b", server=URL):
     """Starts an agent."""
+    foreign_network(FOLDER / folder)
     return Process(KILN, "agent", "--server", server, "--node-name", name, "--data-dir", FOLDER / folder,
                    KILN_BOARD_ID=board(letter), KILN_TOKEN=token)
 

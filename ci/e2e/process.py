@@ -90,6 +90,18 @@ class Rogue(http.server.ThreadingHTTPServer):
         """A client that hangs up is what is looked for here."""
 
 
+# Leaves this machine's own network alone, which is not a node's.
+APART = ("--flannel-backend", "none", "--disable-kube-proxy", "--disable", "dns", "--disable", "ingress", "--disable", "servicelb",
+         "--disable", "mdns")
+
+
+def foreign_network(folder):
+    """A network of somebody else's in a node's data folder: with one, its runtime is ready."""
+    path = folder / "agent/cni/net.d/10-alone.conflist"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"cniVersion": "1.0.0", "name": "alone", "plugins": [{"type": "loopback"}]}')
+
+
 def lone_server(folder, port):
     """Starts a server without a node on loopback, and waits until it serves."""
     server = Process(KILN, "server", "--disable-agent", "--disable", "mdns", "--bind-address", "127.0.0.1",

@@ -14,7 +14,8 @@ use std::{
 use serde::Serialize;
 
 /// Folders of the cache whose entries are kept or removed one by one.
-const FOLDERS: [&str; 7] = ["debs", "unpacked", "stages", "images", "runtime", "toolchain", "target"];
+const FOLDERS: [&str; 8] =
+    ["container-images", "debs", "unpacked", "stages", "images", "runtime", "toolchain", "target"];
 /// Folders below those whose own entries count.
 const NESTED: [&str; 1] = ["stamps"];
 

@@ -6,6 +6,7 @@
 //! Nothing here needs root, a container or a loop device.
 
 pub mod boot;
+pub mod bundle;
 pub mod cache;
 mod child;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod packages;
 pub mod profile;
 pub mod progress;
 pub mod qemu;
+pub mod registry;
 pub mod rootfs;
 pub mod toolchain;
 pub mod tree;

@@ -313,16 +313,24 @@ def scale_and_autoscale_change_the_replicas():
             "deployment.apps/web scaled\n",
             "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n",
         ),
-        ("get deployment web", Like(r"NAME +READY +UP-TO-DATE +AVAILABLE +AGE\nweb +0/4 +0 +0 +\d+s\n")),
+        (
+            "wait deployment web --for=jsonpath='{.status.updatedReplicas}'=4 --timeout=30s",
+            "deployment.apps/web condition met\n",
+        ),
+        ("get deployment web", Like(r"NAME +READY +UP-TO-DATE +AVAILABLE +AGE\nweb +0/4 +4 +0 +\d+s\n")),
         (
             "autoscale deployment web --min=2 --max=9 --cpu-percent=70",
             "horizontalpodautoscaler.autoscaling/web autoscaled\n",
         ),
         (
+            "wait hpa web --for=jsonpath='{.status.currentReplicas}'=4 --timeout=30s",
+            "horizontalpodautoscaler.autoscaling/web condition met\n",
+        ),
+        (
             "get hpa web",
             Like(
                 r"NAME +REFERENCE +TARGETS +MINPODS +MAXPODS +REPLICAS +AGE\n"
-                r"web +Deployment/web +cpu: <unknown>/70% +2 +9 +0 +\d+s\n"
+                r"web +Deployment/web +cpu: <unknown>/70% +2 +9 +4 +\d+s\n"
             ),
         ),
         (
@@ -337,62 +345,22 @@ def scale_and_autoscale_change_the_replicas():
 
 
 def rollouts_are_told_paused_restarted_and_undone():
+    revision = "wait deployment web --for=jsonpath='{{.metadata.annotations.deployment\\.kubernetes\\.io/revision}}'={} --timeout=30s"
+    met = "deployment.apps/web condition met\n"
     here = namespace("rollouts")
     table(
         here,
-        ("create deployment web --image=nginx:2", "deployment.apps/web created\n"),
+        ("create deployment web --image=nginx:1", "deployment.apps/web created\n"),
+        (revision.format(1), met),
+        ("annotate deployment web kubernetes.io/change-cause='to 1'", "deployment.apps/web annotated\n"),
         ("rollout pause deployment/web", "deployment.apps/web paused\n"),
         ("rollout pause deployment/web", Fails("error: deployments.apps \"web\" is already paused")),
         ("rollout restart deployment/web", Fails("can't restart paused deployment (run rollout resume first)")),
+        ("set image deployment/web nginx=nginx:2", "deployment.apps/web image updated\n"),
+        ("rollout history deployment/web", "deployment.apps/web \nREVISION  CHANGE-CAUSE\n1         to 1\n\n"),
+        ("annotate deployment web --overwrite kubernetes.io/change-cause='to 2'", "deployment.apps/web annotated\n"),
         ("rollout resume deployment/web", "deployment.apps/web resumed\n"),
-        ("rollout restart deployment/web", "deployment.apps/web restarted\n"),
-        (
-            "get deployment web -o jsonpath='{.spec.template.metadata.annotations}'",
-            Like(r'{"kubectl\.kubernetes\.io/restartedAt":"[^"]+"}'),
-        ),
-        ("rollout history deployment/web", "deployment.apps/web \nNo rollout history found.\n"),
-    )
-    # What the controller of Deployments would have left: two generations of ReplicaSets.
-    table(here, ("annotate deployment web deployment.kubernetes.io/revision=2", "deployment.apps/web annotated\n"))
-    deployment = read(here, "deployment web")
-    owner = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "name": "web",
-        "uid": deployment["metadata"]["uid"],
-        "controller": True,
-    }
-    for revision in ("1", "2"):
-        template = json.loads(json.dumps(deployment["spec"]["template"]))
-        template["spec"]["containers"][0]["image"] = f"nginx:{revision}"
-        made = {
-            "apiVersion": "apps/v1",
-            "kind": "ReplicaSet",
-            "metadata": {
-                "name": f"web-{revision}",
-                "labels": {"app": "web"},
-                "ownerReferences": [owner],
-                "annotations": {
-                    "deployment.kubernetes.io/revision": revision,
-                    "kubernetes.io/change-cause": f"to {revision}",
-                },
-            },
-            "spec": {"replicas": 0, "selector": deployment["spec"]["selector"], "template": template},
-        }
-        table(here, ("create -f -", f"replicaset.apps/web-{revision} created\n", json.dumps(made)))
-    done = json.dumps(
-        {
-            "status": {
-                "observedGeneration": 9,
-                "replicas": 1,
-                "updatedReplicas": 1,
-                "availableReplicas": 1,
-                "readyReplicas": 1,
-            }
-        }
-    )
-    table(
-        here,
+        (revision.format(2), met),
         (
             "rollout history deployment/web",
             "deployment.apps/web \nREVISION  CHANGE-CAUSE\n1         to 1\n2         to 2\n\n",
@@ -400,10 +368,18 @@ def rollouts_are_told_paused_restarted_and_undone():
         ("rollout history deployment/web --revision=1", Has("with revision #1", "Image:\tnginx:1")),
         ("rollout undo deployment/web --to-revision=1", "deployment.apps/web rolled back\n"),
         ("get deployment web -o jsonpath='{.spec.template.spec.containers[0].image}'", "nginx:1"),
+        (revision.format(3), met),
         ("rollout undo deployment/web --to-revision=7", Fails("unable to find specified revision 7 in history")),
-        ("rollout status deployment/web --watch=false", Has("Waiting for deployment spec update to be observed...")),
-        (f"patch deployment web --subresource=status --type=merge -p '{done}'", "deployment.apps/web patched\n"),
-        ("rollout status deployment/web --timeout=30s", 'deployment "web" successfully rolled out\n'),
+        ("rollout status deployment/web --watch=false", Has("Waiting for deployment \"web\" rollout to finish")),
+        ("rollout restart deployment/web", "deployment.apps/web restarted\n"),
+        (
+            "get deployment web -o jsonpath='{.spec.template.metadata.annotations}'",
+            Like(r'{"kubectl\.kubernetes\.io/restartedAt":"[^"]+"}'),
+        ),
+        (revision.format(4), met),
+        # Without a node no pod is ever ready: a rollout of none ends at once.
+        ("scale deployment web --replicas=0", "deployment.apps/web scaled\n"),
+        ("rollout status deployment/web --timeout=30s", Has('deployment "web" successfully rolled out\n')),
     )
 
 

@@ -123,7 +123,9 @@ def a_watch_tells_what_comes_changes_and_goes():
 
 def describe_tells_of_many_kinds():
     here = namespace("looks")
-    table(here, ("run one --image=nginx:1.27 --labels=app=one --port=80", "pod/one created\n"))
+    # A scheduler that is not there leaves it alone: its events are those that are made here.
+    nobody = '{"spec":{"schedulerName":"nobody"}}'
+    table(here, (f"run one --image=nginx:1.27 --labels=app=one --port=80 --overrides='{nobody}'", "pod/one created\n"))
     uid = ask(here, "get pod one -o jsonpath='{.metadata.uid}'").stdout
     table(
         here,
@@ -144,8 +146,12 @@ def describe_tells_of_many_kinds():
         ),
         ("create deployment web --image=nginx --replicas=2", "deployment.apps/web created\n"),
         (
+            "wait deployment web --for=jsonpath='{.status.updatedReplicas}'=2 --timeout=30s",
+            "deployment.apps/web condition met\n",
+        ),
+        (
             "describe deployment web",
-            Has("Replicas:               2 desired | 0 updated", "25% max unavailable, 25% max surge"),
+            Has("Replicas:               2 desired | 2 updated | 2 total | 0 available", "25% max unavailable, 25% max surge"),
         ),
         ("create service clusterip web --tcp=80:8080", "service/web created\n"),
         ("describe service web", Has("TargetPort:               8080/TCP", "IP Families:              IPv4")),
@@ -162,9 +168,10 @@ def describe_tells_of_many_kinds():
         ),
         ("create cronjob tick --image=busybox --schedule='0 * * * *'", "cronjob.batch/tick created\n"),
         ("describe cronjob tick", Has("Schedule:                      0 * * * *", "Concurrency Policy:            Allow")),
+        # That of the job, two of the deployment, and one by itself.
         ("create quota all --hard=pods=5", "resourcequota/all created\n"),
-        ("wait quota/all --for=jsonpath='{.status.used.pods}'=1 --timeout=30s", "resourcequota/all condition met\n"),
-        ("describe quota all", Like(r".*pods +1 +5\n")),
+        ("wait quota/all --for=jsonpath='{.status.used.pods}'=4 --timeout=30s", "resourcequota/all condition met\n"),
+        ("describe quota all", Like(r".*pods +4 +5\n")),
         ("describe namespace looks", Has("Status:       Active", "Resource Quotas", "No LimitRange resource.")),
         ("describe clusterrole view", Has("aggregate-to-edit=true", "configmaps", "[get list watch]")),
         ("describe priorityclass system-node-critical", Has("2000001000", "PreemptLowerPriority")),
@@ -185,8 +192,8 @@ def events_are_told_of_an_object_and_by_type():
                 r".*Normal +Pulled +Pod/one +Image is here\n.*Warning +BackOff +Pod/one +Restarting\n"
             ),
         ),
-        ("events --types=Warning --no-headers", Like(r"\S+ \(x3 over \S+\) +Warning +BackOff +Pod/one +Restarting\n")),
-        ("get events --field-selector type=Warning -o name", "event/one.2\n"),
+        ("events --for pod/one --types=Warning --no-headers", Like(r"\S+ \(x3 over \S+\) +Warning +BackOff +Pod/one +Restarting\n")),
+        ("get events --field-selector type=Warning,involvedObject.name=one -o name", "event/one.2\n"),
         ("get events --field-selector involvedObject.name=one,reason=Pulled -o name", "event/one.1\n"),
         (
             "get events.v1.events.k8s.io one.1 -o jsonpath='{.regarding.name} {.note} {.deprecatedCount}'",
@@ -285,13 +292,10 @@ def wait_waits_for_what_is_said():
         ("wait --for=delete configmap/never --timeout=5s", ""),
         ("wait --for=condition=Available deployment/none", Fails('deployments.apps "none" not found')),
         ("create deployment web --image=nginx", "deployment.apps/web created\n"),
+        ("wait --for=condition=Progressing deployment/web --timeout=30s", "deployment.apps/web condition met\n"),
+        ("wait --for=condition=Available=False deployment/web --timeout=30s", "deployment.apps/web condition met\n"),
         (
-            "patch deployment web --subresource=status --type=merge -p '{\"status\":{\"conditions\":[{\"type\":\"Available\",\"status\":\"True\"}]}}'",
-            "deployment.apps/web patched\n",
-        ),
-        ("wait --for=condition=Available deployment/web --timeout=30s", "deployment.apps/web condition met\n"),
-        (
-            "wait --for=condition=Available=False deployment/web --timeout=0",
+            "wait --for=condition=Available deployment/web --timeout=0",
             Fails("error: condition not met for deployments/web"),
         ),
     )

@@ -11,18 +11,18 @@ use crate::{
 /// Compression level: beyond it an initramfs gains a percent for twice the time.
 const ZSTD_LEVEL: i32 = 15;
 
-/// The initramfs of a root: `kiln` as `/init`, the modules that reach the disk, and the image's description.
+/// The initramfs of a root: `init` as `/init`, the modules that reach the disk, and the image's description.
 ///
 /// # Errors
 /// A file's content cannot be read.
-pub fn initramfs(root: &Root, kiln: Content, mtime: u32) -> io::Result<Vec<u8>> {
+pub fn initramfs(root: &Root, init: Content, mtime: u32) -> io::Result<Vec<u8>> {
     let mut tree = Tree::default();
     for directory in ["/dev", "/proc", "/run", "/sys", "/sysroot"] {
         tree.directory(directory, 0o755);
     }
     // The kernel opens it before /init runs and could mount a /dev.
     tree.nodes.insert("/dev/console".to_owned(), Node { kind: Kind::CharDevice(5, 1), mode: 0o600, uid: 0, gid: 0 });
-    tree.file("/init", 0o755, kiln);
+    tree.file("/init", 0o755, init);
     tree.file("/etc/kiln/image.json", 0o644, root.info.to_json());
     // The runtime sees them without the merged /usr's link.
     let mut loads = Vec::new();

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use imager::{
     image::{self, BuildOptions, BuildOutput},
-    profile::{Profile, Request},
+    packages::Lock,
+    profile::{Arch, ContainerImage, Profile, Request},
     progress::Progress,
+    registry,
 };
 
 use super::{
-    args::{BuildArgs, Globals, LockArgs},
+    args::{BuildArgs, Globals, LockArgs, PreloadArgs},
     exit::Exit,
     output::{Output, size},
     settings, workspace,
@@ -20,13 +22,20 @@ const WIDTH: usize = 110;
 
 pub(super) fn run(globals: &Globals, args: &BuildArgs, output: Output, progress: &Progress) -> anyhow::Result<Exit> {
     let workspace = workspace::find(globals.workspace.as_deref())?;
-    let request = Request {
+    let mut request = Request {
         board: args.board.clone(),
         with: args.overlay.clone(),
         without: args.without_overlay.clone(),
         config: settings::resolve(&args.settings)?,
+        container_images: Vec::new(),
     };
-    let profile = Profile::resolve(&workspace, &request)?;
+    let mut profile = Profile::resolve(&workspace, &request)?;
+    if !args.images.container_image.is_empty() {
+        let lock = lock_file(&args.lock, &workspace);
+        let how = (args.locked, args.offline);
+        request.container_images = preloaded(globals, &args.images, profile.arch, &lock, how, progress)?;
+        profile = Profile::resolve(&workspace, &request)?;
+    }
     if args.dry_run {
         output.print(&profile, describe)?;
         return Ok(Exit::Ok);
@@ -54,6 +63,31 @@ fn options(globals: &Globals, args: &BuildArgs, workspace: PathBuf) -> anyhow::R
         time: None,
         compress: !args.no_compress,
     })
+}
+
+/// The archives of the images that were named, from their registries where they are no files. `how`: only what the lock has, and
+/// without a connection.
+pub(super) fn preloaded(
+    globals: &Globals,
+    args: &PreloadArgs,
+    arch: Arch,
+    lock_file: &Path,
+    (locked, offline): (bool, bool),
+    progress: &Progress,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let settings = registry::Settings {
+        cache: workspace::packages(globals)?.cache,
+        credentials: registry::Credentials::read(args.auth.registry_auth.as_deref())?,
+        locked,
+        offline,
+    };
+    let mut lock = Lock::load(lock_file)?.unwrap_or_default();
+    let before = lock.clone();
+    let archives = registry::archives(&settings, &args.container_image, arch, &mut lock, progress)?;
+    if lock != before {
+        lock.save(lock_file)?;
+    }
+    Ok(archives)
 }
 
 /// The lock that was named, or the checkout's.
@@ -90,6 +124,8 @@ fn describe(profile: &Profile) -> String {
             format!("STATE {} MiB", plan.state_mib),
         ],
     );
+    let names = |image: &ContainerImage| image.names.clone();
+    row("images", &profile.container_images.iter().flat_map(names).collect::<Vec<_>>());
     row("settings", if config.is_empty() { &NO_SETTINGS } else { &config });
     out
 }

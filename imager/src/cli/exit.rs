@@ -3,6 +3,7 @@
 use std::{error::Error, io, process::ExitCode};
 
 use imager::{
+    bundle::BundleError,
     cluster::ClusterError,
     flash::FlashError,
     image::{ImageError, fat::FatError},
@@ -10,6 +11,7 @@ use imager::{
     packages,
     profile::ProfileError,
     qemu::RunError,
+    registry::RegistryError,
     rootfs::RootfsError,
     toolchain,
 };
@@ -127,6 +129,8 @@ fn known(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         (error.exit, error.help.clone())
     } else if let Some(error) = error.downcast_ref::<ImageError>() {
         image(error)
+    } else if let Some(error) = error.downcast_ref::<BundleError>() {
+        bundle(error)
     } else if let Some(error) = error.downcast_ref::<CardError>() {
         card(error)
     } else if let Some(error) = error.downcast_ref::<packages::Error>() {
@@ -141,6 +145,8 @@ fn known(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         (flash(error), error.help())
     } else if let Some(error) = error.downcast_ref::<RunError>() {
         run(error)
+    } else if let Some(error) = error.downcast_ref::<RegistryError>() {
+        (registry(error), None)
     } else if error.is::<ConfigError>() || error.is::<EditError>() {
         (Exit::BadInput, None)
     } else if error.is::<io::Error>() {
@@ -162,6 +168,19 @@ fn image(error: &ImageError) -> (Exit, Option<String>) {
         }
         ImageError::NoSpace { .. } | ImageError::Io { .. } => (Exit::Io, None),
         ImageError::Busy { .. } => (Exit::Failure, None),
+    }
+}
+
+fn bundle(error: &BundleError) -> (Exit, Option<String>) {
+    match error {
+        BundleError::Profile(error) => (Exit::BadInput, profile(error)),
+        BundleError::Packages(error) => (packages(error.class()), None),
+        BundleError::Toolchain(error) => (toolchain(error), None),
+        BundleError::Image(error) => image(error),
+        BundleError::Recipe { .. } | BundleError::Missing { .. } | BundleError::Program { .. } => {
+            (Exit::BadInput, None)
+        }
+        BundleError::Read { .. } => (Exit::Io, None),
     }
 }
 
@@ -196,6 +215,21 @@ fn toolchain(error: &toolchain::Error) -> Exit {
         toolchain::Class::Build => Exit::Build,
         toolchain::Class::Io => Exit::Io,
         toolchain::Class::Packages(class) => packages(class),
+    }
+}
+
+fn registry(error: &RegistryError) -> Exit {
+    match error {
+        RegistryError::Reference { .. } | RegistryError::Credentials { .. } | RegistryError::OtherMachine { .. } => {
+            Exit::BadInput
+        }
+        RegistryError::Unreachable { .. }
+        | RegistryError::Refused { .. }
+        | RegistryError::Protocol { .. }
+        | RegistryError::Missing { .. }
+        | RegistryError::Offline { .. } => Exit::Network,
+        RegistryError::Digest { .. } | RegistryError::Unlocked { .. } => Exit::Verification,
+        RegistryError::Io { .. } => Exit::Io,
     }
 }
 

@@ -7,7 +7,7 @@ use imager::{
     packages::{self, Lock, Section},
     profile::{Arch, Profile, Request, boards},
     progress::Progress,
-    toolchain,
+    registry, toolchain,
 };
 use serde::Serialize;
 
@@ -37,11 +37,9 @@ pub(super) fn run(
     let path = lock_file(&args.lock, &workspace);
     let settings = workspace::packages(globals)?;
     let mut lock = Lock::load(&path)?.unwrap_or_default();
-    let names = if args.board.is_empty() {
-        boards(&workspace.join("boards"))?.into_iter().map(|board| board.name).collect()
-    } else {
-        args.board
-    };
+    let all = args.board.is_empty();
+    let names =
+        if all { boards(&workspace.join("boards"))?.into_iter().map(|board| board.name).collect() } else { args.board };
     let profiles = names
         .into_iter()
         .map(|board| Profile::resolve(&workspace, &Request { board, ..Request::default() }))
@@ -63,6 +61,15 @@ pub(super) fn run(
         moved.push(compare(format!("toolchain {name}"), lock.toolchain.get(&name), &section));
         lock.toolchain.insert(name, section);
     }
+    if all && !lock.images.is_empty() {
+        let settings = registry::Settings {
+            cache: settings.cache.clone(),
+            credentials: registry::Credentials::read(args.auth.registry_auth.as_deref())?,
+            locked: false,
+            offline: false,
+        };
+        moved.push(images(&settings, &mut lock)?);
+    }
     lock.save(&path)?;
     output.print(&moved, |moved| {
         let mut out = String::new();
@@ -81,6 +88,19 @@ pub(super) fn run(
         out
     })?;
     Ok(Exit::Ok)
+}
+
+/// Looks which digests the locked images' names have now.
+fn images(settings: &registry::Settings, lock: &mut Lock) -> anyhow::Result<Moved> {
+    let known: Vec<(String, Arch)> =
+        lock.images.iter().flat_map(|(name, digests)| digests.keys().map(|arch| (name.clone(), *arch))).collect();
+    let mut changes = Vec::new();
+    for (name, arch) in &known {
+        let digest = registry::resolve(settings, &registry::Reference::parse(name)?, *arch)?;
+        let before = lock.pin_image(name, *arch, &digest).filter(|before| *before != digest);
+        changes.extend(before.map(|before| format!("image {name} for {arch}: {before} -> {digest}")));
+    }
+    Ok(Moved { section: "container images".to_owned(), packages: known.len(), changes })
 }
 
 fn compare(section: String, before: Option<&Section>, after: &Section) -> Moved {

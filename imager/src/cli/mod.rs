@@ -7,6 +7,7 @@
 mod args;
 mod boards;
 mod build;
+mod bundle;
 mod cache;
 mod cluster;
 mod config;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     let progress = if globals.quiet { Progress::hidden() } else { Progress::stderr() };
     match cli.verb {
         Verb::Build(args) => build::run(&globals, &args, output, &progress),
+        Verb::Bundle(args) => bundle::run(&globals, &args, output, &progress),
         Verb::Boards => boards::run(&globals, output),
         Verb::UpdateLock(args) => lock::run(&globals, args, output, &progress),
         Verb::Cluster { verb: ClusterVerb::Init(args) } => cluster::init(args, output),

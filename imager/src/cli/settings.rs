@@ -1,6 +1,6 @@
 //! The files for a card's CONFIG partition, from the arguments of `imager build`.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::Context;
 use imager::{
@@ -29,6 +29,7 @@ pub(super) fn resolve(args: &SettingsArgs) -> anyhow::Result<Vec<ConfigFile>> {
             None => files.push(node(edit::set_all("version = 1\n", &pairs)?)),
         }
     }
+    files.extend(args.registries.as_deref().map(registries).transpose()?);
     Ok(files)
 }
 
@@ -61,6 +62,24 @@ fn base(args: &SettingsArgs) -> anyhow::Result<Vec<ConfigFile>> {
             Ok(vec![node(node_toml(&spec, token.as_ref())?)])
         }
     }
+}
+
+/// Settings of registries, under the name by which the node knows their format.
+fn registries(path: &Path) -> anyhow::Result<ConfigFile> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => {
+            let checked = toml::from_str::<toml::Table>(&text);
+            checked.map_err(|error| Complaint::new(Exit::BadInput, format!("{}: {error}", path.display())))?;
+            "/registries.toml"
+        }
+        Some("yaml" | "yml") => "/registries.yaml",
+        _ => {
+            let message = format!("{}: the name must end in .toml or .yaml", path.display());
+            return Err(Complaint::new(Exit::BadInput, message).into());
+        }
+    };
+    Ok(ConfigFile { path: name.to_owned(), content: text.into_bytes() })
 }
 
 fn node(text: String) -> ConfigFile {

@@ -86,7 +86,9 @@ pub struct Inputs {
     pub kiln: PathBuf,
     /// Its SHA-256, hexadecimal.
     pub kiln_sha256: String,
-    /// What compiled it.
+    /// What starts in the initramfs.
+    pub init: toolchain::Program,
+    /// What compiled both.
     pub toolchain: String,
     /// The crates in it.
     pub crates: Vec<Crate>,
@@ -128,6 +130,7 @@ pub fn build(profile: &Profile, options: &BuildOptions, progress: &Progress) -> 
         packages: section.packages.iter().cloned().zip(debs).map(|(pin, deb)| Package { pin, deb }).collect(),
         kiln: runtime.path,
         kiln_sha256: runtime.sha256,
+        init: runtime.init,
         // Where a given binary came from is this machine's business.
         toolchain: if options.runtime.is_some() { "given by the user".to_owned() } else { runtime.toolchain },
         crates: runtime.crates,
@@ -180,7 +183,7 @@ pub fn lock(profile: &Profile, options: &BuildOptions, progress: &Progress) -> R
 }
 
 /// The time every file of the image carries.
-fn time(given: Option<i64>, lock: i64) -> Result<i64, ImageError> {
+pub(crate) fn time(given: Option<i64>, lock: i64) -> Result<i64, ImageError> {
     let value = match (given, env::var("SOURCE_DATE_EPOCH")) {
         (Some(value), _) => value.to_string(),
         (None, Ok(value)) if !value.is_empty() => value,
@@ -251,10 +254,10 @@ fn make_stage(
     step.done("");
     let step = progress.step("Assemble root", None);
     let facts = rootfs::Facts { build_time: inputs.time, runtime_version };
-    let kiln = Content::File(inputs.kiln.clone());
-    let root = rootfs::assemble(profile, root, &boot, kiln.clone(), &facts)?;
+    let root = rootfs::assemble(profile, root, &boot, Content::File(inputs.kiln.clone()), &facts)?;
     step.done(&format!("kernel {}, {} files", root.kernel_version, root.tree.nodes.len()));
-    Stage::make(&options.cache, key, profile, &root, &boot, &kiln, progress)
+    let init = Content::File(inputs.init.path.clone());
+    Stage::make(&options.cache, key, profile, &root, &boot, &init, progress)
 }
 
 /// Writes the image and everything beside it.
@@ -308,7 +311,17 @@ fn write_results(
         image: (&image_name, &summary),
         compressed: small.as_ref().map(|small| (compressed_name.as_str(), small)),
     });
-    let sbom_text = sbom::render(profile, &described, (&runtime, &inputs.crates), (&image_name, &summary), inputs.time);
+    let sbom_text = {
+        let subject = sbom::Subject {
+            name: format!("kiln-{}-{}", profile.board, profile.version),
+            version: &profile.version,
+            purpose: "OPERATING-SYSTEM",
+            images: &profile.container_images,
+            file: &image_name,
+            sha256: &summary.sha256,
+        };
+        sbom::render(&subject, &described, (&runtime, &inputs.crates), inputs.time)
+    };
 
     let mut checksums = format!("{}  {image_name}\n", summary.sha256);
     let mut compressed_size = None;

@@ -66,13 +66,13 @@ struct SlotInfo<'a> {
 
 /// The runtime in an image.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Runtime<'a> {
+pub(crate) struct Runtime<'a> {
     /// SHA-256 of the binary, hexadecimal.
-    pub(super) sha256: &'a str,
+    pub(crate) sha256: &'a str,
     /// Bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// What compiled it.
-    pub(super) toolchain: &'a str,
+    pub(crate) toolchain: &'a str,
 }
 
 /// What a manifest is made of.

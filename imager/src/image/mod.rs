@@ -14,15 +14,17 @@ mod build;
 mod error;
 mod layout;
 mod manifest;
-mod output;
+pub(crate) mod output;
 mod record;
-mod sbom;
+pub(crate) mod sbom;
 mod squashfs;
 mod stage;
 mod verity;
 
+pub(crate) use build::time;
 pub use build::{BuildOptions, BuildOutput, Inputs, Package, build, build_from, lock, request};
 pub use error::ImageError;
+pub(crate) use manifest::Runtime;
 pub use verity::Verity;
 
 #[cfg(test)]

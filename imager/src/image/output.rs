@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
 };
@@ -76,9 +76,18 @@ impl Drop for Partial {
 }
 
 /// Writes a small file whole.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     let partial = Partial::create(path)?;
     partial.handle()?.write_all(bytes).map_err(ImageError::io("writing", path))?;
+    partial.commit()
+}
+
+/// Writes a file whole that may be run.
+pub(crate) fn write_program(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+    let partial = Partial::create(path)?;
+    let mut file = partial.handle()?;
+    file.write_all(bytes).map_err(ImageError::io("writing", path))?;
+    file.set_permissions(fs::Permissions::from_mode(0o755)).map_err(ImageError::io("writing", path))?;
     partial.commit()
 }
 
@@ -94,11 +103,18 @@ pub(super) fn storage_full(error: FatError, path: &Path) -> ImageError {
 
 /// Size and SHA-256 of a file that was written.
 #[derive(Clone, Debug)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// Bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// SHA-256, hexadecimal.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
+}
+
+impl Summary {
+    /// That of bytes in memory.
+    pub(crate) fn of(bytes: &[u8]) -> Summary {
+        Summary { size: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
+    }
 }
 
 /// Hashes an image and, if asked to, compresses it into `out`; both at once.

@@ -43,7 +43,7 @@ pub(super) fn stage_key(profile: &Profile, inputs: &Inputs) -> Result<String, Im
     for pin in pins {
         hash.update(format!("{} {}\n", pin.name, pin.sha256));
     }
-    hash.update(format!("{} {} {}\n", inputs.kiln_sha256, inputs.toolchain, inputs.time));
+    hash.update(format!("{} {} {} {}\n", inputs.kiln_sha256, inputs.init.sha256, inputs.toolchain, inputs.time));
     Ok(hex::encode(hash.finalize()))
 }
 

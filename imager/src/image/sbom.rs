@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 
 use super::{
     manifest::Runtime,
-    output::Summary,
     partition::{derive_uuid, uuid_text},
 };
 use crate::{
     packages::{Metadata, Pin},
-    profile::Profile,
+    profile::ContainerImage,
     toolchain::Crate,
 };
 
@@ -19,36 +18,51 @@ const IMAGE: &str = "SPDXRef-Image";
 const RUNTIME: &str = "SPDXRef-Package-kiln";
 const NOTHING: &str = "NOASSERTION";
 
+/// What a document is about.
+#[derive(Debug)]
+pub(crate) struct Subject<'a> {
+    /// Its name.
+    pub(crate) name: String,
+    /// The version of Kiln.
+    pub(crate) version: &'a str,
+    /// SPDX's word for what it is for.
+    pub(crate) purpose: &'a str,
+    /// Container images in it.
+    pub(crate) images: &'a [ContainerImage],
+    /// The file's name.
+    pub(crate) file: &'a str,
+    /// Its SHA-256, hexadecimal.
+    pub(crate) sha256: &'a str,
+}
+
 /// The document's text. `time` is seconds since 1970.
-pub(super) fn render(
-    profile: &Profile,
+pub(crate) fn render(
+    subject: &Subject<'_>,
     packages: &[(Pin, Metadata)],
     (runtime, crates): (&Runtime<'_>, &[Crate]),
-    image: (&str, &Summary),
     time: i64,
 ) -> Vec<u8> {
     let created = Timestamp::from_second(time).unwrap_or_default().to_string();
-    let (file, summary) = image;
-    let name = format!("kiln-{}-{}", profile.board, profile.version);
-    let namespace = uuid_text(derive_uuid(summary.sha256.as_bytes()));
+    let Subject { name, version, purpose, images, file, sha256 } = subject;
+    let namespace = uuid_text(derive_uuid(sha256.as_bytes()));
     let mut items = vec![
         json!({
             "SPDXID": IMAGE,
             "name": name,
-            "versionInfo": profile.version,
+            "versionInfo": version,
             "packageFileName": file,
-            "primaryPackagePurpose": "OPERATING-SYSTEM",
+            "primaryPackagePurpose": purpose,
             "downloadLocation": NOTHING,
             "filesAnalyzed": false,
             "licenseConcluded": NOTHING,
             "licenseDeclared": NOTHING,
             "copyrightText": NOTHING,
-            "checksums": [{ "algorithm": "SHA256", "checksumValue": summary.sha256 }],
+            "checksums": [{ "algorithm": "SHA256", "checksumValue": sha256 }],
         }),
         json!({
             "SPDXID": RUNTIME,
             "name": "kiln",
-            "versionInfo": profile.version,
+            "versionInfo": version,
             "primaryPackagePurpose": "APPLICATION",
             "downloadLocation": NOTHING,
             "filesAnalyzed": false,
@@ -65,6 +79,13 @@ pub(super) fn render(
         relations.push(relation(IMAGE, "CONTAINS", &id));
         items.push(package(&id, pin, metadata));
     }
+    for image in *images {
+        for name in &image.names {
+            let id = format!("SPDXRef-Package-oci-{}", id_text(name));
+            relations.push(relation(IMAGE, "CONTAINS", &id));
+            items.push(container_image(&id, name, image));
+        }
+    }
     for item in crates {
         let id = format!("SPDXRef-Package-crate-{}-{}", id_text(&item.name), id_text(&item.version));
         relations.push(relation(RUNTIME, "STATIC_LINK", &id));
@@ -78,7 +99,7 @@ pub(super) fn render(
         "documentNamespace": format!("urn:uuid:{namespace}"),
         "creationInfo": {
             "created": created,
-            "creators": [format!("Tool: kiln-imager-{}", profile.version)],
+            "creators": [format!("Tool: kiln-imager-{version}")],
         },
         "packages": items,
         "relationships": relations,
@@ -120,6 +141,22 @@ fn package(id: &str, pin: &Pin, metadata: &Metadata) -> Value {
         fields.insert("homepage".to_owned(), json!(homepage));
     }
     item
+}
+
+fn container_image(id: &str, name: &str, image: &ContainerImage) -> Value {
+    json!({
+        "SPDXID": id,
+        "name": name,
+        "packageFileName": image.path,
+        "primaryPackagePurpose": "CONTAINER",
+        "downloadLocation": NOTHING,
+        "filesAnalyzed": false,
+        "licenseConcluded": NOTHING,
+        "licenseDeclared": NOTHING,
+        "copyrightText": NOTHING,
+        "checksums": [{ "algorithm": "SHA256", "checksumValue": image.sha256 }],
+        "comment": "checksum of the archive that it is in",
+    })
 }
 
 fn runtime_crate(id: &str, item: &Crate) -> Value {

@@ -65,7 +65,7 @@ impl Stage {
         profile: &Profile,
         root: &Root,
         boot_packages: &Tree,
-        kiln: &Content,
+        init: &Content,
         progress: &Progress,
     ) -> Result<Stage, ImageError> {
         let stages = cache.join("stages");
@@ -76,7 +76,7 @@ impl Stage {
         }
         prune(&stages);
         let partial = stages.join(format!("{PARTIAL}{key}"));
-        let made = fill(&partial, profile, root, boot_packages, kiln, progress);
+        let made = fill(&partial, profile, root, boot_packages, init, progress);
         if made.is_err() {
             // The error that matters is the first one.
             let _ = fs::remove_dir_all(&partial);
@@ -156,7 +156,7 @@ fn fill(
     profile: &Profile,
     root: &Root,
     boot_packages: &Tree,
-    kiln: &Content,
+    init: &Content,
     progress: &Progress,
 ) -> Result<Info, ImageError> {
     fs::create_dir_all(directory).map_err(ImageError::io("creating", directory))?;
@@ -165,7 +165,7 @@ fn fill(
     let verity = thread::scope(|scope| {
         let boot = scope.spawn(|| -> Result<(), ImageError> {
             let path = directory.join(INITRAMFS);
-            let bytes = boot::initramfs(root, kiln.clone(), mtime).map_err(ImageError::io("making", &path))?;
+            let bytes = boot::initramfs(root, init.clone(), mtime).map_err(ImageError::io("making", &path))?;
             write(&path, &bytes)?;
             let path = directory.join(KERNEL);
             let bytes =

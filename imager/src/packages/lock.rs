@@ -10,6 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::profile::Arch;
+
 use super::{Error, Pin, Resolution, Result, Source, cache};
 
 /// Version of the file's format that this program writes and reads.
@@ -30,6 +32,9 @@ pub struct Lock {
     /// What the private cross toolchain is made of, by a name that the toolchain chooses, e.g. an architecture.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub toolchain: BTreeMap<String, Section>,
+    /// Digests of container images' manifests, by name and architecture.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, BTreeMap<Arch, String>>,
 }
 
 /// The pins for one purpose.
@@ -122,7 +127,7 @@ impl Display for Change {
 
 impl Default for Lock {
     fn default() -> Self {
-        Self { version: VERSION, boards: BTreeMap::new(), toolchain: BTreeMap::new() }
+        Self { version: VERSION, boards: BTreeMap::new(), toolchain: BTreeMap::new(), images: BTreeMap::new() }
     }
 }
 
@@ -148,6 +153,10 @@ impl Lock {
         for pin in lock.boards.values().chain(lock.toolchain.values()).flat_map(|section| &section.packages) {
             check(&pin.sha256, &pin.filename).map_err(|reason| bad(format!("package {}: {reason}", pin.name)))?;
         }
+        for (name, digest) in lock.images.iter().flat_map(|(name, digests)| digests.values().map(move |d| (name, d))) {
+            let digits = digest.strip_prefix("sha256:").unwrap_or_default();
+            check(digits, "").map_err(|reason| bad(format!("image {name}: {reason}")))?;
+        }
         Ok(Some(lock))
     }
 
@@ -169,6 +178,17 @@ impl Lock {
     #[must_use]
     pub fn board(&self, name: &str, request: &str) -> Option<&Section> {
         self.boards.get(name).filter(|section| section.request == request)
+    }
+
+    /// The digest of an image's manifest, if it is locked.
+    #[must_use]
+    pub fn image(&self, name: &str, arch: Arch) -> Option<&str> {
+        self.images.get(name)?.get(&arch).map(String::as_str)
+    }
+
+    /// Locks an image by the digest of its manifest. Answers the one before.
+    pub fn pin_image(&mut self, name: &str, arch: Arch, digest: &str) -> Option<String> {
+        self.images.entry(name.to_owned()).or_default().insert(arch, digest.to_owned())
     }
 
     /// The toolchain's section of that name if it locks exactly this request.

@@ -86,7 +86,8 @@ pub struct Kernel {
     /// Options of the kernel's configuration the board needs: `NAME` (built in or module), `NAME=y`, or `!NAME`.
     #[serde(default)]
     pub required: Vec<String>,
-    /// Modules that the initramfs loads to reach the disk, in this order after what they depend on.
+    /// Modules that the initramfs loads until it has reached the disk, in this order after what they depend on. The root
+    /// loads those that `modules` does not name with the last.
     /// A leading `?` marks a module that may be missing; `name key=value` passes parameters.
     #[serde(default)]
     pub initramfs_modules: Vec<String>,

@@ -6,6 +6,7 @@
 
 mod arch;
 mod board;
+mod container_image;
 mod overlay;
 mod resolve;
 mod source;
@@ -14,6 +15,7 @@ pub use arch::Arch;
 pub use board::{
     Board, BoardSummary, Boot, BootKind, Compression, Copy, Kernel, PartitionPlan, QemuMachine, Sources, Table, boards,
 };
+pub use container_image::ContainerImage;
 pub use overlay::{Concatenate, Overlay, OverlayKernel};
 pub use resolve::{ConfigFile, Profile, Request};
 pub use source::ProfileError;

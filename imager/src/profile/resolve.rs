@@ -1,12 +1,12 @@
 //! Resolving a board, its overlays and the user's choices to the profile of one image.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Arch, Board, Boot, Kernel, Overlay, PartitionPlan, ProfileError, QemuMachine, Sources,
+    Arch, Board, Boot, ContainerImage, Kernel, Overlay, PartitionPlan, ProfileError, QemuMachine, Sources,
     source::{SourceFile, nearest},
 };
 
@@ -21,6 +21,8 @@ pub struct Request {
     pub without: Vec<String>,
     /// Files for the CONFIG partition.
     pub config: Vec<ConfigFile>,
+    /// Archives of container images.
+    pub container_images: Vec<PathBuf>,
 }
 
 /// A file for the CONFIG partition. It may hold a token or a key, so it is shown by size and hash only.
@@ -82,6 +84,8 @@ pub struct Profile {
     pub partitions: PartitionPlan,
     /// The package that is the container runtime.
     pub container_runtime: Option<String>,
+    /// Container images that are there at first boot.
+    pub container_images: Vec<ContainerImage>,
     /// The overlays, in order.
     pub overlays: Vec<Overlay>,
     /// Files for the CONFIG partition.
@@ -99,7 +103,13 @@ impl Profile {
         let boards = workspace.join("boards");
         let board = Board::find(&boards, &request.board)?;
         let overlays = overlays(workspace, &boards, &board, request)?;
-        Ok(Profile::assemble(board, overlays, request.config.clone()))
+        let container_images = ContainerImage::all(&request.container_images, board.arch)?;
+        let profile = Profile::assemble(board, overlays, request.config.clone());
+        if let (None, Some(image)) = (&profile.container_runtime, container_images.first()) {
+            let message = "no overlay of this build brings a container runtime that could run it".to_owned();
+            return Err(ProfileError::ContainerImage { path: image.source.clone(), message });
+        }
+        Ok(Profile { container_images, ..profile })
     }
 
     /// Merges a board and its overlays, already read.
@@ -144,6 +154,7 @@ impl Profile {
             boot: board.boot,
             partitions: board.partitions,
             container_runtime: overlays.iter().rev().find_map(|o| o.container_runtime.clone()),
+            container_images: Vec::new(),
             overlays,
             config,
             qemu: board.qemu,

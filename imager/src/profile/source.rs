@@ -27,6 +27,14 @@ pub enum ProfileError {
         /// What is wrong and what to write instead.
         message: String,
     },
+    /// An archive of container images is of no use on the board.
+    #[error("{}: {message}", path.display())]
+    ContainerImage {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
     /// There is no such board.
     #[error("there is no board `{name}`{}; boards: {}", suggestion(.nearest.as_deref()), .known.join(", "))]
     UnknownBoard {

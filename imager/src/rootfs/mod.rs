@@ -8,7 +8,7 @@ pub mod config;
 mod modinfo;
 pub mod modules;
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use serde::Serialize;
 
@@ -179,10 +179,12 @@ pub fn assemble(
 
     let modules = Modules::index(boot, &kernel_version)?;
     let early = modules.order(&profile.kernel.initramfs_modules, &[])?;
-    let mut loaded = early.clone();
-    let soon = modules.order(&profile.kernel.modules, &loaded)?;
-    loaded.extend(soon);
-    let later = modules.order(&profile.kernel.later_modules, &loaded)?;
+    let soon = modules.order(&profile.kernel.modules, &[])?;
+    let mut later = modules.order(&profile.kernel.later_modules, &soon)?;
+    // Those of the initramfs too: it is gone by then, and a disk may be plugged in later. The boot's own has its drivers.
+    let known: BTreeSet<&str> = soon.iter().chain(&later).map(|load| load.name.as_str()).collect();
+    let disks: Vec<Load> = early.iter().filter(|load| !known.contains(load.name.as_str())).cloned().collect();
+    later.extend(disks);
 
     for overlay in &profile.overlays {
         root.overlay(overlay.tree()?);
@@ -190,8 +192,7 @@ pub fn assemble(
             concatenate(&mut root, rule)?;
         }
     }
-    // Those of the initramfs too: it is gone by then, and a disk may be plugged in later.
-    let all: Vec<Load> = loaded.into_iter().chain(later.iter().cloned()).collect();
+    let all: Vec<Load> = soon.into_iter().chain(later.iter().cloned()).collect();
     for load in &all {
         if let Some(content) = boot.content(&load.path) {
             root.file(&load.path, 0o644, content.clone());
@@ -207,6 +208,9 @@ pub fn assemble(
         root.symlink("/lib64", "usr/lib64");
     }
     root.file("/usr/bin/kiln", 0o755, kiln);
+    for image in &profile.container_images {
+        root.file(&image.path, 0o644, Content::File(image.source.clone()));
+    }
     // What follows the mark is loaded when the cluster service runs already.
     let (first, rest) = all.split_at(all.len() - later.len());
     let list = format!("{}# later\n{}", modules::list(first), modules::list(rest));

@@ -18,8 +18,10 @@ use crate::{
     progress::{Progress, Step},
 };
 
-/// The package that is built.
-const PACKAGE: &str = "kiln";
+/// The package that is built, and its program.
+pub(super) const PACKAGE: &str = "kiln";
+/// The package of what is built beside it for the initramfs, and its program.
+pub(super) const INIT: &str = "kiln-init";
 
 /// Lines of the compiler's output that an error carries: enough for rustc's longest messages and the command's summary.
 const KEPT_LINES: usize = 60;
@@ -77,7 +79,7 @@ impl Cargo {
         Ok(Self { program, version })
     }
 
-    /// Compiles the runtime and returns the path of the binary in `target_dir`.
+    /// Compiles the runtime and returns the folder in `target_dir` that has the programs.
     pub(super) fn build(
         &self,
         request: &RuntimeRequest<'_>,
@@ -88,7 +90,9 @@ impl Cargo {
         let program = kit.program.as_ref().unwrap_or(&self.program);
         let target = request.arch.rust_target();
         let mut command = Command::new(program);
-        command.args(["build", "--release", "--locked", "--package", PACKAGE, "--target", target]).args(&kit.args);
+        command
+            .args(["build", "--release", "--locked", "--package", PACKAGE, "--package", INIT, "--target", target])
+            .args(&kit.args);
         if request.packages.offline {
             command.arg("--offline");
         }
@@ -115,7 +119,7 @@ impl Cargo {
         let status = child.wait().map_err(Error::io("wait for", program))?;
         if status.success() {
             watcher.done();
-            return Ok(target_dir.join(target).join("release").join(PACKAGE));
+            return Ok(target_dir.join(target).join("release"));
         }
         if watcher.kept.iter().any(|line| line.contains("No space left on device") || line.contains("(os error 28)")) {
             return Err(Error::NoSpace { path: target_dir.into() });

@@ -14,8 +14,8 @@
 //!                   <arch>-<digest>/     musl and the sysroot for one architecture
 //!                   scripts-<digest>/    what cargo calls in the place of rustc, cc and ld
 //!         target/<digest>/               cargo's target directory, one for each set of tools
-//!         runtime/<arch>-<sha256>/kiln   results, with a list of their crates
-//!         runtime/stamps/<fingerprint>   which result belongs to which sources and toolchain
+//!         runtime/<arch>-<sha256>/kiln   results, with a list of their crates; `kiln-init` too
+//!         runtime/stamps/<fingerprint>   which results belong to which sources and toolchain
 //! ```
 
 mod cargo;
@@ -113,6 +113,15 @@ pub struct RuntimeRequest<'a> {
     pub locked: bool,
 }
 
+/// A static executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Where it is, read-only for the caller.
+    pub path: PathBuf,
+    /// Its SHA-256, lower-case hex.
+    pub sha256: String,
+}
+
 /// A static `kiln`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeBinary {
@@ -122,6 +131,8 @@ pub struct RuntimeBinary {
     pub sha256: String,
     /// Its size in bytes.
     pub size: u64,
+    /// What starts in the initramfs, a part of it: a program of its own, or `kiln` itself when that was given.
+    pub init: Program,
     /// What made it, for the manifest: names and versions of the compilers, or that it was given.
     pub toolchain: String,
     /// The crates in it; none for one that was given.
@@ -140,17 +151,17 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     let store = store::Store::open(request.cache)?;
     if let Some(given) = request.explicit {
         elf::check(given, request.arch)?;
-        let kept = store.keep(request.arch, given)?;
+        let kiln = store.keep(request.arch, cargo::PACKAGE, given)?;
         // Where it came from is this machine's business.
-        return Ok(kept.made_by("given by the user".into(), Vec::new()));
+        return Ok(store::Pair { init: kiln.clone(), kiln }.made_by("given by the user".into(), Vec::new()));
     }
     let cargo = cargo::Cargo::find()?;
     let chosen = choose(request, lock, progress)?;
     let fingerprint = || store::fingerprint(request.workspace, request.arch, &[chosen.id(), &cargo.version]);
     let before = fingerprint()?;
-    let finish = |kept: store::Kept| {
-        let crates = store.crates(&kept, || cargo.crates(request), progress);
-        kept.made_by(chosen.description().into(), crates)
+    let finish = |pair: store::Pair| {
+        let crates = store.crates(&pair.kiln, || cargo.crates(request), progress);
+        pair.made_by(chosen.description().into(), crates)
     };
     if let Some(found) = store.find(request.arch, &before) {
         return Ok(finish(found));
@@ -165,13 +176,20 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
     fs::create_dir_all(&target_dir).map_err(Error::io("create", &target_dir))?;
     crate::cache::touch(&target_dir);
     let built = cargo.build(request, &kit, &target_dir, progress)?;
-    elf::check(&built, request.arch)?;
-    let kept = store.keep(request.arch, &built)?;
+    let keep = |name: &str| {
+        let program = built.join(name);
+        elf::check(&program, request.arch)?;
+        store.keep(request.arch, name, &program)
+    };
+    let pair = store::Pair { kiln: keep(cargo::PACKAGE)?, init: keep(cargo::INIT)? };
+    let known = [cargo::PACKAGE, cargo::INIT]
+        .iter()
+        .all(|name| cargo::reads_only_the_runtime(&built.join(name), request.workspace));
     // Someone may have edited the sources while they were compiled.
-    if cargo::reads_only_the_runtime(&built, request.workspace) && fingerprint()? == before {
-        store.stamp(&before, &kept)?;
+    if known && fingerprint()? == before {
+        store.stamp(&before, &pair)?;
     }
-    Ok(finish(kept))
+    Ok(finish(pair))
 }
 
 /// The lock's sections for the private toolchain on this host, newly resolved: one for the tools and one for each of

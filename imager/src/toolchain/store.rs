@@ -9,7 +9,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Crate, Error, Result, RuntimeBinary, crates};
+use super::cargo::{INIT, PACKAGE};
+use super::{Crate, Error, Program, Result, RuntimeBinary, crates};
 use crate::{cache, profile::Arch, progress::Progress};
 
 /// Files of the workspace that decide what is built; those that are missing count as such.
@@ -24,16 +25,27 @@ pub(super) struct Store {
 }
 
 /// A binary in the store.
+#[derive(Clone)]
 pub(super) struct Kept {
     path: PathBuf,
     sha256: String,
     size: u64,
 }
 
-impl Kept {
+/// What one build makes.
+pub(super) struct Pair {
+    /// The runtime.
+    pub(super) kiln: Kept,
+    /// What starts in the initramfs.
+    pub(super) init: Kept,
+}
+
+impl Pair {
     /// Adds what made it, and of what.
     pub(super) fn made_by(self, toolchain: String, crates: Vec<Crate>) -> RuntimeBinary {
-        RuntimeBinary { path: self.path, sha256: self.sha256, size: self.size, toolchain, crates }
+        let Kept { path, sha256, size } = self.kiln;
+        let init = Program { path: self.init.path, sha256: self.init.sha256 };
+        RuntimeBinary { path, sha256, size, init, toolchain, crates }
     }
 }
 
@@ -58,21 +70,26 @@ impl Store {
         Ok(file)
     }
 
-    /// The binary that was made from what has this fingerprint, if it still is what it was.
-    pub(super) fn find(&self, arch: Arch, fingerprint: &str) -> Option<Kept> {
-        let sha256 = fs::read_to_string(self.stamp_path(fingerprint)).ok()?;
-        let path = self.path(arch, sha256.trim());
-        let (size, found) = digest(&path).ok()?;
-        (found == sha256.trim()).then_some(())?;
+    /// The binaries that were made from what has this fingerprint, if they still are what they were.
+    pub(super) fn find(&self, arch: Arch, fingerprint: &str) -> Option<Pair> {
+        let stamp = fs::read_to_string(self.stamp_path(fingerprint)).ok()?;
+        let mut lines = stamp.lines();
+        let mut next = |name: &str| {
+            let sha256 = lines.next()?;
+            let path = self.path(arch, name, sha256);
+            let (size, found) = digest(&path).ok()?;
+            (found == sha256).then_some(Kept { path, sha256: found, size })
+        };
+        let pair = Pair { kiln: next(PACKAGE)?, init: next(INIT)? };
         cache::touch(&self.stamp_path(fingerprint));
-        path.parent().into_iter().for_each(cache::touch);
-        Some(Kept { path, sha256: found, size })
+        [&pair.kiln, &pair.init].into_iter().filter_map(|kept| kept.path.parent()).for_each(cache::touch);
+        Some(pair)
     }
 
-    /// Copies a binary into the store.
-    pub(super) fn keep(&self, arch: Arch, binary: &Path) -> Result<Kept> {
+    /// Copies a binary into the store under a name.
+    pub(super) fn keep(&self, arch: Arch, name: &str, binary: &Path) -> Result<Kept> {
         let (size, sha256) = digest(binary).map_err(Error::io("read", binary))?;
-        let path = self.path(arch, &sha256);
+        let path = self.path(arch, name, &sha256);
         if digest(&path).is_ok_and(|(_, found)| found == sha256) {
             return Ok(Kept { path, sha256, size });
         }
@@ -105,14 +122,14 @@ impl Store {
         })
     }
 
-    /// Notes what a binary was made from.
-    pub(super) fn stamp(&self, fingerprint: &str, kept: &Kept) -> Result<()> {
-        write(&self.stamp_path(fingerprint), |file| writeln!(file, "{}", kept.sha256))
+    /// Notes what binaries were made from.
+    pub(super) fn stamp(&self, fingerprint: &str, pair: &Pair) -> Result<()> {
+        write(&self.stamp_path(fingerprint), |file| writeln!(file, "{}\n{}", pair.kiln.sha256, pair.init.sha256))
     }
 
-    fn path(&self, arch: Arch, sha256: &str) -> PathBuf {
+    fn path(&self, arch: Arch, name: &str, sha256: &str) -> PathBuf {
         let short = sha256.get(..32).unwrap_or(sha256);
-        self.root.join(format!("{arch}-{short}")).join("kiln")
+        self.root.join(format!("{arch}-{short}")).join(name)
     }
 
     fn stamp_path(&self, fingerprint: &str) -> PathBuf {
@@ -246,14 +263,18 @@ mod tests {
     fn a_stamp_whose_binary_changed_counts_for_nothing() {
         let cache = tempfile::tempdir().unwrap();
         let store = Store::open(cache.path()).unwrap();
-        let binary = cache.path().join("kiln");
+        let binary = cache.path().join("made");
         fs::write(&binary, "bytes").unwrap();
-        let kept = store.keep(Arch::X86_64, &binary).unwrap();
-        store.stamp("f", &kept).unwrap();
-        assert_eq!(store.find(Arch::X86_64, "f").unwrap().sha256, kept.sha256);
-        fs::write(&kept.path, "byte").unwrap();
-        assert!(store.find(Arch::X86_64, "f").is_none());
-        store.keep(Arch::X86_64, &binary).unwrap();
-        assert!(store.find(Arch::X86_64, "f").is_some());
+        let keep = |name| store.keep(Arch::X86_64, name, &binary).unwrap();
+        let pair = Pair { kiln: keep(PACKAGE), init: keep(INIT) };
+        store.stamp("f", &pair).unwrap();
+        let found = store.find(Arch::X86_64, "f").unwrap();
+        assert_eq!((found.kiln.path, found.init.path), (pair.kiln.path.clone(), pair.init.path.clone()));
+        for changed in [&pair.kiln.path, &pair.init.path] {
+            fs::write(changed, "byte").unwrap();
+            assert!(store.find(Arch::X86_64, "f").is_none());
+            keep(changed.file_name().unwrap().to_str().unwrap());
+            assert!(store.find(Arch::X86_64, "f").is_some());
+        }
     }
 }

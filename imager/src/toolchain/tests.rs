@@ -181,7 +181,7 @@ fn cross_is_called_as_cargo_is_and_its_binary_is_taken() {
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" = --version ]; then echo cross 0.2.5; echo cargo 1.95.0; exit; fi\n\
          {{ pwd; printf '%s ' \"$@\"; echo; env; }} > {record}\n\
-         out=$CARGO_TARGET_DIR/armv7-unknown-linux-musleabihf/release\nmkdir -p $out && cp {made} $out/kiln\n",
+         out=$CARGO_TARGET_DIR/armv7-unknown-linux-musleabihf/release\nmkdir -p $out && cp {made} $out/kiln && cp {made} $out/kiln-init\n",
         record = record.display(),
         made = made.display()
     );
@@ -202,12 +202,12 @@ fn cross_is_called_as_cargo_is_and_its_binary_is_taken() {
     let target_dir = directory.join("target");
     let cargo = cargo::Cargo::find().unwrap();
     let built = cargo.build(&request, &cross.prepare(), &target_dir, &Progress::hidden()).unwrap();
-    assert_eq!(fs::read(built).unwrap(), armv7_binary());
+    assert_eq!(fs::read(built.join("kiln")).unwrap(), armv7_binary());
 
     let record = fs::read_to_string(record).unwrap();
     let mut lines = record.lines();
     assert_eq!(lines.next(), request.workspace.canonicalize().unwrap().to_str());
-    let arguments = "build --release --locked --package kiln --target armv7-unknown-linux-musleabihf --offline ";
+    let arguments = "build --release --locked --package kiln --package kiln-init --target armv7-unknown-linux-musleabihf --offline ";
     assert_eq!(lines.next(), Some(arguments));
     let environment: Vec<&str> = lines.collect();
     assert!(environment.contains(&format!("CARGO_TARGET_DIR={}", target_dir.display()).as_str()), "{environment:?}");

@@ -23,6 +23,43 @@ fn an_unknown_board_is_refused_with_the_nearest_and_the_list_and_leaves_nothing(
 }
 
 #[test]
+fn an_archive_that_holds_no_container_image_is_refused() {
+    let place = Place::new();
+    std::fs::write(place.path("till.tar"), [0; 1024]).expect("written");
+    let outcome = place.imager(&["build", "--board", "rpi4", "--container-image", "till.tar", "--dry-run"]).code(3);
+    assert!(outcome.stderr.starts_with("error: till.tar: it has no index.json; write it with"), "{}", outcome.stderr);
+}
+
+#[test]
+fn settings_of_registries_go_onto_the_card_under_their_formats_name() {
+    let place = Place::new();
+    std::fs::write(place.path("r.yml"), "mirrors: {}\n").expect("written");
+    std::fs::write(place.path("r.toml"), "[mirrors\n").expect("written");
+    let build =
+        |file: &str| place.imager(&["build", "--board", "rpi4", "--registries", file, "--dry-run", "-o", "json"]);
+    assert_eq!(build("r.yml").code(0).json()["config"][0]["path"], "/registries.yaml");
+    assert!(build("r.toml").code(3).stderr.starts_with("error: r.toml: "));
+}
+
+#[test]
+fn an_image_that_is_neither_a_file_nor_a_name_is_refused() {
+    let build =
+        |image: &str| Place::new().imager(&["build", "--board", "rpi4", "--container-image", image, "--dry-run"]);
+    let outcome = build("Till:1").code(3);
+    assert!(
+        outcome.stderr.starts_with("error: `Till:1` is neither a file here nor an image's name"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn an_installer_is_for_a_known_architecture() {
+    let outcome = Place::new().imager(&["bundle", "--arch", "mips"]).code(2);
+    assert!(outcome.stderr.contains("an architecture is one of aarch64, armv7, x86_64"), "{}", outcome.stderr);
+}
+
+#[test]
 fn an_unknown_overlay_is_refused() {
     let outcome = Place::new().imager(&["build", "--board", "rpi4", "--overlay", "no-such"]).code(3);
     assert!(outcome.stderr.contains("there is no overlay `no-such`"), "{}", outcome.stderr);

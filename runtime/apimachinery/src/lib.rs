@@ -1,14 +1,17 @@
 //! What every part of the cluster says about API objects, without I/O: kinds and resources, `Status`, selectors, times,
-//! names, object metadata, strict decoding and patches. Objects are `serde_json::Value`s, since one engine serves built-in
+//! names, object metadata, schedules, strict decoding, patches and metrics. Objects are `serde_json::Value`s, since one engine serves built-in
 //! and custom kinds alike. In flows text or a parsed object, out flows a judged or changed one; nothing here knows a store,
 //! a socket or a clock.
 
 pub mod apply;
+pub mod cron;
 pub mod decode;
+mod diff;
 pub mod field;
 mod go;
 pub mod gvk;
 pub mod meta;
+pub mod metrics;
 pub mod names;
 pub mod net;
 pub mod patch;
@@ -20,6 +23,7 @@ pub mod status;
 pub mod time;
 pub mod typed;
 
+pub use diff::diff;
 pub use field::{FieldError, FieldErrorKind};
 pub use go::json_kind;
 pub use gvk::{GroupResource, Gvk, Gvr};

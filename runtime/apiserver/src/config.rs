@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 use crate::audit::AuditConfig;
 use crate::authn::accounts::ServiceAccountConfig;
 use crate::authn::oidc::OidcConfig;
+use crate::dialer::{self, Dialer};
+
+/// Writes metrics of another part of this process.
+pub type WriteMetrics = Arc<dyn Fn(&mut String) + Send + Sync>;
 
 /// Where the time comes from; tests give one that stands still.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -56,6 +60,26 @@ impl Version {
     }
 }
 
+/// What this server shows the servers of aggregated APIs, so that they believe whose requests it passes on.
+#[derive(Clone)]
+pub struct FrontProxy {
+    /// PEM of the CA that signs the certificate. It should be no other's: what it signs may act as anyone.
+    pub ca_pem: String,
+    /// The common name of the certificate.
+    pub allowed_names: Vec<String>,
+    /// Makes a certificate, or says why it can't. Asked twice a day and for each APIService.
+    pub identity: Arc<dyn Fn() -> Result<ProxyIdentity, String> + Send + Sync>,
+}
+
+/// A client's certificate.
+#[derive(Clone)]
+pub struct ProxyIdentity {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// Its key, PKCS#8.
+    pub key_pem: String,
+}
+
 /// The server's settings.
 #[derive(Clone)]
 pub struct Config {
@@ -79,6 +103,10 @@ pub struct Config {
     pub oidc: Option<OidcConfig>,
     /// What is audited, if anything.
     pub audit: Option<AuditConfig>,
+    /// What aggregated APIs are shown; without it they are asked by nobody in particular.
+    pub front_proxy: Option<FrontProxy>,
+    /// The way to the nodes; without one, nothing on a node can be reached.
+    pub dialer: Arc<dyn Dialer>,
     /// Source of the time.
     pub clock: Clock,
     /// How often a watch that allows bookmarks gets one.
@@ -94,6 +122,8 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// How long requests may take to end once a shutdown began.
     pub drain_timeout: Duration,
+    /// Write what else of this process is counted, for `/metrics`.
+    pub further_metrics: Vec<WriteMetrics>,
 }
 
 impl Default for Config {
@@ -108,6 +138,8 @@ impl Default for Config {
             node_ports: 30000..=32767,
             oidc: None,
             audit: None,
+            front_proxy: None,
+            dialer: dialer::none(),
             clock: Arc::new(Timestamp::now),
             bookmark_interval: Duration::from_secs(60),
             watch_timeout: Duration::from_secs(30 * 60),
@@ -115,6 +147,7 @@ impl Default for Config {
             seats: 600,
             shutdown_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
+            further_metrics: Vec::new(),
         }
     }
 }

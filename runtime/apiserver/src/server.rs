@@ -1,7 +1,7 @@
 //! The server put together: one request after another through authentication, authorization and dispatch.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
 use ::http::request::Parts;
@@ -13,28 +13,35 @@ use kiln_storage::Storage;
 use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::aggregation::{self, Aggregation, Remote};
 use crate::audit::{self, Audit, AuditError};
 use crate::authn::accounts::Accounts;
 use crate::authn::jwt::signer::KeyError;
 use crate::authn::oidc::{Oidc, OidcError};
+use crate::authz::follow::Followed;
 use crate::authz::node::NodeGraph;
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Attributes};
 use crate::config::Config;
+use crate::dialer::{self, Dialer};
 use crate::discovery::{Documents, openapi};
 use crate::flow::Flow;
 use crate::http::body::Body;
 use crate::http::{negotiate, pretty, respond, serve};
 use crate::metrics::{Answered, Metrics};
+use crate::policies::Policies;
 use crate::query::Query;
 use crate::registry::Registry;
 use crate::request_info::RequestInfo;
+use crate::usage::Samples;
 use crate::user::UserInfo;
 use crate::verbs::frames::Frames;
 use crate::verbs::store::Store;
-use crate::{authn, basics, bootstrap, flow, health, metrics, ownership, verbs};
+use crate::webhooks::Hooks;
+use crate::webhooks::client::Pool;
+use crate::{apiextensions, authn, basics, bootstrap, flow, health, metrics, ownership, verbs};
 
 /// The server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +90,7 @@ impl Asked {
     }
 }
 
-struct Inner {
+pub(crate) struct Inner {
     config: Config,
     storage: Arc<dyn Storage>,
     registry: Registry,
@@ -92,19 +99,27 @@ struct Inner {
     accounts: Accounts,
     audit: Option<Audit>,
     oidc: Option<Oidc>,
-    documents: Documents,
+    documents: RwLock<Arc<Documents>>,
+    aggregation: Aggregation,
+    pool: Pool,
+    hooks: Followed<Hooks>,
+    policies: Followed<Policies>,
     metrics: Metrics,
     flow: Flow,
     frames: Frames,
+    samples: Samples,
     stopping: CancellationToken,
     watches_end: CancellationToken,
+    /// Ends what runs in the background, with the last handle.
+    _background: DropGuard,
 }
 
 impl ApiServer {
     /// Makes a server over a store, and writes what a cluster has from its first start.
     pub async fn build(config: Config, storage: Arc<dyn Storage>) -> Result<Self, BuildError> {
         let registry = Registry::builtin();
-        let documents = Documents::new(&registry, &config.version.git_version);
+        let documents = Documents::new(&registry, &Aggregation::default(), &config.version.git_version);
+        let background = CancellationToken::new();
         let server = Self(Arc::new(Inner {
             accounts: Accounts::new(&config.service_accounts)?,
             oidc: config.oidc.clone().map(Oidc::new).transpose()?,
@@ -114,15 +129,24 @@ impl ApiServer {
             registry,
             rbac: Rbac::default(),
             nodes: NodeGraph::default(),
-            documents,
+            documents: RwLock::new(Arc::new(documents)),
+            aggregation: Aggregation::default(),
+            pool: Pool::default(),
+            hooks: Followed::default(),
+            policies: Followed::default(),
             metrics: Metrics::default(),
             flow: Flow::default(),
             frames: Frames::default(),
+            samples: Samples::default(),
             stopping: CancellationToken::new(),
             watches_end: CancellationToken::new(),
+            _background: background.clone().drop_guard(),
         }));
         bootstrap::run(&server).await.map_err(BuildError::Bootstrap)?;
         basics::run(&server).await.map_err(BuildError::Bootstrap)?;
+        apiextensions::live::start(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
+        aggregation::publish(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
+        aggregation::start(&server, background).await.map_err(BuildError::Bootstrap)?;
         Ok(server)
     }
 
@@ -149,10 +173,10 @@ impl ApiServer {
     async fn act(&self, user: &UserInfo, asked: &Asked, parts: &Parts, body: Bytes) -> Response<Body> {
         let wanted = || Attributes::of(&asked.info, &asked.query);
         match authn::impersonation::effective(self, user, &parts.headers, wanted).await {
-            Ok(None) => self.admit(user, asked, parts, body).await,
+            Ok(None) => Box::pin(self.admit(user, asked, parts, body)).await,
             Ok(Some(found)) => {
                 audit::impersonated(&found.user, &found.constraint);
-                self.admit(&found.user, asked, parts, body).await
+                Box::pin(self.admit(&found.user, asked, parts, body)).await
             }
             Err(status) => respond::refusal(&parts.headers, &status),
         }
@@ -261,13 +285,23 @@ impl ApiServer {
             // What a new node compares with the hash in its token; public by nature.
             return Ok(respond::bytes(StatusCode::OK, "application/x-pem-file", self.0.config.ca_pem.clone()));
         }
-        if info.is_resource && info.verb.is_empty() {
+        if info.path == dialer::PATH {
+            return dialer::accept(self, user, &parts.headers, parts.extensions.get());
+        }
+        if info.path == dialer::STREAM_PATH {
+            return dialer::lend(self, user, query, &parts.headers, parts.extensions.get()).await;
+        }
+        if info.is_resource && info.verb.is_empty() && self.remote(parts).is_none() {
             return Err(Status::method_not_allowed());
         }
         authz::authorize(self, user, &Attributes::of(info, query)).await?;
+        if let Some(remote) = self.remote(parts) {
+            let long = info.is_long_running();
+            return Box::pin(aggregation::serve(self, user, &remote, parts, &body, long)).await;
+        }
         if info.is_resource {
             let accepted = negotiate::accepted(&parts.headers)?;
-            return verbs::serve(self, user, info, query, &parts.headers, body, accepted).await;
+            return verbs::serve(self, user, info, query, parts, body, accepted).await;
         }
         if info.path == ownership::PATH && parts.method == Method::GET {
             return ownership::stream(self).await;
@@ -301,7 +335,7 @@ impl ApiServer {
             return Ok(response);
         }
         let accepted = negotiate::accepted(headers)?;
-        let found = self.0.documents.answer(&self.0.registry, path, headers, accepted);
+        let found = self.documents().answer(self, path, headers, accepted);
         found.ok_or_else(Status::no_such_path)
     }
 
@@ -317,8 +351,56 @@ impl ApiServer {
         &self.0.registry
     }
 
-    pub(crate) fn documents(&self) -> &Documents {
-        &self.0.documents
+    /// What is told of everything that is served, as it is now.
+    pub(crate) fn documents(&self) -> Arc<Documents> {
+        let generation = (self.0.registry.generation(), self.0.aggregation.generation());
+        let known = self.0.documents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.generation() == generation {
+            return known;
+        }
+        let mut slot = self.0.documents.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.generation() != generation {
+            let version = &self.0.config.version.git_version;
+            *slot = Arc::new(Documents::new(&self.0.registry, &self.0.aggregation, version));
+        }
+        slot.clone()
+    }
+
+    /// APIs that other servers answer for.
+    pub(crate) fn aggregation(&self) -> &Aggregation {
+        &self.0.aggregation
+    }
+
+    /// Who answers a request, if that is another server: as it was when the request's headers came, for its body is read or
+    /// not by that.
+    fn remote(&self, parts: &Parts) -> Option<Remote> {
+        let known = parts.extensions.get::<Remote>().cloned();
+        known.or_else(|| self.0.aggregation.route(parts.uri.path()))
+    }
+
+    /// Connections to webhooks.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    /// Webhooks that have a say in requests.
+    pub(crate) fn hooks(&self) -> &Followed<Hooks> {
+        &self.0.hooks
+    }
+
+    /// Policies that have a say in requests.
+    pub(crate) fn policies(&self) -> &Followed<Policies> {
+        &self.0.policies
+    }
+
+    /// A handle that does not keep the server.
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// The server of a handle.
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self(inner)
     }
 
     pub(crate) fn rbac(&self) -> &Rbac {
@@ -339,6 +421,16 @@ impl ApiServer {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// The way to the nodes.
+    pub(crate) fn dialer(&self) -> &Arc<dyn Dialer> {
+        &self.0.config.dialer
+    }
+
+    /// What nodes used when they were asked last.
+    pub(crate) fn samples(&self) -> &Samples {
+        &self.0.samples
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

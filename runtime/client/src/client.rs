@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use kiln_apimachinery::{Reason, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{ClientError, chain};
-use crate::transport::{Body, Transport};
+use crate::transport::{Body, BoxFuture, Transport};
 use crate::watch::WatchStream;
 
 /// How long a request that is no watch may take, unless the client was told otherwise.
@@ -149,15 +150,20 @@ impl Client {
 
     /// Sends a request of the caller's making, for what the other methods do not do, and reads the whole answer.
     pub async fn send<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, ClientError> {
-        let name = format!("{} {}", request.method(), request.uri());
-        let exchange = async {
-            let answer = self.accepted(request, &name).await?;
-            let bytes = collect(&name, answer.into_body()).await?;
-            serde_json::from_slice(&bytes)
-                .map_err(|error| ClientError::Decode { request: name.clone(), why: error.to_string() })
-        };
-        let answer = tokio::time::timeout(self.timeout, exchange).await;
-        answer.map_err(|_| ClientError::Timeout { request: name.clone() })?
+        let (request, bytes) = self.exchange(request).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Decode { request, why: error.to_string() })
+    }
+
+    /// What the request is called, and the whole answer to it. Boxed, so that callers of every type share it.
+    fn exchange(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<(String, Bytes), ClientError>> {
+        Box::pin(async move {
+            let name = format!("{} {}", request.method(), request.uri());
+            let exchange = async { collect(&name, self.accepted(request, &name).await?.into_body()).await };
+            match tokio::time::timeout(self.timeout, exchange).await {
+                Ok(answer) => answer.map(|bytes| (name, bytes)),
+                Err(_) => Err(ClientError::Timeout { request: name }),
+            }
+        })
     }
 
     /// The answer, if it is a success.
@@ -230,7 +236,9 @@ fn build(method: Method, path: &str, body: Option<(&'static str, Bytes)>) -> Res
 }
 
 async fn collect(request: &str, mut body: Body) -> Result<Bytes, ClientError> {
-    let mut whole = BytesMut::new();
+    // What is announced is made room for at once, for growing step by step would copy a long list several times.
+    let announced = body.size_hint().exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+    let mut whole = BytesMut::with_capacity(announced.min(MAX_ANSWER));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ClientError::Connect { server: request.to_owned(), why: chain(&*error) })?;
         if let Ok(data) = frame.into_data() {

@@ -14,6 +14,11 @@ impl Clock {
         Self(Arc::new(Timestamp::now))
     }
 
+    /// A clock of any kind, as one that jumps.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
     /// A clock that shows `start` now and goes on with tokio's time, which a test can pause and move.
     pub fn from_tokio(start: Timestamp) -> Self {
         let began = tokio::time::Instant::now();

@@ -23,7 +23,7 @@ pub use backoff::Backoff;
 pub use client::{Client, List, ListParams, PatchKind};
 pub use clock::Clock;
 pub use error::ClientError;
-pub use informer::{Change, Informer, ObjectRef, Store};
+pub use informer::{Change, Informer, Informers, Object, ObjectRef, Store, collection, path, readers, typed};
 pub use transport::{Body, BoxError, BoxFuture, Transport, full_body};
 pub use watch::{WatchEvent, WatchStream};
 pub use workqueue::{Item, RateLimit, WorkQueue};

@@ -98,7 +98,8 @@ impl<T: DeserializeOwned> WatchStream<T> {
     }
 
     fn object<O: DeserializeOwned>(&self, raw: &RawValue) -> Result<O, ClientError> {
-        serde_json::from_str(raw.get()).map_err(|error| self.unreadable(error))
+        // As bytes, like answers: one reader of each type is compiled, not two.
+        serde_json::from_slice(raw.get().as_bytes()).map_err(|error| self.unreadable(error))
     }
 
     fn unreadable(&self, why: impl ToString) -> ClientError {

@@ -1,12 +1,14 @@
 //! What every namespace has one of: an object of one name, made when the namespace is, and made again when it is
 //! removed or, if its content is ours to say, changed.
 
-use kiln_apimachinery::meta;
-use kiln_client::{Client, ClientError, Informer, ListParams, ObjectRef, Store, WorkQueue};
-use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use std::future::Future;
 
-use crate::reconcile::{Failure, Next, work};
+use k8s_openapi::api::core::v1::Namespace;
+use kiln_client::{Client, Informer, Informers, ListParams, ObjectRef, Store, WorkQueue};
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::reconcile::{Failure, Next, is_namespace_going, work};
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 
@@ -20,48 +22,66 @@ struct Wanted {
     content: Value,
 }
 
-/// Runs until the shutdown: every namespace has its `default` ServiceAccount.
-pub async fn default_service_accounts(client: Client, shutdown: CancellationToken) {
+/// Every namespace has its `default` ServiceAccount.
+pub fn default_service_accounts(
+    informers: &mut Informers,
+    context: &Context,
+) -> impl Future<Output = ()> + Send + use<> {
     let wanted = Wanted { plural: "serviceaccounts", name: "default", content: json!({}) };
-    run("service-account", client, wanted, shutdown).await;
+    build("service-account", informers, context, wanted)
 }
 
-/// Runs until the shutdown: every namespace has the ConfigMap `kube-root-ca.crt` with the CA of the API server, in PEM.
-pub async fn root_ca(client: Client, certificate: String, shutdown: CancellationToken) {
+/// Every namespace has the ConfigMap `kube-root-ca.crt` with the CA of the API server, in PEM.
+pub fn root_ca(
+    informers: &mut Informers,
+    context: &Context,
+    certificate: String,
+) -> impl Future<Output = ()> + Send + use<> {
     let content = json!({
         "metadata": {"annotations": {"kubernetes.io/description": "The CA of this cluster's API server."}},
         "data": {"ca.crt": certificate},
     });
     let wanted = Wanted { plural: "configmaps", name: "kube-root-ca.crt", content };
-    run("root-ca", client, wanted, shutdown).await;
+    build("root-ca", informers, context, wanted)
 }
 
-async fn run(name: &str, client: Client, wanted: Wanted, shutdown: CancellationToken) {
-    let namespaces = Informer::new(client.clone(), NAMESPACES, ListParams::default());
+fn build(
+    name: &'static str,
+    informers: &mut Informers,
+    context: &Context,
+    wanted: Wanted,
+) -> impl Future<Output = ()> + Send + use<> {
+    let Context { client, shutdown, .. } = context.clone();
     let fields = format!("metadata.name={}", wanted.name);
     let path = format!("/api/v1/{}", wanted.plural);
     let objects = Informer::new(client.clone(), path, ListParams { fields, ..ListParams::default() });
     let queue = WorkQueue::<ObjectRef>::default();
-    let controller = Controller { client, wanted, namespaces: namespaces.store(), objects: objects.store() };
-    tokio::join!(
-        namespaces.run(shutdown.clone(), |change| {
+    let namespaces = informers.of::<Namespace>();
+    namespaces.subscribe({
+        let queue = queue.clone();
+        move |change| {
             if let Some(key) = change.key() {
                 queue.add(key.clone());
             }
-        }),
-        objects.run(shutdown.clone(), |change| {
-            if let Some(key) = change.key() {
-                queue.add(ObjectRef::cluster(&key.namespace));
-            }
-        }),
-        work(name, &queue, &shutdown, |key| controller.reconcile(key)),
-    );
+        }
+    });
+    let controller = Controller { client, wanted, namespaces: namespaces.store(), objects: objects.store() };
+    async move {
+        tokio::join!(
+            objects.run(shutdown.clone(), |change| {
+                if let Some(key) = change.key() {
+                    queue.add(ObjectRef::cluster(&key.namespace));
+                }
+            }),
+            work(name, &queue, &shutdown, |key| controller.reconcile(key)),
+        );
+    }
 }
 
 struct Controller {
     client: Client,
     wanted: Wanted,
-    namespaces: Store,
+    namespaces: Store<Namespace>,
     objects: Store,
 }
 
@@ -69,7 +89,7 @@ impl Controller {
     async fn reconcile(&self, key: ObjectRef) -> Result<Next, Failure> {
         // Before the first list of them is in, any object would seem to be missing.
         self.objects.synced().await;
-        let active = self.namespaces.get(&key).is_some_and(|namespace| !meta::is_terminating(&namespace));
+        let active = self.namespaces.get(&key).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
         if !active {
             return Ok(Next::Settled);
         }
@@ -91,19 +111,13 @@ impl Controller {
                 match self.client.create::<Value>(&collection, &object).await {
                     // The namespace is gone or going, or someone else was faster.
                     Err(error) if error.is_not_found() || error.is_already_exists() => Ok(Next::Settled),
-                    Err(error) if is_terminating(&error) => Ok(Next::Settled),
+                    Err(error) if is_namespace_going(&error) => Ok(Next::Settled),
                     Err(error) => Err(error.into()),
                     Ok(_) => Ok(Next::Settled),
                 }
             }
         }
     }
-}
-
-/// The namespace is being deleted.
-fn is_terminating(error: &ClientError) -> bool {
-    let causes = error.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
-    causes.into_iter().flatten().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Whether an object has the content; what its metadata says is its owner's affair.

@@ -30,6 +30,20 @@ pub(crate) enum Failure {
     /// Something else must happen first.
     #[error("{0}")]
     Waiting(String),
+    /// The mirror does not show yet what was written last.
+    #[error("the mirror is out of date")]
+    Stale,
+}
+
+/// An object as plain JSON.
+pub(crate) fn to_value(object: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(object).map_err(|error| Failure::Waiting(format!("an object that is no JSON: {error}")))
+}
+
+/// Whether a create failed since the namespace is being deleted.
+pub(crate) fn is_namespace_going(error: &ClientError) -> bool {
+    let causes = error.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
+    causes.into_iter().flatten().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Reconciles keys one after the other until the shutdown.
@@ -64,6 +78,7 @@ where
                 match &failure {
                     // The mirror is behind the server: the next look will see what it saw.
                     Failure::Client(error) if error.is_conflict() => tracing::debug!(key = %*item, %failure, "{name}"),
+                    Failure::Stale => tracing::debug!(key = %*item, "{name}: {failure}"),
                     Failure::Waiting(_) => tracing::info!(key = %*item, %failure, "{name}"),
                     _ => tracing::warn!(key = %*item, %failure, "{name}: will try again"),
                 }

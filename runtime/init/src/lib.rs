@@ -1,7 +1,8 @@
 //! PID 1 of a Kiln node: from the kernel's first exec to a supervised cluster service.
 //!
-//! The same binary is `/init` of the initramfs (stage 1: find the disk, verify and mount the root, switch to it) and then
-//! the root's init (stage 2: phases, supervision, shutdown). Flows in: the kernel command line, `/etc/kiln`, CONFIG, device
+//! Stage 1, the program `kiln-init`, is `/init` of the initramfs: find the disk, verify and mount the root, switch to it.
+//! Stage 2 is the root's init, which is `kiln`: phases, supervision, shutdown. `kiln` can be both; what is unpacked from
+//! an initramfs and then thrown away had better be small. Flows in: the kernel command line, `/etc/kiln`, CONFIG, device
 //! and link events, what the service says on its notify socket. Flows out: mounts, addresses, the clock, the running
 //! service, console lines, `join-status.txt`, the boot report. It knows nothing of Kubernetes and nothing of how an image
 //! is built. Synchronous code with a few small threads: PID 1 lives as long as the node and must stay small.
@@ -40,4 +41,10 @@ pub fn is_init() -> bool {
 pub fn main() -> ! {
     console::show_panics();
     if Path::new(initramfs::MODULES).exists() { initramfs::run() } else { system::run() }
+}
+
+/// Runs PID 1 of the initramfs. It never returns but by the exec of the root's init.
+pub fn first_stage() -> ! {
+    console::show_panics();
+    initramfs::run()
 }

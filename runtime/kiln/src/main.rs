@@ -10,6 +10,7 @@ mod exit;
 mod node;
 mod server;
 mod service;
+mod snapshots;
 
 use std::process::ExitCode;
 

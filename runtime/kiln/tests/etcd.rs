@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use kiln_client::{Client, ListParams, WatchEvent};
 use kiln_pki::Authority;
 use kiln_storage::testing::{Etcd, ServerTls};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::{Process, Server, board, kiln, ready};
 
@@ -19,6 +20,9 @@ const PATH: &str = "/api/v1/namespaces/default/configmaps";
 fn start(etcd: &Etcd, dir: &Path, name: &str, more: &[&str]) -> Server {
     let mut command = kiln();
     command.args(["server", "--bind-address", "127.0.0.1", "--disable", "mdns", "--disable-agent"]);
+    if !more.contains(&"--advertise-address") {
+        command.args(["--advertise-address", "127.0.0.1"]);
+    }
     command.args(["--https-listen-port", "0", "--datastore-endpoint", etcd.url(), "--node-name", name, "--data-dir"]);
     command.arg(dir).args(more).env("KILN_BOARD_ID", board('a')).env("KILN_TOKEN", "abcdef.0123456789abcdef");
     let mut process = Process::start(&mut command);
@@ -89,6 +93,14 @@ async fn two_servers_on_one_etcd_serve_one_cluster() {
     let mut agent = a.agent(agent_dir.path(), "pi-1", &board('b'), Some(&token));
     agent.wait_for("joined node=\"pi-1\"");
     b.node("pi-1", ready).await;
+    // Its tunnel is to the one that it joined: the other reaches it through that one.
+    a.process.wait_for("the node's tunnel is open node=\"pi-1\"");
+    for client in [&at_a, &at_b] {
+        let pods: Value = client.get("/api/v1/nodes/pi-1/proxy/pods").await.unwrap();
+        assert_eq!(pods["kind"], "PodList");
+    }
+    let error = at_b.get::<Value>("/api/v1/nodes/pi-1:1/proxy/").await.unwrap_err().to_string();
+    assert!(error.contains("connection refused") || error.contains("address not allowed"), "{error}");
 
     // When the one that runs the controllers ends, the other does.
     a.process.terminate();
@@ -109,6 +121,32 @@ async fn two_servers_on_one_etcd_serve_one_cluster() {
     let a = start(&etcd, dir_a.path(), "server-a", &[]);
     let counter: Value = a.admin().get(&format!("{PATH}/counter")).await.unwrap();
     assert_eq!(counter["data"]["n"], "41");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_controllers_of_a_silent_server_are_taken_over_within_15_s_and_it_lets_go() {
+    let etcd = Etcd::start();
+    let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = start(&etcd, dir_a.path(), "server-a", &[]);
+    a.process.wait_for("this server runs the controllers");
+    let mut b = start(&etcd, dir_b.path(), "server-b", &[]);
+    let at_b = b.admin();
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
+    let seen = async || at_b.get::<Value>(lease).await;
+    let holder = seen().await.unwrap()["spec"]["holderIdentity"].clone();
+    assert!(holder.as_str().unwrap().starts_with("server-a_"), "{holder}");
+    let silent = std::time::Instant::now();
+    a.process.signal(Signal::SIGSTOP);
+    b.process.wait_for("this server runs the controllers");
+    // Beside the 15 s, what a busy machine takes to notice.
+    assert!(silent.elapsed() < std::time::Duration::from_secs(17), "{:?}", silent.elapsed());
+    let lease = seen().await.unwrap();
+    assert!(lease["spec"]["holderIdentity"].as_str().unwrap().starts_with("server-b_"), "{lease}");
+    assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    a.process.signal(Signal::SIGCONT);
+    a.process.wait_for("another server runs the controllers from now on");
+    let still = seen().await.unwrap();
+    assert_eq!(still["spec"]["holderIdentity"], lease["spec"]["holderIdentity"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,26 +1,54 @@
-//! The node's agent: registers the machine as a Node, shows its state, and lets the cluster hear that it lives.
+//! The node's agent: registers the machine as a Node, shows its state, lets the cluster hear that it lives, and runs the pods
+//! that are bound to it.
 //!
-//! In come the machine's facts and what changes about it ([`Machine`]) and the Node as the API has it; out go writes of
-//! the Node, its status and its Lease. Nothing here runs a container yet, and nothing here reads the store of a server:
-//! all goes through the client.
+//! In come the machine's facts and what changes about it ([`Machine`]), the Node and its pods as the API has them; out go writes
+//! of the Node, its status and its Lease, calls of the container runtime ([`cri`]), and statuses of pods ([`pods`]). Nothing here
+//! reads the store of a server: all goes through the client.
 
+pub mod admission;
+pub mod allocation;
+pub mod cgroups;
+pub mod containerd;
+pub mod cri;
+mod csi;
+pub mod eviction;
+mod health;
+mod hooks;
+mod images;
 mod lease;
 mod machine;
+pub mod network;
 mod node;
+mod pleg;
+pub mod pods;
+mod prepare;
+mod probes;
 mod register;
+pub mod resources;
+mod runner;
+pub mod server;
+pub mod sources;
+pub mod spec;
+mod stats;
 mod status;
+pub mod users;
+pub mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_client::{Change, Client, Clock, Informer, ListParams};
+use kiln_client::{Change, Client, Clock, Informer, ListParams, Store};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use machine::{Facts, Machine, MachineError, Pressure};
+pub use runner::{NodeSettings, PodConfig, RuntimeChoice};
+
+use health::Health;
+use runner::Signals;
 
 /// The version of Kubernetes that this kubelet is like, and of this build of it.
 pub const KUBELET_VERSION: &str = "v1.36.0+kiln1";
@@ -31,7 +59,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const NODES: &str = "/api/v1/nodes";
 
 /// What the kubelet is told about its node.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The Node's name.
     pub node_name: String,
@@ -43,8 +71,8 @@ pub struct Config {
     pub node_ips: Vec<IpAddr>,
     /// The board's name, if known: the Node's instance type.
     pub board: Option<String>,
-    /// Name and version of the container runtime, as `containerd://1.7.24`; empty if there is none.
-    pub container_runtime_version: String,
+    /// How it runs pods; a node that runs none is for tests.
+    pub pods: Option<PodConfig>,
     /// The time of day.
     pub clock: Clock,
 }
@@ -68,11 +96,23 @@ pub async fn run(
     tell: impl Fn(Progress) + Send + Sync,
     shutdown: CancellationToken,
 ) {
-    let kubelet = Kubelet { client: client.with_timeout(TIMEOUT), config, machine, tell };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = kubelet.live() => {}
-    }
+    let client = client.with_timeout(TIMEOUT);
+    let (pods, facts) = (config.pods.clone(), machine.facts.clone());
+    let signals = Signals::new(if pods.is_some() { Health::unknown() } else { Health::default() });
+    let running = async {
+        if let Some(pods) = pods {
+            let (name, clock) = (config.node_name.clone(), config.clock.clone());
+            runner::run(client.clone(), name, clock, &facts, pods, signals.clone(), shutdown.clone()).await;
+        }
+    };
+    let kubelet = Kubelet { client: client.clone(), config: config.clone(), machine, tell, signals: signals.clone() };
+    let living = async {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = kubelet.live() => {}
+        }
+    };
+    tokio::join!(Box::pin(living), Box::pin(running));
 }
 
 struct Kubelet<T> {
@@ -80,6 +120,7 @@ struct Kubelet<T> {
     config: Config,
     machine: Machine,
     tell: T,
+    signals: Signals,
 }
 
 impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
@@ -115,7 +156,11 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
         let mirror = informer.run(gone.clone(), {
             let (changed, gone, store) = (changed.clone(), gone.clone(), store.clone());
             move |change| match change {
-                Change::Applied { .. } => changed.notify_one(),
+                Change::Applied { object, .. } => {
+                    self.write_network(object);
+                    self.show_node(object);
+                    changed.notify_one();
+                }
                 Change::Deleted { .. } => gone.cancel(),
                 // It was deleted before the mirror saw it.
                 Change::Synced if store.list().is_empty() => gone.cancel(),
@@ -126,6 +171,38 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
             () = mirror => {}
             () = self.keep_status(&store, &changed) => {}
             () = self.keep_lease(uid) => {}
+            () = self.follow_packet_size(&store) => {}
+        }
+    }
+
+    /// Shows the Node to those who run pods.
+    fn show_node(&self, node: &Value) {
+        match kiln_client::typed(node) {
+            Ok(node) => _ = self.signals.node_sender.send_replace(Some(Arc::new(node))),
+            Err(error) => tracing::warn!(%error, "the Node cannot be read"),
+        }
+    }
+
+    /// Writes the network anew when the size of packets is known or changes.
+    async fn follow_packet_size(&self, mirror: &Store) {
+        let network = self.config.pods.as_ref().and_then(|pods| pods.network.as_ref());
+        if let Some(mut mtu) = network.map(|network| network.mtu.clone()) {
+            while mtu.changed().await.is_ok() {
+                mirror.list().iter().for_each(|node| self.write_network(node));
+            }
+        }
+        // There is none, or whoever tells it is gone.
+        std::future::pending().await
+    }
+
+    /// Gives the runtime a network for the range of addresses that the Node has got.
+    fn write_network(&self, node: &Value) {
+        let Some(network) = self.config.pods.as_ref().and_then(|pods| pods.network.as_ref()) else { return };
+        let ranges = kiln_apimachinery::meta::strings(kiln_apimachinery::meta::at(node, &["spec", "podCIDRs"]));
+        let ranges: Vec<String> = ranges.into_iter().map(str::to_owned).collect();
+        match network::write(network, &ranges) {
+            Ok(()) => self.signals.poke.notify_one(),
+            Err(error) => tracing::warn!("{}: {error}; pods have no network", network.folder.display()),
         }
     }
 }

@@ -45,13 +45,21 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
         let (mut addresses, mut is_watched) = (self.machine.addresses.clone(), true);
         let mut backoff = Backoff::new(Duration::from_secs(1), LOOK);
         let mut held = Held::default();
+        let mut health = self.signals.health.clone();
+        let mut pressures = self.signals.pressure.clone();
+        let ends = self.config.pods.as_ref().map(|pods| pods.end.begins.clone()).unwrap_or_default();
+        let mut is_ending = false;
+        let mut in_use = self.signals.in_use.subscribe();
         let mut reported: Option<Instant> = None;
         let mut node: Option<Arc<Value>> = None;
         loop {
             let mut wait = LOOK;
             if let Some(known) = &node {
-                let pressure = held.see(Instant::now(), (self.machine.pressure)());
-                let wanted = node::status(&self.config, &self.machine, known, pressure);
+                let pressure =
+                    self.known_pressure().unwrap_or_else(|| held.see(Instant::now(), (self.machine.pressure)()));
+                let health = health.borrow_and_update().clone();
+                let in_use = in_use.borrow_and_update().clone();
+                let wanted = node::status(&self.config, &self.machine, known, pressure, &health, &in_use);
                 let is_due = reported.is_none_or(|at| at.elapsed() >= REPORT);
                 if is_due || node::differs(known, &wanted) {
                     match self.write_status(known, &wanted).await {
@@ -73,6 +81,12 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
                 () = changed.notified() => node = mirror.get(&key),
                 // Whoever watches the addresses may be gone: those known are the last then.
                 changed = addresses.changed(), if is_watched => is_watched = changed.is_ok(),
+                // The sender is in the kubelet itself.
+                _ = health.changed() => {}
+                // Likewise.
+                _ = pressures.changed() => {}
+                _ = in_use.changed() => {}
+                () = ends.cancelled(), if !is_ending => is_ending = true,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -80,7 +94,14 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
 
     /// The status for a Node that is yet to be made.
     pub(super) fn status(&self, known: &Value) -> Value {
-        node::status(&self.config, &self.machine, known, (self.machine.pressure)())
+        let pressure = self.known_pressure().unwrap_or_else(|| (self.machine.pressure)());
+        let (health, in_use) = (self.signals.health.borrow().clone(), self.signals.in_use.borrow().clone());
+        node::status(&self.config, &self.machine, known, pressure, &health, &in_use)
+    }
+
+    /// What the machine is short of, by whoever ends pods for it: how long that is shown was decided there.
+    fn known_pressure(&self) -> Option<Pressure> {
+        *self.signals.pressure.borrow()
     }
 
     async fn write_status(&self, known: &Value, status: &Value) -> Result<Value, ClientError> {

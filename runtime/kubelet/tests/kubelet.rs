@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use kiln_apimachinery::Status;
 use kiln_client::Clock;
 use kiln_client::testing::FakeApi;
@@ -24,6 +26,8 @@ struct World {
     addresses: watch::Sender<Vec<IpAddr>>,
     pressure: Arc<Mutex<Pressure>>,
     told: Arc<Mutex<Vec<Progress>>>,
+    /// Seconds that the clock is off.
+    off: Arc<AtomicI64>,
     _end: DropGuard,
 }
 
@@ -44,6 +48,8 @@ fn start(api: FakeApi) -> World {
         ..Facts::default()
     };
     let current = pressure.clone();
+    let off: Arc<AtomicI64> = Arc::default();
+    let clock = Clock::from_tokio("2026-03-01T12:00:00Z".parse().unwrap());
     let machine = Machine { facts, addresses: watched, pressure: Arc::new(move || *current.lock().unwrap()) };
     let config = Config {
         node_name: "pi-1".to_owned(),
@@ -51,12 +57,15 @@ fn start(api: FakeApi) -> World {
         taints: Vec::new(),
         node_ips: Vec::new(),
         board: Some("rpi4".to_owned()),
-        container_runtime_version: "containerd://1.7.24".to_owned(),
-        clock: Clock::from_tokio("2026-03-01T12:00:00Z".parse().unwrap()),
+        pods: None,
+        clock: Clock::new({
+            let off = off.clone();
+            move || clock.now() + SignedDuration::from_secs(off.load(Ordering::SeqCst))
+        }),
     };
     let (end, tell) = (CancellationToken::new(), told.clone());
     tokio::spawn(run(api.client(), config, machine, move |p| tell.lock().unwrap().push(p), end.clone()));
-    World { api, addresses, pressure, told, _end: end.drop_guard() }
+    World { api, addresses, pressure, told, off, _end: end.drop_guard() }
 }
 
 impl World {
@@ -115,7 +124,6 @@ async fn a_machine_becomes_a_ready_node() {
     assert_eq!(status["allocatable"]["memory"], "946176Ki");
     assert_eq!(status["allocatable"]["ephemeral-storage"], "28800000000");
     assert_eq!(status["nodeInfo"]["kubeletVersion"], "v1.36.0+kiln1");
-    assert_eq!(status["nodeInfo"]["containerRuntimeVersion"], "containerd://1.7.24");
     let kinds: Vec<_> = status["conditions"].as_array().unwrap().iter().map(|c| c["type"].clone()).collect();
     assert_eq!(kinds, ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]);
     assert_eq!(world.condition("Ready")["reason"], "KubeletReady");
@@ -135,6 +143,23 @@ async fn the_lease_is_renewed_every_ten_seconds_and_belongs_to_the_node() {
     assert!((19..=21).contains(&writes.len()), "{writes:?}");
     assert!(writes.iter().all(|write| *write == format!("PUT {LEASE}")), "{writes:?}");
     assert_ne!(world.api.object(LEASE).unwrap()["spec"]["renewTime"], lease["spec"]["renewTime"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_an_hour_either_way_keeps_no_lease_from_being_renewed() {
+    let world = start(FakeApi::new());
+    world.registered().await;
+    for (hours, expected) in [(1, "2026-03-01T13:"), (0, "2026-03-01T12:"), (-1, "2026-03-01T11:")] {
+        world.off.store(hours * 3600, Ordering::SeqCst);
+        world.writes();
+        pass(60).await;
+        let renewed = world.writes().into_iter().filter(|write| *write == format!("PUT {LEASE}")).count();
+        assert!((5..=7).contains(&renewed), "{hours} h: {renewed}");
+        let lease = world.api.object(LEASE).unwrap();
+        let time = lease["spec"]["renewTime"].as_str().unwrap();
+        assert!(time.starts_with(expected), "{hours} h: {time}");
+    }
+    assert_eq!(world.condition("Ready")["status"], "True");
 }
 
 #[tokio::test(start_paused = true)]

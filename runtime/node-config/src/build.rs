@@ -54,7 +54,9 @@ fn node(s: &Section<'_>) -> Result<Node, Fault> {
             labels.insert(key.get_ref().to_string(), text.to_owned());
         }
     }
-    Ok(Node { name, role, labels })
+    let taints = s.parsed_list("taints", validate::taint)?.unwrap_or_default();
+    let addresses = s.parsed_list("addresses", validate::ip)?.unwrap_or_default();
+    Ok(Node { name, role, labels, taints, addresses })
 }
 
 fn cluster(s: &Section<'_>) -> Result<Cluster, Fault> {

@@ -67,6 +67,8 @@ const NODE: &[Field] = &[
     field("name", Kind::Text, "name of the node; absent: kiln- and the last 8 hex digits of the board id"),
     field("role", Kind::Text, "\"server\" or \"agent\""),
     field("labels", Kind::TextMap, "labels that the node registers with"),
+    field("taints", Kind::TextList, "taints that a new node registers with, KEY=VALUE:EFFECT"),
+    field("addresses", Kind::TextList, "addresses by which others reach the node; absent: that of the default route"),
 ];
 
 const CLUSTER: &[Field] = &[

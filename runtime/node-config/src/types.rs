@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
+use crate::validate::Taint;
 use crate::{Cidr, InterfaceMatch, ServerUrl, Token};
 
 /// A whole `node.toml`, checked. Serialises with its token masked.
@@ -62,6 +63,12 @@ pub struct Node {
     pub role: Role,
     /// Labels to register with.
     pub labels: BTreeMap<String, String>,
+    /// Taints to register with, when the node is new.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+    /// The node's addresses, at most one of each family; none: the machine knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What a node is.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
+
 use crate::Cidr;
 use crate::net::is_host_name;
 
@@ -143,7 +145,7 @@ pub fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// A taint: what keeps pods away that do not tolerate it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Taint {
     /// Its key.
     pub key: String,

@@ -57,6 +57,18 @@ fn a_server_has_defaults_for_everything() {
 }
 
 #[test]
+fn a_node_may_say_its_taints_and_addresses() {
+    let text = server("").replace(
+        "role",
+        "taints = [\"example.org/shop=till:NoSchedule\", \"busy:NoExecute\"]\naddresses = [\"192.168.77.1\", \"fd00::1\"]\nrole",
+    );
+    let node = NodeConfig::parse(&text, "node.toml").unwrap().node;
+    let taints: Vec<_> = node.taints.iter().map(|t| (t.key.as_str(), t.value.as_str(), t.effect.as_str())).collect();
+    assert_eq!(taints, [("example.org/shop", "till", "NoSchedule"), ("busy", "", "NoExecute")]);
+    assert_eq!(node.addresses, ["192.168.77.1".parse::<std::net::IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
+}
+
+#[test]
 fn a_node_without_a_name_is_called_after_its_board() {
     let config = NodeConfig::parse(&agent(""), "node.toml").unwrap();
     assert_eq!(config.node_name(&"0123456789abcdef".repeat(4)), "kiln-89abcdef");
@@ -102,6 +114,8 @@ fn a_wrong_value_is_refused_with_its_place() {
         (server("[server]\nservice-cidr = \"10.42.128.0/17\""), "overlap"),
         (server("[server]\ntls-sans = [\"https://a\"]"), "5:13: `server.tls-sans[0]`"),
         (server("").replace("role", "name = \"Pi_1\"\nrole"), "3:8: `node.name`: `Pi_1` is no node name"),
+        (server("").replace("role", "taints = [\"till\"]\nrole"), "3:11: `node.taints[0]`: `till` is no taint"),
+        (server("").replace("role", "addresses = [\"here\"]\nrole"), "3:14: `node.addresses[0]`"),
         (server("").replace("server", "master"), "`master` is no role; write \"server\" or \"agent\""),
         (server("").replace("role", "labels = { \"a/b/c\" = \"x\" }\nrole"), "3:12: `node.labels.a/b/c`"),
         (agent("").replace("discover", "http://x"), "5:10: `cluster.server`: a server's URL starts with https://"),

@@ -46,8 +46,16 @@ impl Authority {
     /// # Errors
     /// [`PkiError::Random`] or [`PkiError::Sign`].
     pub fn create(now: SystemTime) -> Result<Self, PkiError> {
+        Authority::create_named("kiln-ca", now)
+    }
+
+    /// The same under another name than `kiln-ca`, for another purpose.
+    ///
+    /// # Errors
+    /// [`PkiError::Random`] or [`PkiError::Sign`].
+    pub fn create_named(name: &str, now: SystemTime) -> Result<Self, PkiError> {
         let key = KeyPair::generate()?;
-        let mut params = params(&format!("kiln-ca-{}", hex(&random_bytes::<4>()?)), None)?;
+        let mut params = params(&format!("{name}-{}", hex(&random_bytes::<4>()?)), None)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -182,7 +190,7 @@ impl Authority {
     }
 }
 
-fn params(common_name: &str, organization: Option<&str>) -> Result<CertificateParams, PkiError> {
+pub(crate) fn params(common_name: &str, organization: Option<&str>) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     if let Some(organization) = organization {
@@ -197,13 +205,13 @@ fn params(common_name: &str, organization: Option<&str>) -> Result<CertificatePa
 }
 
 /// In whole seconds, as X.509 has them. Times before 1970 become 1970.
-fn set_validity(params: &mut CertificateParams, start: SystemTime, end: SystemTime) {
+pub(crate) fn set_validity(params: &mut CertificateParams, start: SystemTime, end: SystemTime) {
     let since_1970 = |t: SystemTime| Duration::from_secs(t.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_1970(start);
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970(end);
 }
 
-fn alt_names(names: &[String]) -> Result<Vec<SanType>, PkiError> {
+pub(crate) fn alt_names(names: &[String]) -> Result<Vec<SanType>, PkiError> {
     let mut out: Vec<SanType> = Vec::new();
     for name in names {
         let san = match name.parse() {

@@ -16,6 +16,7 @@ mod pem;
 pub mod sealed;
 pub mod secret;
 mod signer;
+mod wish;
 
 pub use authority::{Authority, CA_LIFETIME, Issued, LEAF_LIFETIME, NODE_USER_PREFIX, NODES_GROUP};
 pub use certificate::{Certificate, key_matches};
@@ -23,3 +24,4 @@ pub use csr::{Csr, PrivateKey};
 pub use error::PkiError;
 pub use pem::{ca_hash, certificate_der, certificates_der, private_key_der};
 pub use signer::Signer;
+pub use wish::{Wish, issue};

@@ -208,7 +208,7 @@ impl<'t> TypeRef<'t> {
     }
 
     /// Of a list or map, the type of the elements.
-    pub(crate) fn inner(self) -> Self {
+    pub fn inner(self) -> Self {
         self.to(self.record().of)
     }
 
@@ -233,6 +233,14 @@ impl<'t> TypeRef<'t> {
         let names = self.table.names.get(range.0 as usize..range.1 as usize)?;
         let at = names.binary_search_by(|(n, _)| self.table.str(*n).cmp(name)).ok()?;
         self.table.fields.get(names[at].1 as usize)
+    }
+
+    /// Of a struct, the JSON names and types of all its fields, those of embedded ones too, by name.
+    pub fn members(self) -> impl Iterator<Item = (&'t str, Self)> {
+        let range = self.structure().map(|s| s.names).unwrap_or_default();
+        let names = self.table.names.get(range.0 as usize..range.1 as usize).unwrap_or_default();
+        let field = move |at: u32| self.table.fields.get(at as usize).map(|f| self.to(f.node));
+        names.iter().filter_map(move |(name, at)| Some((self.table.str(*name), field(*at)?)))
     }
 
     /// Of a struct, its name in the table, such as `core.v1.PodSpec`.

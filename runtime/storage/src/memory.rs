@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use crate::engine::{Engine, Operation, Retention, Staging, State, Watch};
-use crate::types::{BoxFuture, Counters, Event, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError};
+use crate::types::{
+    BoxFuture, Clock, Counters, Event, ListOptions, NewValue, Page, Record, Revision, Storage, StorageError,
+};
 
 /// An empty store that keeps the default amount of history.
 pub fn open() -> Arc<dyn Storage> {
@@ -16,7 +17,7 @@ pub fn open() -> Arc<dyn Storage> {
 
 /// An empty store that keeps this much history.
 pub fn open_with(retention: Retention) -> Arc<dyn Storage> {
-    let engine = Engine::new(State::new(BTreeMap::new(), 1), retention, Vec::new());
+    let engine = Engine::new(State::new(BTreeMap::new(), 1), retention, Vec::new(), Clock::default());
     Arc::new(MemoryStorage { engine, writing: Mutex::new(()), writes: AtomicU64::new(0) })
 }
 
@@ -33,7 +34,7 @@ impl MemoryStorage {
         let mut staging = Staging::new(&self.engine);
         let event = staging.add(operation)?;
         let events = staging.events;
-        self.engine.apply(events, Instant::now());
+        self.engine.apply(events);
         self.writes.fetch_add(1, Ordering::Relaxed);
         Ok(event)
     }

@@ -73,6 +73,8 @@ pub struct ListOptions {
     pub start_after: Option<String>,
     /// The state as of this revision; the current one if absent.
     pub at: Option<Revision>,
+    /// Count what follows the page, which costs a walk over its keys.
+    pub count: bool,
 }
 
 /// The answer to a list: records in the order of their keys.
@@ -84,7 +86,7 @@ pub struct Page {
     pub revision: Revision,
     /// Whether records with the prefix follow this page.
     pub more: bool,
-    /// How many follow.
+    /// How many follow, if that was asked for.
     pub remaining: u64,
 }
 
@@ -189,6 +191,9 @@ pub enum StorageError {
     /// The disk is full or read-only: nothing was written, reads and watches go on. Free some space.
     #[error("cannot write to the store: {0}; free some space on its disk")]
     Full(String),
+    /// The value is larger than the store takes, which is etcd's limit for a request.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
     /// What is stored is damaged; the text says what, and what to do.
     #[error("the store is damaged: {0}")]
     Corrupt(String),

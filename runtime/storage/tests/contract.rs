@@ -100,7 +100,8 @@ async fn pages_of_a_list_show_one_state_while_writes_go_on() {
             put(&*store, &format!("/r/pods/{name}")).await;
         }
         put(&*store, "/r/podsets/z").await;
-        let first = store.list("/r/pods/", ListOptions { limit: 2, ..ListOptions::default() }).await.unwrap();
+        let first =
+            store.list("/r/pods/", ListOptions { limit: 2, count: true, ..ListOptions::default() }).await.unwrap();
         assert_eq!(keys(&first), ["/r/pods/a", "/r/pods/b"]);
         assert_eq!((first.more, first.remaining), (true, 3));
 
@@ -110,7 +111,8 @@ async fn pages_of_a_list_show_one_state_while_writes_go_on() {
         put(&*store, "/r/pods/ca").await;
         store.delete("/r/pods/a".into(), None).await.unwrap();
 
-        let rest = ListOptions { limit: 0, start_after: Some("/r/pods/b".into()), at: Some(first.revision) };
+        let rest =
+            ListOptions { start_after: Some("/r/pods/b".into()), at: Some(first.revision), ..ListOptions::default() };
         let rest = store.list("/r/pods/", rest).await.unwrap();
         assert_eq!(keys(&rest), ["/r/pods/c", "/r/pods/d", "/r/pods/e"]);
         assert_eq!(&*rest.records[1].value, b"{}");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kiln_apiserver::{ApiServer, Config, UserInfo};
 use kiln_client::{Body, BoxFuture, ClientError, Clock, Transport};
-use kiln_controllers::{garbage, namespace, per_namespace};
+use kiln_controllers::{alone, garbage, namespace, per_namespace};
 use kiln_storage::Storage;
 use kube::Client;
 use kube::config::AuthInfo;
@@ -60,8 +60,11 @@ impl Cluster {
         tokio::spawn(async move { serving.serve(listener, tls, stop).await });
         let controllers = || kiln_client::Client::new(InProcess(api.clone()));
         tokio::spawn(garbage::run(controllers(), shutdown.clone()));
-        tokio::spawn(namespace::run(controllers(), Clock::system(), shutdown.clone()));
-        tokio::spawn(per_namespace::default_service_accounts(controllers(), shutdown.clone()));
+        tokio::spawn(alone(controllers(), Clock::system(), shutdown.clone(), |informers, context| {
+            let both =
+                (namespace::build(informers, context), per_namespace::default_service_accounts(informers, context));
+            async { _ = tokio::join!(both.0, both.1) }
+        }));
         let admin = json!({
             "client-certificate-data": base64(&identities.admin_pem),
             "client-key-data": base64(&identities.admin_key.serialize_pem()),

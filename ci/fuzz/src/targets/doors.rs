@@ -50,3 +50,8 @@ pub(super) fn continue_token(data: &[u8]) {
 pub(super) fn etcd(data: &[u8]) {
     kiln_storage::etcd::fuzzing::answers(data);
 }
+
+/// What a peer sends on a SPDY connection.
+pub(super) fn spdy(data: &[u8]) {
+    kiln_spdy::fuzzing::read(data);
+}

@@ -1,5 +1,6 @@
 //! The targets, by their names.
 
+mod dns;
 mod doors;
 mod objects;
 mod patches;
@@ -29,9 +30,13 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("audit_policy", doors::audit_policy),
     ("token", doors::token),
     ("certificate", doors::certificate),
+    ("spdy", doors::spdy),
     ("continue_token", doors::continue_token),
     ("etcd", doors::etcd),
     ("server", server::server),
+    ("dns_question", dns::question),
+    ("dns_answer", dns::answer),
+    ("dns_corefile", dns::corefile),
 ];
 
 /// The parts of an input, which line breaks around a line of dashes part.

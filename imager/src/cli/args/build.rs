@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use imager::toolchain::Choice;
+use imager::{profile::Arch, toolchain::Choice};
 use kiln_node_config::Role;
 
 use super::pair;
@@ -26,6 +26,8 @@ pub(in crate::cli) struct BuildArgs {
     /// Leave one of the board's overlays out (repeatable).
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) without_overlay: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) images: PreloadArgs,
     #[command(flatten)]
     pub(in crate::cli) lock: LockArgs,
     /// Fail if the mirror would give other packages than the lock.
@@ -50,6 +52,33 @@ pub(in crate::cli) struct BuildArgs {
     pub(in crate::cli) settings: SettingsArgs,
 }
 
+/// `imager bundle`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BundleArgs {
+    /// Architecture of the machines: aarch64, armv7 or x86_64.
+    #[arg(short, long, value_name = "ARCH", value_parser = arch)]
+    pub(in crate::cli) arch: Arch,
+    /// The installer [default: out/kiln-install-ARCH.sh].
+    #[arg(long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) installer: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) images: PreloadArgs,
+    #[command(flatten)]
+    pub(in crate::cli) lock: LockArgs,
+    /// Fail if the mirror would give other packages than the lock.
+    #[arg(long)]
+    pub(in crate::cli) locked: bool,
+    /// Use what is in the cache and make no connection.
+    #[arg(long)]
+    pub(in crate::cli) offline: bool,
+    /// Take this `kiln` and compile nothing.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) runtime_binary: Option<PathBuf>,
+    /// Tools that compile the runtime: auto, host, cross or debian.
+    #[arg(long, value_name = "TOOLS", default_value_t, conflicts_with = "runtime_binary")]
+    pub(in crate::cli) toolchain: Choice,
+}
+
 /// What goes onto the CONFIG partition.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings of the node")]
@@ -72,9 +101,31 @@ pub(in crate::cli) struct SettingsArgs {
     /// Take the settings from this file instead; --cluster adds its files and an agent's token.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["role", "name", "server", "token"], value_hint = ValueHint::FilePath)]
     pub(in crate::cli) config: Option<PathBuf>,
+    /// Put this registries.toml, or registries.yaml of K3s, onto the card: mirrors and credentials of registries.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) registries: Option<PathBuf>,
     /// Change a setting, such as time.servers=ntp.example.org (repeatable).
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub(in crate::cli) set: Vec<(String, String)>,
+}
+
+/// Container images that come along.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PreloadArgs {
+    /// Bring along the container images of this OCI archive, or the image of this name from its registry, so that pods start
+    /// without one (repeatable).
+    #[arg(long, value_name = "FILE|IMAGE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) container_image: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) auth: RegistryArgs,
+}
+
+/// Access to registries.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RegistryArgs {
+    /// Credentials of registries, as Docker keeps them [default: config.json in $DOCKER_CONFIG or ~/.docker].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) registry_auth: Option<PathBuf>,
 }
 
 /// The lock file.
@@ -93,6 +144,13 @@ pub(in crate::cli) struct UpdateLockArgs {
     pub(in crate::cli) board: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) lock: LockArgs,
+    #[command(flatten)]
+    pub(in crate::cli) auth: RegistryArgs,
+}
+
+fn arch(text: &str) -> Result<Arch, String> {
+    let named = Arch::ALL.into_iter().find(|arch| [arch.name(), arch.debian()].contains(&text));
+    named.ok_or_else(|| format!("an architecture is one of {}", Arch::ALL.map(Arch::name).join(", ")))
 }
 
 fn role(text: &str) -> Result<Role, String> {

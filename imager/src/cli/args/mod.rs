@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 use super::{exit, output::Format};
-pub(super) use build::{BuildArgs, LockArgs, SettingsArgs, UpdateLockArgs};
+pub(super) use build::{BuildArgs, BundleArgs, LockArgs, PreloadArgs, SettingsArgs, UpdateLockArgs};
 pub(super) use image::{ConfigSetArgs, ConfigVerb, FlashArgs, ImageArgs, RunArgs};
 
 /// Builds, inspects, flashes and boots Kiln images.
@@ -52,8 +52,20 @@ Examples:
   imager build --board rpi4
   imager build --board x86_64 --cluster home --role server --name kiln-1
   imager build --board rpi4 --cluster home --role agent --name pi-1 --server discover
+  imager build --board rpi4 --container-image till.tar --container-image docker.io/library/busybox:1.36
   imager build --board rpi4 --dry-run -o json")]
     Build(Box<BuildArgs>),
+    /// Make an installer: one file that makes a node of any Linux, without a network.
+    #[command(after_help = "\
+The file installs kiln with Debian's containerd, runc and CNI plugins, their libraries beside them, so that it runs on every
+distribution: `sh FILE --help` tells how. `kiln-uninstall` removes all of it.
+
+Examples:
+  imager bundle --arch x86_64
+  imager bundle --arch aarch64 --container-image till.tar --file installer.sh
+  sh out/kiln-install-x86_64.sh server
+  KILN_URL=https://10.0.0.1:6443 KILN_TOKEN=K10... sh out/kiln-install-x86_64.sh")]
+    Bundle(Box<BundleArgs>),
     /// List the boards.
     #[command(after_help = "Examples:\n  imager boards\n  imager boards -o json")]
     Boards,

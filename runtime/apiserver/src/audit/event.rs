@@ -21,7 +21,7 @@ const LONGEST_AGENT: usize = 1024;
 pub(super) struct Draft(Map<String, Value>);
 
 /// A user as events show it.
-pub(super) fn user_value(user: &UserInfo) -> Value {
+pub(crate) fn user_value(user: &UserInfo) -> Value {
     let mut out = Map::new();
     if !user.name.is_empty() {
         out.insert("username".into(), user.name.as_str().into());

@@ -22,7 +22,8 @@ use crate::http::body::Body;
 use crate::request_info::RequestInfo;
 use crate::user::UserInfo;
 
-use event::{Draft, user_value};
+use event::Draft;
+pub(crate) use event::user_value;
 pub use log::AuditLog;
 pub use policy::PolicyError;
 use policy::{Level, Policy, Scope, Stage};

@@ -27,6 +27,8 @@ pub(crate) struct Attributes {
     pub(crate) is_resource: bool,
     /// The terms of the field selector of a list, watch or deletecollection.
     pub(crate) fields: Vec<FieldTerm>,
+    /// The label selector, as it is in the query.
+    pub(crate) labels: String,
 }
 
 impl From<&RequestInfo> for Attributes {
@@ -41,6 +43,7 @@ impl From<&RequestInfo> for Attributes {
             path: i.path.clone(),
             is_resource: i.is_resource,
             fields: Vec::new(),
+            labels: String::new(),
         }
     }
 }
@@ -63,7 +66,8 @@ impl Attributes {
     pub(crate) fn of(info: &RequestInfo, query: &Query) -> Self {
         let selects = info.is_resource && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
         let selector = query.get("fieldSelector").filter(|_| selects).and_then(|s| FieldSelector::parse(s).ok());
-        Self { fields: selector.unwrap_or_default().terms, ..Self::from(info) }
+        let labels = query.get("labelSelector").filter(|_| selects).unwrap_or_default().to_owned();
+        Self { fields: selector.unwrap_or_default().terms, labels, ..Self::from(info) }
     }
 
     /// True if the field selector asks for this value of a field.

@@ -2,18 +2,21 @@
 
 use serde_json::{Value, json};
 
+use crate::aggregation::Table;
 use crate::registry::{Registry, Resource, Subresource};
 
 /// The document at `/api` (core) or `/apis`.
-pub(crate) fn document(registry: &Registry, core: bool) -> Value {
-    let mut groups = registry.groups();
-    super::order::sort(&mut groups);
+pub(crate) fn document(registry: &Registry, table: &Table, core: bool) -> Value {
+    let groups = super::groups(registry, table);
     let items: Vec<Value> = groups
         .into_iter()
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {
             let version = |v: &String| {
-                let resources: Vec<Value> = registry.of(&group, v).into_iter().map(|r| resource(r)).collect();
+                if let Some(remote) = table.remote(&group, v) {
+                    return remote.link.told().entry(v);
+                }
+                let resources: Vec<Value> = registry.of(&group, v).iter().map(|r| resource(r)).collect();
                 json!({"version": v, "freshness": "Current", "resources": resources})
             };
             let versions: Vec<Value> = versions.iter().map(version).collect();

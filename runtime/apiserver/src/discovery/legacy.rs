@@ -6,6 +6,7 @@ use kiln_apimachinery::gvk::api_version;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::aggregation::Table;
 use crate::registry::{Registry, Resource, Subresource};
 
 /// Paths besides those of groups, for the list at `/`.
@@ -22,9 +23,8 @@ const PATHS: &[&str] = &[
 ];
 
 /// The document at a path.
-pub(crate) fn document(registry: &Registry, path: &str) -> Option<Value> {
-    let mut groups = registry.groups();
-    super::order::sort(&mut groups);
+pub(crate) fn document(registry: &Registry, table: &Table, path: &str) -> Option<Value> {
+    let groups = super::groups(registry, table);
     match path.split('/').collect::<Vec<_>>().as_slice() {
         [""] => Some(index(&groups)),
         ["", "api"] => Some(json!({
@@ -120,8 +120,14 @@ fn storage_hash(registry: &Registry, r: &Resource) -> Option<String> {
     if r.review.is_some() || !r.verbs.contains(&"update") {
         return None;
     }
-    let stored = registry.all().iter().find(|row| row.conversion.is_none() && row.prefix("") == r.prefix(""));
-    let of = stored.map_or(r, AsRef::as_ref);
-    let hash = Sha256::digest(format!("{}/{}/{}", of.group, of.version, of.kind));
+    let hash = match &r.custom {
+        Some(custom) => Sha256::digest(format!("{}/{}", custom.stored_version, r.kind)),
+        None => {
+            let all = registry.all();
+            let stored = all.iter().find(|row| row.conversion.is_none() && row.prefix("") == r.prefix(""));
+            let of = stored.map_or(r, AsRef::as_ref);
+            Sha256::digest(format!("{}/{}/{}", of.group, of.version, of.kind))
+        }
+    };
     Some(STANDARD.encode(&hash[..8]))
 }

@@ -9,15 +9,19 @@ use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use crate::aggregation::{Aggregation, Table};
 use crate::authn::token::hex;
 use crate::http::body::Body;
 use crate::http::negotiate::{Accepted, Shape};
 use crate::http::respond;
 use crate::registry::{Registry, Resource, Subresource};
+use crate::server::ApiServer;
 
-/// All documents, made once.
+/// All documents, made anew when the registry has changed.
 #[derive(Debug)]
 pub(crate) struct Documents {
+    /// Those of the registry and of aggregated APIs of which they tell.
+    generation: (u64, u64),
     core: (Bytes, String),
     groups: (Bytes, String),
     openapi: openapi::Documents,
@@ -27,13 +31,22 @@ pub(crate) struct Documents {
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 impl Documents {
-    pub(crate) fn new(registry: &Registry, version: &str) -> Self {
+    pub(crate) fn new(registry: &Registry, aggregation: &Aggregation, version: &str) -> Self {
+        // Taken first: what changes meanwhile makes them anew.
+        let generation = (registry.generation(), aggregation.generation());
+        let table = aggregation.table();
         let tagged = |core| {
-            let bytes = Bytes::from(aggregated::document(registry, core).to_string());
+            let bytes = Bytes::from(aggregated::document(registry, &table, core).to_string());
             let tag = format!("\"{}\"", hex(&Sha256::digest(&bytes)).to_uppercase());
             (bytes, tag)
         };
-        Self { core: tagged(true), groups: tagged(false), openapi: openapi::Documents::new(registry, version) }
+        let openapi = openapi::Documents::new(registry, &table, version);
+        Self { generation, core: tagged(true), groups: tagged(false), openapi }
+    }
+
+    /// Which state of the registry and of aggregated APIs they tell of.
+    pub(crate) fn generation(&self) -> (u64, u64) {
+        self.generation
     }
 
     /// The OpenAPI documents.
@@ -44,7 +57,7 @@ impl Documents {
     /// Answers a discovery path; `None` if it is none.
     pub(crate) fn answer(
         &self,
-        registry: &Registry,
+        server: &ApiServer,
         path: &str,
         headers: &HeaderMap,
         accepted: Accepted,
@@ -56,9 +69,24 @@ impl Documents {
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
             return Some(response);
         }
-        let value = legacy::document(registry, path)?;
+        let value = legacy::document(server.registry(), &server.aggregation().table(), path)?;
         Some(respond::encoded(StatusCode::OK, accepted.encoding, headers, value.to_string().into()))
     }
+}
+
+/// All groups with their versions, in order: those that are served here and those of other servers.
+fn groups(registry: &Registry, table: &Table) -> Vec<(String, Vec<String>)> {
+    let mut groups = registry.groups();
+    for (_, remote) in table.remotes() {
+        let (group, version) = (&remote.link.place.group, &remote.link.place.version);
+        match groups.iter_mut().find(|(g, _)| g == group) {
+            Some((_, versions)) if versions.contains(version) => {}
+            Some((_, versions)) => versions.push(version.clone()),
+            None => groups.push((group.clone(), vec![version.clone()])),
+        }
+    }
+    order::sort(&mut groups, table);
+    groups
 }
 
 /// Group and version, if they differ from the resource's, and kind of what a subresource is read and written as.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -11,16 +11,19 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use jiff::SignedDuration;
-use kiln_apimachinery::Status;
-use kiln_schema::openapi::{self, Served, ServedPart};
-use serde_json::{Map, json};
+use kiln_apimachinery::{Status, meta};
+use kiln_schema::openapi::{self, Custom, Served, ServedPart};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::with_tag;
+use crate::aggregation::Table;
+use crate::apiextensions;
 use crate::authn::token::hex;
 use crate::http::body::Body;
 use crate::http::respond;
 use crate::query::Query;
+use crate::registry::cells::items;
 use crate::registry::{Registry, Resource};
 use crate::server::ApiServer;
 
@@ -63,18 +66,34 @@ fn hash(parts: &[&str]) -> String {
 }
 
 impl Documents {
-    pub(crate) fn new(registry: &Registry, version: &str) -> Self {
+    pub(crate) fn new(registry: &Registry, table: &Table, version: &str) -> Self {
         let (mut groups, mut paths) = (BTreeMap::new(), Map::new());
         let mut all = String::new();
         for (group, versions) in registry.groups() {
             for v in versions {
+                if table.remote(&group, &v).is_some() {
+                    continue;
+                }
                 let root = openapi::root(&group, &v);
                 // A document is made of these and of nothing else.
-                let rows = format!("{:?}", served(registry, &group, &v));
-                let tag = hash(&[version, kiln_schema::facts(), &rows]);
+                let rows = registry.of(&group, &v);
+                let tag = match rows.iter().all(|r| r.custom.is_none()) {
+                    true => hash(&[version, kiln_schema::facts(), &format!("{:?}", served(&rows, &Schemas::new()))]),
+                    false => {
+                        let states: Vec<&str> = rows.iter().flat_map(|r| [r.plural.as_str(), state(r)]).collect();
+                        hash(&[version, &hash(&states)])
+                    }
+                };
                 paths.insert(root.clone(), json!({"serverRelativeURL": address(&root, &tag)}));
                 all.push_str(&tag);
                 groups.insert(root, (group.clone(), v, tag));
+            }
+        }
+        // The documents themselves are asked of those who have them.
+        for (_, remote) in table.remotes() {
+            let place = &remote.link.place;
+            if let Some(address) = &remote.link.told().openapi {
+                paths.insert(openapi::root(&place.group, &place.version), json!({"serverRelativeURL": address}));
             }
         }
         let index = json!({"paths": paths}).to_string();
@@ -83,12 +102,12 @@ impl Documents {
         Self { version: version.to_owned(), index: index.into(), index_tag, groups, two_tag, kept: Mutex::default() }
     }
 
-    fn make(&self, registry: &Registry, which: &Which) -> std::io::Result<Bytes> {
+    fn make(&self, registry: &Registry, schemas: &Schemas, which: &Which) -> std::io::Result<Bytes> {
         if let Some(known) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(which) {
             return Ok(known.clone());
         }
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        write(registry, which, &self.version, &mut out)?;
+        write(registry, schemas, which, &self.version, &mut out)?;
         let bytes = Bytes::from(out.finish()?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.values().map(Bytes::len).sum::<usize>() + bytes.len() > KEPT {
@@ -99,25 +118,71 @@ impl Documents {
     }
 }
 
-fn write(registry: &Registry, which: &Which, version: &str, out: &mut dyn Write) -> std::io::Result<()> {
-    let everything = || -> Vec<Served<'_>> {
-        let groups = registry.groups().into_iter();
-        let pairs = groups.flat_map(|(g, versions)| versions.into_iter().map(move |v| (g.clone(), v)));
-        pairs.flat_map(|(g, v)| served(registry, &g, &v)).collect()
-    };
+/// Schemas of custom kinds by definition and version, read for one document and then forgotten: with their descriptions
+/// they are far larger than what the server needs of them.
+type Schemas = HashMap<(String, String), Value>;
+
+/// The rows that a document is of.
+fn rows_of(registry: &Registry, which: &Which) -> Vec<Arc<Resource>> {
     match which {
-        Which::Three(group, v) => openapi::v3(&served(registry, group, v), (group, v), version, out),
-        Which::Two => openapi::v2(&everything(), version, out),
-        Which::TwoProtobuf => openapi::v2_protobuf(&everything(), version, out),
+        Which::Three(group, v) => registry.of(group, v),
+        Which::Two | Which::TwoProtobuf => {
+            let groups = registry.groups().into_iter();
+            let pairs = groups.flat_map(|(g, versions)| versions.into_iter().map(move |v| (g.clone(), v)));
+            pairs.flat_map(|(g, v)| registry.of(&g, &v)).collect()
+        }
     }
 }
 
-/// The resources of a group and version.
-fn served<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<Served<'a>> {
-    registry.of(group, version).into_iter().map(|r| row(r)).collect()
+/// Reads the schemas of the custom kinds that a document is of.
+async fn schemas(server: &ApiServer, which: &Which) -> Result<Schemas, Status> {
+    let mut out = Schemas::new();
+    for row in rows_of(server.registry(), which) {
+        let Some(custom) = &row.custom else { continue };
+        let key = (custom.definition.clone(), row.version.clone());
+        let found = server.store().read(apiextensions::GROUP, apiextensions::DEFINITIONS, "", &key.0).await?;
+        let Some(definition) = found else { continue };
+        let versions = items(&definition.object, &["spec", "versions"]).iter();
+        let mut own = versions.filter(|v| meta::text(v, &["name"]) == row.version);
+        let schema = own.next().and_then(|v| meta::at(v, &["schema", "openAPIV3Schema"]));
+        out.insert(key, schema.cloned().unwrap_or_default());
+    }
+    Ok(out)
 }
 
-fn row(r: &Resource) -> Served<'_> {
+/// What a custom row's document depends on.
+fn state(row: &Resource) -> &str {
+    row.custom.as_ref().map_or("", |custom| custom.tag.as_str())
+}
+
+fn write(
+    registry: &Registry,
+    schemas: &Schemas,
+    which: &Which,
+    version: &str,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let rows = rows_of(registry, which);
+    let served = served(&rows, schemas);
+    match which {
+        Which::Three(group, v) => openapi::v3(&served, (group, v), version, out),
+        Which::Two => openapi::v2(&served, version, out),
+        Which::TwoProtobuf => openapi::v2_protobuf(&served, version, out),
+    }
+}
+
+fn served<'a>(rows: &'a [Arc<Resource>], schemas: &'a Schemas) -> Vec<Served<'a>> {
+    rows.iter().map(|r| row(r, schemas)).collect()
+}
+
+/// The schema of what nothing is known of.
+static NO_SCHEMA: Value = Value::Null;
+
+fn row<'a>(r: &'a Resource, schemas: &'a Schemas) -> Served<'a> {
+    let custom = r.custom.as_ref().map(|custom| {
+        let schema = schemas.get(&(custom.definition.clone(), r.version.clone()));
+        Custom { list_kind: &custom.list_kind, schema: schema.unwrap_or(&NO_SCHEMA), selectable: &r.selectable }
+    });
     let part = |s: &crate::registry::Subresource| ServedPart { name: s.name, verbs: s.verbs, kind: s.kind };
     Served {
         group: &r.group,
@@ -127,6 +192,7 @@ fn row(r: &Resource) -> Served<'_> {
         namespaced: r.namespaced,
         verbs: r.verbs,
         subresources: r.subresources.iter().map(part).collect(),
+        custom,
     }
 }
 
@@ -142,7 +208,8 @@ pub(crate) async fn answer(
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Status> {
-    let documents = server.documents().openapi();
+    let documents = server.documents();
+    let documents = documents.openapi();
     if path == "/openapi/v2" {
         let Some((which, media)) = version_two(headers) else { return Ok(not_acceptable()) };
         return document(server, headers, which, &documents.two_tag, media).await;
@@ -222,9 +289,10 @@ async fn document(
     }
     let zipped = respond::takes_gzip(headers);
     let maker = server.clone();
+    let schemas = schemas(server, &which).await?;
     // Making one takes a while, in which the thread would serve nobody else.
     let made = tokio::task::spawn_blocking(move || {
-        let packed = maker.documents().openapi().make(maker.registry(), &which)?;
+        let packed = maker.documents().openapi().make(maker.registry(), &schemas, &which)?;
         if zipped {
             return Ok(packed);
         }

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kiln_apimachinery::metrics::Gauge;
 use tokio::sync::oneshot;
 
-use crate::metrics::family::Gauge;
+use super::demand::{Demand, Wanted};
 
 /// How requests wait in a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ struct State {
     waiting: usize,
     /// The queue whose turn it is.
     turn: usize,
+    demand: Demand,
 }
 
 /// A seat, given back when dropped.
@@ -88,14 +90,31 @@ impl Place {
 }
 
 impl Level {
-    pub(super) fn new(executing: Arc<Gauge>) -> Arc<Self> {
-        let limits = Limits { seats: None, queuing: None };
-        let state = State { limits, executing: 0, queues: Vec::new(), waiting: 0, turn: 0 };
+    pub(super) fn new(executing: Arc<Gauge>, seats: Option<usize>) -> Arc<Self> {
+        let limits = Limits { seats, queuing: None };
+        let state = State {
+            limits,
+            executing: 0,
+            queues: Vec::new(),
+            waiting: 0,
+            turn: 0,
+            demand: Demand::new(Instant::now()),
+        };
         Arc::new(Self { state: Mutex::new(state), executing })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many seats there are now; `None` for any number.
+    pub(super) fn seats(&self) -> Option<usize> {
+        self.state().limits.seats
+    }
+
+    /// How many were wanted since this was asked last.
+    pub(super) fn wanted(&self, now: Instant) -> Wanted {
+        self.state().demand.take(now)
     }
 
     /// Changes the limits. Who waits, waits on; queues that are no more are emptied in their turn.
@@ -128,6 +147,7 @@ impl Level {
         let (sender, receiver) = oneshot::channel();
         state.queues[at].push_back(sender);
         state.waiting += 1;
+        state.note();
         // Those before may all have given up.
         self.seat_waiting(&mut state);
         Err(Ok(Place(receiver)))
@@ -135,6 +155,7 @@ impl Level {
 
     fn seat(self: &Arc<Self>, state: &mut State) -> Seat {
         state.executing += 1;
+        state.note();
         self.executing.add(1);
         Seat(Some(self.clone()))
     }
@@ -142,6 +163,7 @@ impl Level {
     fn leave(self: &Arc<Self>) {
         let mut state = self.state();
         state.executing -= 1;
+        state.note();
         self.executing.add(-1);
         self.seat_waiting(&mut state);
     }
@@ -155,6 +177,7 @@ impl Level {
                 // Nobody waits there any more. Dropping a seat takes the lock that is held here, so it is taken back by hand.
                 seat.0 = None;
                 state.executing -= 1;
+                state.note();
                 self.executing.add(-1);
             }
         }
@@ -162,6 +185,11 @@ impl Level {
 }
 
 impl State {
+    /// Takes note of what is wanted now.
+    fn note(&mut self) {
+        self.demand.set(Instant::now(), self.executing + self.waiting);
+    }
+
     fn has_room(&self) -> bool {
         self.limits.seats.is_none_or(|seats| self.executing < seats)
     }
@@ -204,7 +232,7 @@ mod tests {
     use super::*;
 
     fn level(seats: usize, queuing: Option<Queuing>) -> Arc<Level> {
-        let level = Level::new(Arc::default());
+        let level = Level::new(Arc::default(), Some(seats));
         level.set(Limits { seats: Some(seats), queuing });
         level
     }

@@ -2,9 +2,11 @@
 //!
 //! The first flow schema that fits a request names its priority level and its flow. A level has its share of the server's
 //! seats; who finds none free waits in one of the level's queues, chosen by the flow, so that a noisy client waits behind
-//! itself and not before everybody else. Schemas and levels are objects of the API, followed as they change. A request
+//! itself and not before everybody else. What a level does not need, it lends. Schemas and levels are objects of the API, followed as they change. A request
 //! holds its seat until it is answered, a watch until it has begun.
 
+mod borrow;
+mod demand;
 mod level;
 mod objects;
 mod rule;
@@ -12,22 +14,27 @@ mod rule;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::http::header::RETRY_AFTER;
 use ::http::{HeaderName, HeaderValue, Response, StatusCode};
 use kiln_apimachinery::Status;
+use kiln_apimachinery::metrics::{Counter, Gauge, Held, Histogram, Labels};
 
-use self::level::{Level, Limits, Seat};
+use self::borrow::{Bounds, Party};
+use self::level::{Level, Limits, Queuing, Seat};
 use self::objects::{Distinguisher, Objects, Schema};
 use crate::authz::follow::Followed;
 use crate::http::body::Body;
 use crate::http::respond;
-use crate::metrics::family::{Counter, Gauge, Held, Histogram, Labels};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::user::UserInfo;
+
+/// How long what was lent is lent at least. It is dealt anew with the first request after that.
+const PERIOD: Duration = Duration::from_secs(10);
 
 const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
@@ -44,7 +51,19 @@ struct Active {
     /// What this was made of.
     objects: Arc<Objects>,
     schemas: Vec<ActiveSchema>,
-    levels: HashMap<String, Arc<Level>>,
+    levels: HashMap<String, ActiveLevel>,
+    since: Instant,
+    /// Milliseconds after `since` at which seats are dealt anew.
+    due: AtomicU64,
+}
+
+#[derive(Clone)]
+struct ActiveLevel {
+    level: Arc<Level>,
+    bounds: Bounds,
+    queuing: Option<Queuing>,
+    /// The seats dealt to it.
+    dealt: Arc<Gauge>,
 }
 
 struct ActiveSchema {
@@ -90,6 +109,7 @@ impl Flow {
             return Err(respond::status(&Status::internal("no flow schema fits the request")));
         };
         let began = Instant::now();
+        active.lend(began);
         let entered = match found.level.enter(flow(&found.schema, user, info)) {
             Ok(seat) => Ok(seat),
             Err(Ok(place)) => {
@@ -132,27 +152,27 @@ impl Flow {
 impl Active {
     /// Puts objects into force. Levels that were there stay, with those who wait in them.
     fn new(server: &ApiServer, objects: Arc<Objects>, old: Option<&Self>) -> Self {
-        let limits = shares(server.config().seats, &objects);
         let metrics = &server.metrics().flow;
         let mut levels = HashMap::new();
-        for (name, limits) in limits {
-            let level = match old.and_then(|old| old.levels.get(&name)) {
-                Some(level) => level.clone(),
-                None => Level::new(metrics.seats.with(|l| {
-                    l.add("priority_level", &name);
-                })),
-            };
-            let nominal = metrics.limits.with(|l| {
+        for (name, (bounds, queuing)) in bounds(server.config().seats, &objects) {
+            let labels = |l: &mut Labels| {
                 l.add("priority_level", &name);
-            });
-            let seats = i64::try_from(limits.seats.unwrap_or(0)).unwrap_or(i64::MAX);
-            nominal.add(seats - nominal.get());
-            level.set(limits);
-            levels.insert(name, level);
+            };
+            for (family, seats) in
+                [(&metrics.nominal, bounds.nominal), (&metrics.lower, bounds.least), (&metrics.upper, bounds.most)]
+            {
+                family.with(labels).set(seats);
+            }
+            let level = match old.and_then(|old| old.levels.get(&name)) {
+                Some(old) => old.level.clone(),
+                None => Level::new(metrics.seats.with(labels), (!bounds.exempt).then_some(bounds.initial())),
+            };
+            let dealt = metrics.current.with(labels);
+            levels.insert(name, ActiveLevel { level, bounds, queuing, dealt });
         }
         let activate = |schema: &Arc<Schema>| {
             // A schema whose level is not there has no say.
-            let level = levels.get(&schema.level)?;
+            let ActiveLevel { level, .. } = levels.get(&schema.level)?;
             let labels = |l: &mut Labels| {
                 l.add("flow_schema", &schema.name).add("priority_level", &schema.level);
             };
@@ -174,19 +194,51 @@ impl Active {
             })
         };
         let schemas = objects.in_order().iter().filter_map(activate).collect();
-        Self { objects, schemas, levels }
+        let active = Self { objects, schemas, levels, since: Instant::now(), due: AtomicU64::new(0) };
+        active.lend(active.since);
+        active
+    }
+
+    /// Deals the seats anew if it is time.
+    fn lend(&self, now: Instant) {
+        let passed = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let at = passed(now.saturating_duration_since(self.since));
+        let due = self.due.load(Ordering::Relaxed);
+        let next = at.saturating_add(passed(PERIOD));
+        // One of those who see that it is time does it.
+        if at < due || self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let levels: Vec<&ActiveLevel> = self.levels.values().collect();
+        let party = |l: &&ActiveLevel| Party {
+            bounds: l.bounds,
+            wanted: l.level.wanted(now),
+            current: l.level.seats().unwrap_or(0),
+        };
+        let parties: Vec<Party> = levels.iter().map(party).collect();
+        for (l, seats) in levels.iter().zip(borrow::deal(&parties)) {
+            l.level.set(Limits { seats: (!l.bounds.exempt).then_some(seats), queuing: l.queuing });
+            l.dealt.set(seats);
+        }
     }
 }
 
-/// Each level's part of all seats, by its share, rounded up.
-fn shares(seats: usize, objects: &Objects) -> BTreeMap<String, Limits> {
+/// Each level's part of all seats, by its share, rounded up, and what of them it may lend and borrow.
+fn bounds(seats: usize, objects: &Objects) -> BTreeMap<String, (Bounds, Option<Queuing>)> {
     let levels = objects.all_levels();
-    let sum: usize = levels.values().filter_map(|l| l.shares).sum();
-    let limits = levels.into_iter().map(|(name, level)| {
-        let seats = level.shares.map(|shares| (seats * shares).div_ceil(sum.max(1)));
-        (name, Limits { seats, queuing: level.queuing })
+    let sum: usize = levels.values().map(|l| l.shares).sum();
+    let bounds = levels.into_iter().map(|(name, level)| {
+        let nominal = (seats * level.shares).div_ceil(sum.max(1));
+        let percent = |percent: usize| (nominal * percent + 50) / 100;
+        let bounds = Bounds {
+            exempt: level.exempt,
+            nominal,
+            least: nominal - percent(level.lendable),
+            most: nominal + level.borrowing.map_or(seats, percent),
+        };
+        (name, (bounds, level.queuing))
     });
-    limits.collect()
+    bounds.collect()
 }
 
 /// The flow that a request belongs to.

@@ -18,7 +18,7 @@ const LEVELS: &str = "/registry/flowcontrol.apiserver.k8s.io/prioritylevelconfig
 const EXEMPT: &str = "exempt";
 const CATCH_ALL: &str = "catch-all";
 /// Shares and precedence of objects that do not say.
-const SHARES: i64 = 30;
+const SHARES: usize = 30;
 const PRECEDENCE: i64 = 1000;
 /// Shares of the level that takes what no other takes.
 const CATCH_ALL_SHARES: usize = 5;
@@ -80,30 +80,37 @@ impl Schema {
 #[derive(Clone, Debug)]
 pub(super) struct LevelSpec {
     pub(super) uid: String,
-    /// `None` for a level without limits.
-    pub(super) shares: Option<usize>,
+    /// Without limits.
+    pub(super) exempt: bool,
+    /// Its part of all seats, against those of the others.
+    pub(super) shares: usize,
+    /// Percent of its seats that it may lend.
+    pub(super) lendable: usize,
+    /// Percent of its seats that it may borrow; `None` for any number.
+    pub(super) borrowing: Option<usize>,
     pub(super) queuing: Option<Queuing>,
 }
 
 impl LevelSpec {
     fn read(object: &Value) -> Self {
         let (spec, uid) = (&object["spec"], meta::uid(object).to_owned());
-        if spec["type"] == "Exempt" {
-            return Self { uid, shares: None, queuing: None };
-        }
+        let exempt = spec["type"] == "Exempt";
+        let limits = if exempt { &spec["exempt"] } else { &spec["limited"] };
+        let share = |key: &str| limits[key].as_u64().and_then(|n| usize::try_from(n).ok());
+        let shares = share("nominalConcurrencyShares").unwrap_or(if exempt { 0 } else { SHARES });
+        let (lendable, borrowing) = (share("lendablePercent").unwrap_or(0), share("borrowingLimitPercent"));
         let limited = &spec["limited"];
         let queuing = &limited["limitResponse"]["queuing"];
         let number = |key: &str, default: usize| {
             queuing[key].as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
         };
-        let waits = limited["limitResponse"]["type"] == "Queue";
+        let waits = !exempt && limited["limitResponse"]["type"] == "Queue";
         let queuing = waits.then(|| Queuing {
             queues: number("queues", 64),
             hand: number("handSize", 8),
             length: number("queueLengthLimit", 50),
         });
-        let shares = limited["nominalConcurrencyShares"].as_i64().unwrap_or(SHARES);
-        Self { uid, shares: Some(usize::try_from(shares).unwrap_or(0)), queuing }
+        Self { uid, exempt, shares, lendable: lendable.min(100), borrowing, queuing }
     }
 }
 
@@ -130,9 +137,16 @@ impl Objects {
     /// The levels, those among them that are always there.
     pub(super) fn all_levels(&self) -> BTreeMap<String, LevelSpec> {
         let mut all = self.levels.clone();
-        let fixed = |shares| LevelSpec { uid: String::new(), shares, queuing: None };
-        all.entry(EXEMPT.to_owned()).or_insert_with(|| fixed(None));
-        all.entry(CATCH_ALL.to_owned()).or_insert_with(|| fixed(Some(CATCH_ALL_SHARES)));
+        let fixed = |exempt, shares| LevelSpec {
+            uid: String::new(),
+            exempt,
+            shares,
+            lendable: 0,
+            borrowing: None,
+            queuing: None,
+        };
+        all.entry(EXEMPT.to_owned()).or_insert_with(|| fixed(true, 0));
+        all.entry(CATCH_ALL.to_owned()).or_insert_with(|| fixed(false, CATCH_ALL_SHARES));
         all
     }
 }

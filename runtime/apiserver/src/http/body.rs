@@ -2,18 +2,33 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use tokio::sync::mpsc;
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every response.
 pub type Body = BoxBody<Bytes, BoxError>;
+
+/// The body of a request that is passed on as it comes in, however long it is. Whoever passes it on takes it.
+#[derive(Clone)]
+pub(crate) struct Upload(Arc<Mutex<Option<Body>>>);
+
+impl Upload {
+    pub(crate) fn new(body: Incoming) -> Self {
+        Self(Arc::new(Mutex::new(Some(body.map_err(Into::into).boxed()))))
+    }
+
+    pub(crate) fn take(&self) -> Option<Body> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// A body that is all there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {

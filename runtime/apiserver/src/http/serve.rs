@@ -20,12 +20,13 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::body::Body;
+use super::body::{Body, Upload};
 use super::drain::{self, Counted, InFlight, Leaving};
 use super::{respond, websocket};
 use crate::audit::Peer;
 use crate::authn::certificate;
 use crate::server::ApiServer;
+use crate::subresources;
 use crate::user::UserInfo;
 
 /// Largest body of a request, in bytes.
@@ -176,11 +177,19 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_ru
 }
 
 async fn answer(server: &ApiServer, peer: Option<&UserInfo>, mut request: Request<Incoming>) -> ::http::Response<Body> {
-    let wish = websocket::wish(&mut request);
-    let (parts, body) = request.into_parts();
-    let body = match read(body).await {
-        Ok(body) => body,
-        Err(status) => return respond::refusal(&parts.headers, &status),
+    let remote = server.aggregation().route(request.uri().path());
+    let wish = if remote.is_some() { None } else { websocket::wish(&mut request) };
+    let (mut parts, body) = request.into_parts();
+    let passed_on = remote.is_some() || subresources::passes_on(parts.uri.path());
+    remote.into_iter().for_each(|remote| drop(parts.extensions.insert(remote)));
+    let body = if passed_on {
+        parts.extensions.insert(Upload::new(body));
+        Bytes::new()
+    } else {
+        match read(body).await {
+            Ok(body) => body,
+            Err(status) => return respond::refusal(&parts.headers, &status),
+        }
     };
     let response = server.handle(peer, Request::from_parts(parts, body)).await;
     match wish {

@@ -30,6 +30,8 @@ pub(crate) struct Wish {
 pub(crate) fn wish<B>(request: &mut Request<B>) -> Option<Wish> {
     let watch = request.uri().path().contains("/watch/")
         || request.uri().query().is_some_and(|q| q.split('&').any(|p| p.starts_with("watch=") || p == "watch"));
+    // What stands behind a proxy has paths and parameters of its own.
+    let watch = watch && !request.uri().path().contains("/proxy");
     let upgrade = request.headers().get(UPGRADE)?.to_str().ok()?;
     if !watch || !upgrade.eq_ignore_ascii_case("websocket") {
         return None;

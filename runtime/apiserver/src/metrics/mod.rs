@@ -1,15 +1,15 @@
 //! `/metrics`: what the server has done, under the names that dashboards and alerts for Kubernetes ask for.
 
-pub(crate) mod family;
+pub(crate) mod admission;
 mod process;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_apimachinery::metrics::{Counter, Family, Gauge, Held, Histogram, Labels, write_once};
 use kiln_storage::ListOptions;
 
-use self::family::{Counter, Family, Gauge, Held, Histogram, Labels, write_once};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 
@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     terminated: Family<Counter>,
     watch_events: Family<Counter>,
     watch_event_sizes: Family<Histogram>,
+    pub(crate) admission: admission::AdmissionMetrics,
     pub(crate) flow: FlowMetrics,
 }
 
@@ -50,7 +51,10 @@ pub(crate) struct FlowMetrics {
     pub(crate) dispatched: Family<Counter>,
     pub(crate) rejected: Family<Counter>,
     pub(crate) waited: Family<Histogram>,
-    pub(crate) limits: Family<Gauge>,
+    pub(crate) nominal: Family<Gauge>,
+    pub(crate) lower: Family<Gauge>,
+    pub(crate) upper: Family<Gauge>,
+    pub(crate) current: Family<Gauge>,
 }
 
 impl Default for Metrics {
@@ -72,6 +76,7 @@ impl Default for Metrics {
             watch_event_sizes: Family::new("apiserver_watch_events_sizes", "Bytes of events sent to watches.", || {
                 Histogram::new(EVENT_SIZES)
             }),
+            admission: admission::AdmissionMetrics::default(),
             flow: FlowMetrics::default(),
         }
     }
@@ -101,9 +106,24 @@ impl Default for FlowMetrics {
             waited: Family::new("apiserver_flowcontrol_request_wait_duration_seconds", "Time in queues.", || {
                 Histogram::new(WAITS)
             }),
-            limits: Family::new(
+            nominal: Family::new(
                 "apiserver_flowcontrol_nominal_limit_seats",
                 "Seats that a level has of its own.",
+                prefix_free,
+            ),
+            lower: Family::new(
+                "apiserver_flowcontrol_lower_limit_seats",
+                "Seats that a level does not lend.",
+                prefix_free,
+            ),
+            upper: Family::new(
+                "apiserver_flowcontrol_upper_limit_seats",
+                "Seats that a level may have with those that it borrows.",
+                prefix_free,
+            ),
+            current: Family::new(
+                "apiserver_flowcontrol_current_limit_seats",
+                "Seats that a level has now.",
                 prefix_free,
             ),
         }
@@ -266,17 +286,22 @@ pub(crate) async fn text(server: &ApiServer) -> String {
     metrics.watch_events.write(&mut out);
     metrics.watch_event_sizes.write(&mut out);
     let flow = &metrics.flow;
-    flow.limits.write(&mut out);
+    for limits in [&flow.nominal, &flow.lower, &flow.upper, &flow.current] {
+        limits.write(&mut out);
+    }
     flow.queued.write(&mut out);
     flow.executing.write(&mut out);
     flow.seats.write(&mut out);
     flow.dispatched.write(&mut out);
     flow.rejected.write(&mut out);
     flow.waited.write(&mut out);
+    metrics.admission.write(&mut out);
+    server.aggregation().metrics(&mut out);
     objects(server, &mut out).await;
     storage(server, &mut out);
     build_info(server, &mut out);
     process::write(&mut out);
+    server.config().further_metrics.iter().for_each(|write| write(&mut out));
     out
 }
 
@@ -299,7 +324,7 @@ async fn objects(server: &ApiServer, out: &mut String) {
         if !seen.insert(row.prefix("")) {
             continue;
         }
-        let options = ListOptions { limit: 1, ..ListOptions::default() };
+        let options = ListOptions { limit: 1, count: true, ..ListOptions::default() };
         let Ok(page) = server.storage().list(&row.prefix(""), options).await else { continue };
         // Counts are far below the 53 bits that a float holds exactly.
         let count = (page.records.len() as u64 + page.remaining) as f64;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::family::write_once;
+use kiln_apimachinery::metrics::write_once;
 
 /// Clock ticks a second, of which the kernel's ABI has just this number.
 const TICKS: f64 = 100.0;

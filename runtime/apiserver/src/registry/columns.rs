@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use kiln_apimachinery::{meta, time};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Where a cell comes from.
 #[derive(Clone, Copy)]
@@ -28,6 +28,14 @@ pub(crate) struct Column {
 }
 
 impl Column {
+    /// The column's definition in a table.
+    pub(crate) fn header(&self) -> Value {
+        json!({
+            "name": self.name, "type": self.kind, "format": self.format, "description": self.name,
+            "priority": self.priority,
+        })
+    }
+
     /// The cell of an object.
     pub(crate) fn cell(&self, object: &Value, now: Timestamp) -> Value {
         match self.cell {

@@ -163,6 +163,7 @@ fn attributes(spec: &Value) -> (Attributes, Vec<&'static str>) {
         path: String::new(),
         is_resource: true,
         fields,
+        labels: String::new(),
     };
     (asked, ignored)
 }

@@ -2,6 +2,7 @@
 
 mod binding;
 mod eviction;
+pub(crate) mod proxy;
 mod reach;
 mod scale;
 mod streams;
@@ -16,21 +17,35 @@ use crate::http::body::Body;
 use crate::http::respond;
 use crate::verbs::Cx;
 
+pub(crate) use proxy::ask_kubelet;
+
 /// Answers a request on a part of a workload that is more than a field; `None` leaves it to the verbs.
 pub(crate) async fn workload(cx: &Cx<'_>) -> Option<Result<Response<Body>, Status>> {
     let (group, plural) = (cx.resource.group.as_str(), cx.resource.plural.as_str());
     let answer = match (group, plural, cx.info.subresource.as_str()) {
-        ("", "bindings", "") | ("", "pods", "binding") => binding::serve(cx).await,
-        ("", "pods", "eviction") => eviction::serve(cx).await,
-        ("", "pods", "log") => streams::log(cx).await,
-        ("", "pods", "exec" | "attach" | "portforward") => streams::stream(cx).await,
-        ("", "pods", "proxy") => streams::proxy(cx).await,
-        ("", "services", "proxy") => reach::service(cx).await,
-        ("", "nodes", "proxy") => reach::node(cx).await,
-        ("", "replicationcontrollers", "scale") | ("apps", _, "scale") => scale::serve(cx).await,
+        ("", "bindings", "") | ("", "pods", "binding") => Box::pin(binding::serve(cx)).await,
+        ("", "pods", "eviction") => Box::pin(eviction::serve(cx)).await,
+        ("", "pods", "log") => Box::pin(streams::log(cx)).await,
+        ("", "pods", "exec" | "attach" | "portforward") => Box::pin(streams::stream(cx)).await,
+        ("", "pods", "proxy") => Box::pin(streams::proxy(cx)).await,
+        ("", "services", "proxy") => Box::pin(reach::service(cx)).await,
+        ("", "nodes", "proxy") => Box::pin(reach::node(cx)).await,
+        ("", "replicationcontrollers", "scale") | ("apps", _, "scale") => Box::pin(scale::serve(cx)).await,
+        (_, _, "scale") if cx.resource.custom.is_some() => Box::pin(scale::serve(cx)).await,
         _ => return None,
     };
     Some(answer)
+}
+
+/// Whether what is behind a path gets requests' bodies as they come in: what is uploaded through a proxy may be long.
+pub(crate) fn passes_on(path: &str) -> bool {
+    let mut segments = path.trim_matches('/').split('/').skip(2);
+    let mut resource = segments.next();
+    if resource == Some("namespaces") {
+        resource = segments.nth(1);
+    }
+    let is_proxied = matches!(resource, Some("nodes" | "pods" | "services"));
+    path.starts_with("/api/v1/") && is_proxied && segments.nth(1) == Some("proxy")
 }
 
 /// A `Status` that says no more than that it is done.
@@ -39,7 +54,7 @@ fn success(code: StatusCode) -> Response<Body> {
 }
 
 /// Sets a condition in an object's status. Its time of transition stays if its word does.
-fn condition(object: &mut Value, mut new: Value, now: Timestamp) {
+pub(crate) fn condition(object: &mut Value, mut new: Value, now: Timestamp) {
     let list = meta::child(object, "status").entry("conditions").or_insert_with(|| json!([]));
     let Some(list) = list.as_array_mut() else { return };
     let found = list.iter_mut().find(|c| c.get("type") == new.get("type"));
@@ -51,5 +66,33 @@ fn condition(object: &mut Value, mut new: Value, now: Timestamp) {
     match found {
         Some(old) => *old = new,
         None => list.push(new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bodies_for_a_proxy_are_passed_on_unread() {
+        for path in [
+            "/api/v1/nodes/n/proxy",
+            "/api/v1/nodes/n/proxy/a/b",
+            "/api/v1/namespaces/d/pods/p:80/proxy/",
+            "/api/v1/namespaces/d/services/https:s:web/proxy/upload",
+        ] {
+            assert!(passes_on(path), "{path}");
+        }
+        for path in [
+            "/api/v1/nodes/proxy",
+            "/api/v1/nodes/n/status",
+            "/api/v1/namespaces/proxy/pods/p/status",
+            "/api/v1/namespaces/d/pods/proxy",
+            "/api/v1/namespaces/d/configmaps/c/proxy",
+            "/apis/apps/v1/namespaces/d/pods/p/proxy",
+            "/",
+        ] {
+            assert!(!passes_on(path), "{path}");
+        }
     }
 }

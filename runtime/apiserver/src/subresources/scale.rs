@@ -1,20 +1,28 @@
 //! `scale`: how many replicas, the same for every kind that has some.
 
-use ::http::{Response, StatusCode};
+use ::http::Response;
 use kiln_apimachinery::apply;
 use kiln_apimachinery::patch::{self, PatchError};
 use kiln_apimachinery::path::Path;
 use kiln_apimachinery::{FieldError, GroupResource, Gvk, Reason, Status, decode as strict, meta};
 use serde_json::{Value, json};
 
+use crate::apiextensions::scale::Paths;
 use crate::http::body::Body;
 use crate::http::negotiate::{self, media_type};
-use crate::http::respond;
+use crate::registry::columns::{AGE, Cell, Column, number, text};
 use crate::registry::workloads::cells::selector_terms;
 use crate::verbs::managed::{self, Owners};
 use crate::verbs::store::Stored;
 use crate::verbs::update::{ATTEMPTS, Failure, current, replace};
-use crate::verbs::{Cx, decode, errors};
+use crate::verbs::{Cx, decode, errors, render};
+
+const COLUMNS: &[Column] = &[
+    text("Name", Cell::Path(&["metadata", "name"])),
+    number("Desired", Cell::Path(&["spec", "replicas"])),
+    number("Available", Cell::Path(&["status", "replicas"])),
+    AGE,
+];
 
 const APPLY: &str = "application/apply-patch+yaml";
 
@@ -25,7 +33,7 @@ fn gvk() -> Gvk {
 pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     if cx.info.verb == "get" {
         let found = current(cx).await?.ok_or_else(|| absent(cx))?;
-        return render(cx, &scale_of(&found.object)?);
+        return render::part(cx, COLUMNS, scale_of(cx, &found.object)?);
     }
     let patches = cx.info.verb == "patch";
     let applies = patches && media_type(cx.headers) == APPLY;
@@ -55,7 +63,7 @@ pub(crate) async fn serve(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
             Err(Failure::Overtaken(status) | Failure::Refused(status)) => return Err(status),
             Ok(bytes) => {
                 let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-                return render(cx, &scale_of(&object)?);
+                return render::part(cx, COLUMNS, scale_of(cx, &object)?);
             }
         }
     }
@@ -65,12 +73,19 @@ fn absent(cx: &Cx<'_>) -> Status {
     Status::not_found(&cx.resource.group_resource(), &cx.info.name)
 }
 
-fn render(cx: &Cx<'_>, scale: &Value) -> Result<Response<Body>, Status> {
-    Ok(respond::encoded(StatusCode::OK, cx.accepted.encoding, cx.headers, scale.to_string().into()))
-}
-
 /// The scale of an object.
-fn scale_of(object: &Value) -> Result<Value, Status> {
+fn scale_of(cx: &Cx<'_>, object: &Value) -> Result<Value, Status> {
+    if let Some(paths) = custom(cx) {
+        let wanted = paths.wanted(object).ok_or_else(|| {
+            let (name, path) = (meta::name(object), paths.wanted_path());
+            Status::internal(format!("the spec replicas field {path:?} does not exist in {name}"))
+        })?;
+        let mut status = json!({"replicas": paths.found(object)});
+        if !paths.selector(object).is_empty() {
+            status["selector"] = paths.selector(object).into();
+        }
+        return Ok(scale(object, wanted, status));
+    }
     let selector = meta::at(object, &["spec", "selector"]).unwrap_or(&Value::Null);
     // The oldest of the kinds selects by a plain map.
     let selector = match meta::text(object, &["kind"]) {
@@ -78,19 +93,28 @@ fn scale_of(object: &Value) -> Result<Value, Status> {
         _ => selector.clone(),
     };
     let selector = selector_terms(&selector).ok_or_else(|| Status::bad_request("invalid label selector"))?;
-    let metadata: serde_json::Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
-        .into_iter()
-        .filter_map(|key| meta::at(object, &["metadata", key]).map(|v| (key.to_owned(), v.clone())))
-        .collect();
     let count = |part: &str| meta::at(object, &[part, "replicas"]).and_then(Value::as_i64).unwrap_or(0);
     let mut status = json!({"replicas": count("status")});
     if !selector.is_empty() {
         status["selector"] = selector.into();
     }
-    Ok(json!({
+    Ok(scale(object, count("spec"), status))
+}
+
+/// Where a custom kind keeps its replicas.
+fn custom<'a>(cx: &'a Cx<'_>) -> Option<&'a Paths> {
+    cx.resource.custom.as_ref()?.scale.as_ref()
+}
+
+fn scale(object: &Value, wanted: i64, status: Value) -> Value {
+    let metadata: serde_json::Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
+        .into_iter()
+        .filter_map(|key| meta::at(object, &["metadata", key]).map(|v| (key.to_owned(), v.clone())))
+        .collect();
+    json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": count("spec")}, "status": status,
-    }))
+        "spec": {"replicas": wanted}, "status": status,
+    })
 }
 
 /// The object with the replicas that the scale asks for.
@@ -118,7 +142,10 @@ fn rescaled(cx: &Cx<'_>, old: &Stored, scale: &Value) -> Result<Value, Status> {
         return Err(Status::conflict(&resource, name, &why));
     }
     let mut new = old.object.clone();
-    meta::child(&mut new, "spec").insert("replicas".into(), replicas.into());
+    match custom(cx) {
+        Some(paths) => paths.set(&mut new, &replicas.into()),
+        None => drop(meta::child(&mut new, "spec").insert("replicas".into(), replicas.into())),
+    }
     let metadata = meta::metadata_mut(&mut new);
     match meta::resource_version(scale) {
         "" => metadata.remove("resourceVersion"),
@@ -154,6 +181,11 @@ fn applied(cx: &Cx<'_>, old: &Stored, scale: &Value) -> Result<Value, Status> {
             config[key] = value.clone();
         }
     }
+    if let Some(paths) = custom(cx) {
+        let wanted = meta::at(scale, &["spec", "replicas"]).cloned();
+        meta::object_mut(&mut config).remove("spec");
+        wanted.iter().for_each(|replicas| paths.set(&mut config, replicas));
+    }
     let new = managed::apply_config(cx, Some(&old.object), &config)?;
     let (name, found) = (cx.info.name.as_str(), meta::name(&new));
     if found != name {
@@ -165,7 +197,7 @@ fn applied(cx: &Cx<'_>, old: &Stored, scale: &Value) -> Result<Value, Status> {
 
 /// The object's scale as the patch makes it.
 fn patched(cx: &Cx<'_>, old: &Stored) -> Result<Value, Status> {
-    let mut scale = scale_of(&old.object)?;
+    let mut scale = scale_of(cx, &old.object)?;
     let media = media_type(cx.headers);
     let body = strict::json(&cx.body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?.value;
     let done = match media.as_str() {

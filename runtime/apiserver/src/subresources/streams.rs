@@ -1,14 +1,22 @@
 //! What a pod's node answers: logs, commands, attachments, forwarded ports, and what the pod itself serves. Requests are
 //! read and checked as far as the server can; the rest needs a way to the node.
 
-use ::http::{Response, StatusCode, header};
+use ::http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use kiln_apimachinery::{FieldError, GroupResource, Gvk, Reason, Status, meta};
 use serde_json::Value;
 
+use super::proxy::{self, Backend, Scheme};
+use super::reach;
+use crate::dialer::Target;
 use crate::http::body::Body;
 use crate::http::respond;
+use crate::registry::cells::items;
 use crate::verbs::Cx;
 use crate::verbs::update::may_create;
+
+/// The most of a refusal that is read.
+const MAX_REFUSAL: usize = 2000;
 
 /// Lists of containers, in the order in which they are named.
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -44,20 +52,17 @@ fn container<'a>(pod: &'a Value, asked: &'a str) -> Result<&'a str, Status> {
     }
 }
 
-/// There is a node of that name, and no way to it.
-pub(super) async fn node(cx: &Cx<'_>, name: &str) -> Result<Status, Status> {
-    if cx.server.store().read("", "nodes", "", name).await?.is_none() {
-        return Err(Status::not_found(&GroupResource::new("", "nodes"), name));
-    }
-    let why = format!("there is no tunnel to node {name:?} to reach its pods through");
-    Ok(Status::failure(Reason::ServiceUnavailable, why))
-}
-
 /// A whole number in the query.
 fn number(cx: &Cx<'_>, key: &str) -> Result<Option<i64>, Status> {
     let Some(text) = cx.query.get(key) else { return Ok(None) };
     let unread = |_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
     text.parse().map(Some).map_err(unread)
+}
+
+/// Says that a pod's node is gone, rather than that no way leads to it.
+async fn node_is_there(cx: &Cx<'_>, name: &str) -> Result<(), Status> {
+    let found = cx.server.store().read("", "nodes", "", name).await?;
+    found.map(|_| ()).ok_or_else(|| Status::not_found(&GroupResource::new("", "nodes"), name))
 }
 
 /// `pods/log`.
@@ -86,12 +91,77 @@ pub(crate) async fn log(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         return Err(Status::invalid(&Gvk::new("", "", "PodLogOptions"), &cx.info.name, &problems));
     }
     let pod = pod(cx, &cx.info.name).await?;
-    container(&pod, cx.query.get("container").unwrap_or_default())?;
-    match meta::text(&pod, &["spec", "nodeName"]) {
+    let container = container(&pod, cx.query.get("container").unwrap_or_default())?;
+    let name = meta::text(&pod, &["spec", "nodeName"]);
+    if name.is_empty() {
         // A pod that is nowhere has said nothing yet.
-        "" => Ok(respond::bytes(StatusCode::OK, "text/plain", "")),
-        name => Err(node(cx, name).await?),
+        return Ok(respond::bytes(StatusCode::OK, "text/plain", ""));
     }
+    node_is_there(cx, name).await?;
+    let mut wanted = Uri::new(&["containerLogs", cx.namespace(), &cx.info.name, container]);
+    for key in ["follow", "previous", "timestamps"] {
+        wanted.flag(key, cx.query.flag(key));
+    }
+    for key in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes"] {
+        wanted.pair(key, cx.query.get(key));
+    }
+    let answer = proxy::ask_kubelet(cx, name, wanted.0).await?;
+    if answer.status() != StatusCode::OK {
+        return Err(refused(cx, answer).await);
+    }
+    let mut response = answer.map(|body| body.map_err(Into::into).boxed());
+    response.headers_mut().clear();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(response)
+}
+
+/// What the kubelet said in place of a log.
+async fn refused(cx: &Cx<'_>, answer: Response<hyper::body::Incoming>) -> Status {
+    let code = answer.status();
+    let text = match Limited::new(answer.into_body(), MAX_REFUSAL).collect().await {
+        Ok(text) => String::from_utf8_lossy(&text.to_bytes()).into_owned(),
+        Err(error) => return Status::internal(error),
+    };
+    match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::NOT_FOUND => {
+            let message = format!("the server could not find the requested resource ( pods/log {})", cx.info.name);
+            Status::failure(Reason::NotFound, message)
+        }
+        _ => Status::internal(text),
+    }
+}
+
+/// A path and query for the kubelet.
+struct Uri(String);
+
+impl Uri {
+    fn new(segments: &[&str]) -> Self {
+        Self(segments.iter().flat_map(|s| ["/".to_owned(), encode(s)]).collect())
+    }
+
+    fn pair(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            let between = if self.0.contains('?') { '&' } else { '?' };
+            self.0.push_str(&format!("{between}{key}={}", encode(value)));
+        }
+    }
+
+    fn flag(&mut self, key: &str, set: bool) {
+        self.pair(key, set.then_some("true"));
+    }
+}
+
+/// Percent-encodes all that is not safe everywhere in a URL.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// `pods/exec`, `pods/attach` and `pods/portforward`.
@@ -99,42 +169,54 @@ pub(crate) async fn stream(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     // Whoever may only read must not run anything, whatever the method of the request.
     may_create(cx).await?;
     let pod = pod(cx, &cx.info.name).await?;
-    if cx.info.subresource != "portforward" {
-        container(&pod, cx.query.get("container").unwrap_or_default())?;
-    }
+    let kind = cx.info.subresource.as_str();
+    let mut wanted = if kind == "portforward" {
+        let mut uri = Uri::new(&["portForward", cx.namespace(), &cx.info.name]);
+        // One parameter may hold several.
+        let ports: Vec<&str> = cx.query.all("ports").collect();
+        uri.pair("port", (!ports.is_empty()).then(|| ports.join(",")).as_deref());
+        uri
+    } else {
+        let container = container(&pod, cx.query.get("container").unwrap_or_default())?;
+        Uri::new(&[kind, cx.namespace(), &cx.info.name, container])
+    };
     let name = meta::text(&pod, &["spec", "nodeName"]);
     if name.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", cx.info.name)));
     }
-    let unreachable = node(cx, name).await?;
-    if !cx.headers.contains_key(header::UPGRADE) {
-        return Err(Status::bad_request("Upgrade request required"));
+    node_is_there(cx, name).await?;
+    if kind != "portforward" {
+        for (key, to) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+            wanted.pair(to, cx.query.flag(key).then_some("1"));
+        }
+        if kind == "exec" {
+            cx.query.all("command").for_each(|word| wanted.pair("command", Some(word)));
+        }
     }
-    Err(unreachable)
+    let backend = Backend { node: name, target: Target::Kubelet, scheme: Scheme::Http, uri: wanted.0 };
+    proxy::upgraded(cx, &backend).await
 }
 
 /// `pods/proxy`: the name may have a scheme before it and a port behind.
 pub(crate) async fn proxy(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let id = cx.info.name.as_str();
-    let parts: Vec<&str> = id.split(':').collect();
-    let name = match parts.as_slice() {
-        [name] | [name, _] => *name,
-        ["" | "http" | "https", name, _] => *name,
-        _ => "",
-    };
-    if name.is_empty() {
+    let Some((scheme, name, port)) = proxy::split(id) else {
         return Err(Status::bad_request(format!("invalid pod request {id:?}")));
-    }
+    };
     let pod = pod(cx, name).await?;
     let address = meta::at(&pod, &["status", "podIPs"]).and_then(|l| l.get(0)).map_or("", |a| meta::text(a, &["ip"]));
     if !is_unicast(address) {
         return Err(Status::bad_request("address not allowed"));
     }
-    Err(node(cx, meta::text(&pod, &["spec", "nodeName"])).await?)
+    let first = items(&pod, &["spec", "containers"]).iter().flat_map(|c| items(c, &["ports"])).next();
+    let first = first.and_then(|p| p.get("containerPort")).and_then(Value::as_i64).map(|p| p.to_string());
+    let port = if port.is_empty() { first.as_deref() } else { Some(port) };
+    let address = reach::authority(address, port.unwrap_or(reach::default_port(scheme)));
+    reach::pass(cx, meta::text(&pod, &["spec", "nodeName"]), Target::Address(&address), scheme).await
 }
 
 /// True for an address of one host that is not this one.
-fn is_unicast(address: &str) -> bool {
+pub(super) fn is_unicast(address: &str) -> bool {
     match address.parse() {
         Ok(std::net::IpAddr::V4(v4)) => {
             !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_link_local() || v4.is_broadcast())

@@ -10,7 +10,9 @@ use super::managed::{self, Owners};
 use super::{Cx, decode, encode, errors, render, store};
 use crate::admission;
 use crate::allocate;
+use crate::apiextensions::versions;
 use crate::http::body::Body;
+use crate::policies;
 use crate::warnings;
 
 /// How often a generated name may be taken before the create fails.
@@ -79,6 +81,7 @@ async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Resul
         warnings::app_armor(&object).into_iter().for_each(|text| cx.warn(text));
     }
     resource.strategy.prepare_create(&writer, &mut object);
+    policies::settle(cx, &mut object, None);
     allocate::prepare_create(cx, &mut object).await?;
     encode::fill(resource, &mut object);
     let mut problems: Vec<FieldError> = meta::validate(&object, resource.namespaced, resource.strategy.name_rule());
@@ -90,33 +93,49 @@ async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Resul
     warnings::of_new(resource, &object).into_iter().for_each(|text| cx.warn(text));
     admission::allow_create(cx, &object).await?;
     let change = allocate::create(cx, &mut object).await?;
-    let written = write(cx, object, plan).await;
+    let written = write(cx, object, plan, owners).await;
     change.finish(written.is_ok()).await;
     written
 }
 
 /// The last step: the object is whole and goes into the store.
-async fn write(cx: &Cx<'_>, mut object: Value, plan: admission::Plan) -> Result<Bytes, Attempt> {
+async fn write(cx: &Cx<'_>, mut object: Value, plan: admission::Plan, owners: Owners) -> Result<Bytes, Attempt> {
     let resource = &cx.resource;
     let name = meta::name(&object).to_owned();
     let key = resource.key(cx.namespace(), &name);
     encode::complete(resource, &mut object);
-    let value = encode::stored(&object);
     if cx.dry_run {
         return match cx.server.storage().get(&key).await.map_err(errors::storage)? {
             Some(found) => Err(Attempt::Taken(taken(cx, &object, Some(found))?)),
-            None => Ok(value.bytes.into()),
+            None => Ok(encode::stored(&object).bytes.into()),
         };
     }
     admission::before_create(cx, plan).await?;
-    match cx.server.storage().create(key.clone(), value).await {
-        Ok(record) => Ok(record.value),
+    let mut stored = keep(cx, &key, &object).await?;
+    if matches!(stored, Err(StorageError::TooLarge)) && owners == Owners::Track {
+        // It may be the owners that are too much.
+        managed::put(&mut object, None);
+        stored = keep(cx, &key, &object).await?;
+    }
+    match stored {
+        Ok(bytes) => Ok(bytes),
         Err(StorageError::Exists) => {
             let found = cx.server.storage().get(&key).await.map_err(errors::storage)?;
             Err(Attempt::Taken(taken(cx, &object, found)?))
         }
         Err(e) => Err(errors::write(e, &resource.group_resource(), &name).into()),
     }
+}
+
+/// Puts a new object into the store, in the version that is kept; gives the bytes to show.
+async fn keep(cx: &Cx<'_>, key: &str, object: &Value) -> Result<Result<Bytes, StorageError>, Status> {
+    let value = encode::stored(object);
+    let storage = cx.server.storage();
+    let Some(kept) = versions::kept(cx.server, &cx.resource, object).await? else {
+        return Ok(storage.create(key.to_owned(), value).await.map(|record| record.value));
+    };
+    let stored = storage.create(key.to_owned(), kept).await;
+    Ok(stored.map(|record| encode::restamped(&value.bytes.into(), record.mod_revision)))
 }
 
 /// 409: the name is taken, maybe by an object that is going, maybe one that was to be unique.

@@ -8,6 +8,7 @@ use kiln_schema::decode::Findings;
 use serde_json::{Map, Value};
 
 use super::{Cx, encode};
+use crate::apiextensions::{self, Custom};
 use crate::http::negotiate;
 
 /// What to do about fields that the kind has not, and keys that stand twice.
@@ -83,15 +84,15 @@ fn check_as(
     before: &[String],
     duplicates: &[String],
 ) -> Result<(), Unfit> {
-    same_kind(kind, object)?;
+    same_kind(cx, kind, object)?;
     if too_deep(object) {
         return Err(Unfit::Undecodable("exceeded max depth".into()));
     }
-    let findings = match schema {
-        Some(ty) => kiln_schema::decode::check(ty, object),
-        None => check_metadata(object),
+    let findings = match (schema, &cx.resource.custom) {
+        (Some(ty), _) => kiln_schema::decode::check(ty, object).map_err(Unfit::Undecodable)?,
+        (None, Some(custom)) => check_custom(kind, custom, object)?,
+        (None, None) => check_metadata(object).map_err(Unfit::Undecodable)?,
     };
-    let findings = findings.map_err(Unfit::Undecodable)?;
     let map = meta::object_mut(object);
     map.insert("kind".into(), kind.kind.as_str().into());
     map.insert("apiVersion".into(), kind.api_version().into());
@@ -126,13 +127,16 @@ fn too_deep(object: &Value) -> bool {
 }
 
 /// Refuses an object that says it is of another kind or version.
-fn same_kind(kind: &Gvk, object: &Value) -> Result<(), Unfit> {
+fn same_kind(cx: &Cx<'_>, kind: &Gvk, object: &Value) -> Result<(), Unfit> {
     let found = |key: &str| object.get(key).and_then(Value::as_str).filter(|s| !s.is_empty());
     let expected = kind.api_version();
     let version = found("apiVersion").unwrap_or(&expected);
     let named = found("kind").unwrap_or(&kind.kind);
     if version == expected && named == kind.kind {
         return Ok(());
+    }
+    if cx.resource.custom.is_some() {
+        return other_custom(kind, version, named, object);
     }
     if kiln_schema::lookup(version, named).is_none() {
         let (group, v) = split_api_version(version).unwrap_or(("", version));
@@ -152,6 +156,28 @@ fn same_kind(kind: &Gvk, object: &Value) -> Result<(), Unfit> {
         "converting ({}.{named}) to ({group}.{}): unknown conversion",
         kind.version, kind.kind
     )))
+}
+
+/// Refuses a custom resource that says it is something else.
+fn other_custom(kind: &Gvk, version: &str, named: &str, object: &Value) -> Result<(), Unfit> {
+    let expected = kind.api_version();
+    if version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        ))
+        .into());
+    }
+    let why = format!("must be {}", kind.kind);
+    let error = FieldError::invalid("kind", &named.into(), &why);
+    Err(Status::invalid(kind, meta::name(object), &[error]).into())
+}
+
+/// Checks a custom resource.
+fn check_custom(kind: &Gvk, custom: &Custom, object: &mut Value) -> Result<Findings, Unfit> {
+    apiextensions::decode::check(custom, object).map_err(|unfit| match unfit {
+        apiextensions::decode::Unfit::Undecodable(why) => Unfit::Undecodable(why),
+        apiextensions::decode::Unfit::Field(error) => Status::invalid(kind, meta::name(object), &[error]).into(),
+    })
 }
 
 /// Checks an object of whose kind nothing is known but that it has metadata.

@@ -67,8 +67,19 @@ pub(crate) fn restamped(bytes: &Bytes, revision: Revision) -> Bytes {
     out.into()
 }
 
+/// The revision in stored bytes; 0 if there is none.
+pub(crate) fn revision(bytes: &[u8]) -> Revision {
+    let Some(at) = memchr::memmem::find(bytes, MARK) else { return 0 };
+    let digits = bytes[at + MARK.len()..].iter().take_while(|b| b.is_ascii_digit());
+    digits.fold(0, |n: Revision, d| n.saturating_mul(10).saturating_add(Revision::from(d - b'0')))
+}
+
 /// Drops the nulls of a resource's object: by its type, which tells where null is a value, or, without one, all of them.
 pub(crate) fn prune(resource: &Resource, object: &mut Value) {
+    if resource.custom.is_some() {
+        // Null may be a value; the kind's own defaults tell.
+        return;
+    }
     match resource.schema.filter(|_| resource.conversion.is_none()) {
         Some(ty) => kiln_schema::decode::prune_nulls(ty, object),
         None => prune_nulls(object),

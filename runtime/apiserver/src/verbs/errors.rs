@@ -11,6 +11,7 @@ pub(crate) fn storage(error: StorageError) -> Status {
         StorageError::FutureRevision { current } => Status::too_large_revision(current.saturating_add(1), current),
         // Without a reason of the reference's: there, too, the message is what tells.
         StorageError::Full(_) => Status { code: 507, reason: "InsufficientStorage".into(), ..plain(error.to_string()) },
+        StorageError::TooLarge => plain(error.to_string()),
         StorageError::Unavailable(_) => Status::failure(Reason::ServiceUnavailable, error.to_string()),
         other => Status::internal(other),
     }

@@ -42,6 +42,7 @@ pub(crate) struct Filter {
     /// Terms about names and namespaces, which the key answers.
     keys: FieldSelector,
     namespaced: bool,
+    custom: bool,
 }
 
 #[derive(Deserialize)]
@@ -74,16 +75,20 @@ impl Filter {
             keys.terms.push(name);
         }
         for mut term in all.terms {
-            let own = !resource.selectable.is_empty();
+            let (own, custom) = (!resource.selectable.is_empty(), resource.custom.is_some());
             match term.field.as_str() {
                 "metadata.name" => keys.terms.push(term),
                 // Kinds with fields of their own to select say which they have, and cluster-scoped ones have no namespace.
                 "metadata.namespace" if resource.namespaced || !own => keys.terms.push(term),
                 field if selectable(resource, field) => {
-                    term.field = place(field);
+                    if !custom {
+                        term.field = place(field);
+                    }
                     fields.push(term);
                 }
-                field if own => return Err(Status::bad_request(format!("field label not supported: {field}"))),
+                field if own || custom => {
+                    return Err(Status::bad_request(format!("field label not supported: {field}")));
+                }
                 field => {
                     return Err(Status::bad_request(format!(
                         "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
@@ -99,8 +104,9 @@ impl Filter {
                 }
             }
         }
+        let custom = resource.custom.is_some();
         let wanted = Wanted::new(places.iter().map(String::as_str));
-        Ok(Self { labels, fields, places, wanted, keys, namespaced: resource.namespaced })
+        Ok(Self { labels, fields, places, wanted, keys, namespaced: resource.namespaced, custom })
     }
 
     /// True if everything is selected.
@@ -160,8 +166,9 @@ impl Filter {
             at.and_then(|at| found[at].as_deref()).filter(|text| !text.is_empty())
         };
         self.fields.iter().all(|term| {
-            let found = text(&term.field).or_else(|| instead(&term.field).and_then(text));
-            (found.unwrap_or_else(|| absent(&term.field)) == term.value) == term.equal
+            let found = text(&term.field).or_else(|| instead(&term.field).filter(|_| !self.custom).and_then(text));
+            let absent = || if self.custom { "" } else { absent(&term.field) };
+            (found.unwrap_or_else(absent) == term.value) == term.equal
         })
     }
 }

@@ -8,6 +8,7 @@ use kiln_storage::{ListOptions, Record, Revision, StorageError};
 use super::filter::Filter;
 use super::paging::{Continue, Paging};
 use super::{Cx, errors, render};
+use crate::apiextensions::versions;
 use crate::http::body::Body;
 
 /// Records read at a time when selectors thin a limited list.
@@ -60,6 +61,8 @@ pub(crate) async fn page(cx: &Cx<'_>) -> Result<Page, Status> {
         }
         Err(e) => return Err(errors::storage(e)),
     };
+    let mut found = found;
+    versions::shown_all(cx.server, &cx.resource, &mut found.records).await?;
     let next = found.last.map(|key| Continue::new(found.revision, key.strip_prefix(&prefix).unwrap_or(&key)).token());
     let remaining = found.remaining.filter(|_| next.is_some() && filter.is_empty());
     Ok(Page { records: found.records, revision: found.revision, next, remaining })
@@ -75,7 +78,7 @@ struct Found {
 
 /// The one object that the selectors name.
 async fn one(cx: &Cx<'_>, key: String, filter: &Filter, at: Option<Revision>) -> Result<Found, StorageError> {
-    let mut page = cx.server.storage().list(&key, ListOptions { limit: 1, start_after: None, at }).await?;
+    let mut page = cx.server.storage().list(&key, ListOptions { limit: 1, at, ..ListOptions::default() }).await?;
     page.records.retain(|r| *r.key == *key && filter.matches(r));
     Ok(Found { records: page.records, revision: page.revision, last: None, remaining: None })
 }
@@ -90,7 +93,8 @@ async fn scan(
 ) -> Result<Found, StorageError> {
     let storage = cx.server.storage();
     if limit == 0 || filter.is_empty() {
-        let page = storage.list(prefix, ListOptions { limit, start_after: start, at }).await?;
+        let page =
+            storage.list(prefix, ListOptions { limit, start_after: start, at, count: filter.is_empty() }).await?;
         let last = page.records.last().filter(|_| page.more).map(|r| r.key.to_string());
         let mut records = page.records;
         if !filter.is_empty() {
@@ -100,7 +104,7 @@ async fn scan(
     }
     let mut records = Vec::with_capacity(limit.min(SCAN));
     loop {
-        let page = storage.list(prefix, ListOptions { limit: SCAN, start_after: start, at }).await?;
+        let page = storage.list(prefix, ListOptions { limit: SCAN, start_after: start, at, count: false }).await?;
         // Later pages must show the same state.
         at = Some(page.revision);
         let count = page.records.len();

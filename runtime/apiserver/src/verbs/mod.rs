@@ -23,10 +23,12 @@ mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::http::request::Parts;
 use ::http::{HeaderMap, Response, StatusCode};
 use bytes::Bytes;
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 
+use crate::apiextensions::versions;
 use crate::http::body::Body;
 use crate::http::negotiate::{self, Accepted, Encoding};
 use crate::http::respond;
@@ -37,8 +39,10 @@ use crate::request_info::RequestInfo;
 use crate::reviews;
 use crate::server::ApiServer;
 use crate::subresources;
+use crate::usage;
 use crate::user::UserInfo;
 use crate::warnings;
+use crate::webhooks;
 
 /// One request on a resource.
 pub(crate) struct Cx<'a> {
@@ -48,6 +52,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) info: &'a RequestInfo,
     pub(crate) query: &'a Query,
     pub(crate) headers: &'a HeaderMap,
+    /// The request as it came.
+    pub(crate) parts: &'a Parts,
     pub(crate) body: Bytes,
     pub(crate) accepted: Accepted,
     /// True if nothing may be stored.
@@ -89,10 +95,11 @@ pub(crate) async fn serve(
     user: &UserInfo,
     info: &RequestInfo,
     query: &Query,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Bytes,
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
+    let headers = &parts.headers;
     let resource =
         server.registry().get(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
     // Kinds that are not in the table of types have no protobuf.
@@ -116,15 +123,20 @@ pub(crate) async fn serve(
         info,
         query,
         headers,
+        parts,
         body,
         accepted,
         dry_run: dry_run(query, &info.verb)?,
         warnings: Mutex::default(),
     };
-    if let Some(text) = warnings::of_kind(resource.as_ref()) {
-        cx.warn(text.into());
+    warnings::of_kind(resource.as_ref()).into_iter().for_each(|text| cx.warn(text));
+    if cx.info.verb == "create" && resource.custom.as_ref().is_some_and(|c| c.terminating) {
+        let mut status = Status::method_not_allowed();
+        status.message = "create not allowed while custom resource definition is terminating".into();
+        return Err(status);
     }
-    let mut response = dispatch(&cx).await?;
+    // What was warned of is told whatever comes of the request.
+    let mut response = dispatch(&cx).await.unwrap_or_else(|status| respond::refusal(headers, &status));
     let warnings = cx.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
     respond::warn(&mut response, &warnings);
     Ok(response)
@@ -146,12 +158,13 @@ fn dry_run(query: &Query, verb: &str) -> Result<bool, Status> {
     Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", kind), "", &[error]))
 }
 
+/// Each verb has its state in a box of its own: a request takes what its verb needs, and its stack stays short.
 async fn dispatch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let (info, resource) = (cx.info, &cx.resource);
     let verb = info.verb.as_str();
     if let Some(review) = resource.review {
         return match (verb, info.named) {
-            ("create", false) => reviews::answer(cx, review).await,
+            ("create", false) => Box::pin(reviews::answer(cx, review)).await,
             _ => Err(Status::method_not_allowed()),
         };
     }
@@ -166,24 +179,31 @@ async fn dispatch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     if let ("", "serviceaccounts", "token") =
         (resource.group.as_str(), resource.plural.as_str(), info.subresource.as_str())
     {
-        return subresources::token::serve(cx).await;
+        return Box::pin(subresources::token::serve(cx)).await;
+    }
+    if resource.group == usage::GROUP && resource.custom.is_none() {
+        return Box::pin(usage::serve(cx)).await;
     }
     paging::catch_up(cx).await;
     let in_namespace = !resource.namespaced || !info.namespace.is_empty();
+    let connects = matches!(info.subresource.as_str(), "attach" | "exec" | "portforward" | "proxy");
+    if connects && resource.custom.is_none() {
+        Box::pin(webhooks::connect(cx)).await?;
+    }
     if in_namespace && let Some(answer) = subresources::workload(cx).await {
         return answer;
     }
     match verb {
-        "list" => list::list(cx).await,
-        "watch" => watch::watch(cx).await,
+        "list" => Box::pin(list::list(cx)).await,
+        "watch" => Box::pin(watch::watch(cx)).await,
         // Objects are written and named in a namespace only.
         _ if !in_namespace => Err(Status::method_not_allowed()),
         "get" => get(cx).await,
-        "create" if !info.named => create::create(cx).await,
-        "update" if info.named => update::put(cx).await,
-        "patch" if info.named => patch::patch(cx).await,
-        "delete" => delete::delete(cx).await,
-        "deletecollection" => delete::delete_collection(cx).await,
+        "create" if !info.named => Box::pin(create::create(cx)).await,
+        "update" if info.named => Box::pin(update::put(cx)).await,
+        "patch" if info.named => Box::pin(patch::patch(cx)).await,
+        "delete" => Box::pin(delete::delete(cx)).await,
+        "deletecollection" => Box::pin(delete::delete_collection(cx)).await,
         _ => Err(Status::method_not_allowed()),
     }
 }
@@ -193,5 +213,6 @@ async fn get(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     paging::not_in_future(cx)?;
     let record = cx.server.storage().get(&key).await.map_err(errors::storage)?;
     let record = record.ok_or_else(|| cx.not_found(&cx.info.name))?;
+    let record = versions::shown(cx.server, &cx.resource, record).await?;
     render::object(cx, StatusCode::OK, &record.value)
 }

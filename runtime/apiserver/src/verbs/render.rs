@@ -13,6 +13,7 @@ use crate::http::body::{self, Body};
 use crate::http::negotiate::{Accepted, Encoding, Shape};
 use crate::http::respond;
 use crate::registry::Resource;
+use crate::registry::columns::Column;
 
 /// What goes into the `object` of a table's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,10 @@ impl Renderer {
     }
 
     fn row(&self, object: Value, now: Timestamp) -> Value {
-        let cells: Vec<Value> = self.resource.columns.iter().map(|c| c.cell(&object, now)).collect();
+        self.row_of(self.resource.cells(&object, now), object)
+    }
+
+    fn row_of(&self, cells: Vec<Value>, object: Value) -> Value {
         let mut row = Map::new();
         row.insert("cells".into(), cells.into());
         match self.include {
@@ -135,10 +139,8 @@ impl Renderer {
     }
 
     fn table(&self, rows: Vec<Value>, metadata: Value, definitions: bool) -> Value {
-        let column = |c: &crate::registry::columns::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.name, "priority": c.priority});
-        let columns: Vec<Value> =
-            if definitions { self.resource.columns.iter().map(column).collect() } else { Vec::new() };
-        json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+        let columns = if definitions { self.resource.headers() } else { Vec::new() };
+        table(rows, metadata, columns)
     }
 
     /// A bookmark: an object with nothing but a revision.
@@ -160,8 +162,29 @@ impl Renderer {
     }
 }
 
+fn table(rows: Vec<Value>, metadata: Value, columns: Vec<Value>) -> Value {
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+}
+
 fn partial(mut object: Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
+}
+
+/// An object of another kind than the resource's, in the shape that the client takes. Its columns are those given.
+pub(crate) fn part(cx: &Cx<'_>, columns: &[Column], object: Value) -> Result<Response<Body>, Status> {
+    let renderer = Renderer::of(cx)?;
+    let value = match renderer.shape {
+        Shape::Table => {
+            let now = cx.server.now();
+            let cells: Vec<Value> = columns.iter().map(|column| column.cell(&object, now)).collect();
+            let headers: Vec<Value> = columns.iter().map(Column::header).collect();
+            let metadata = json!({"resourceVersion": meta::resource_version(&object)});
+            table(vec![renderer.row_of(cells, object)], metadata, headers)
+        }
+        Shape::Metadata => partial(object),
+        Shape::Full | Shape::Discovery => object,
+    };
+    Ok(respond::encoded(StatusCode::OK, cx.accepted.encoding, cx.headers, value.to_string().into()))
 }
 
 /// One object, with a code.
@@ -205,7 +228,7 @@ pub(crate) fn list(
     }
     let (kind, version) = match renderer.shape {
         Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-        _ => (format!("{}List", cx.resource.kind), cx.resource.api_version()),
+        _ => (cx.resource.list_kind(), cx.resource.api_version()),
     };
     let head = json!({"kind": kind, "apiVersion": version, "metadata": metadata}).to_string();
     let head = format!("{},\"items\":[", head.strip_suffix('}').unwrap_or(&head));

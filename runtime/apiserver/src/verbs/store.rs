@@ -1,5 +1,7 @@
 //! Objects in and out of the store for the server's own needs: no admission, no authorization.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use kiln_apimachinery::{Status, meta, random, time};
 use kiln_storage::Record;
@@ -39,9 +41,9 @@ impl Stored {
 pub(crate) struct Store<'a>(pub(crate) &'a ApiServer);
 
 impl Store<'_> {
-    fn resource(&self, group: &str, plural: &str) -> Result<&Resource, Status> {
+    fn resource(&self, group: &str, plural: &str) -> Result<Arc<Resource>, Status> {
         let found = self.0.registry().any_version(group, plural);
-        found.map(AsRef::as_ref).ok_or_else(|| Status::internal(format!("no resource {plural} in group {group:?}")))
+        found.ok_or_else(|| Status::internal(format!("no resource {plural} in group {group:?}")))
     }
 
     /// One object.
@@ -59,7 +61,7 @@ impl Store<'_> {
 
     /// Creates an object with defaults and fresh metadata.
     pub(crate) async fn create(&self, group: &str, plural: &str, mut object: Value) -> Result<(), Status> {
-        let resource = self.resource(group, plural)?;
+        let resource = &*self.resource(group, plural)?;
         let user = UserInfo::system("system:apiserver");
         meta::object_mut(&mut object).insert("kind".into(), resource.kind.clone().into());
         meta::object_mut(&mut object).insert("apiVersion".into(), resource.api_version().into());
@@ -78,7 +80,7 @@ impl Store<'_> {
 
     /// Replaces an object that must not have changed since it was read.
     pub(crate) async fn replace(&self, group: &str, plural: &str, old: &Stored, new: &Value) -> Result<(), Status> {
-        let resource = self.resource(group, plural)?;
+        let resource = &*self.resource(group, plural)?;
         let mut new = new.clone();
         encode::fill(resource, &mut new);
         managed::track_as(self.0, resource, "", MANAGER, Some(&old.object), &mut new);

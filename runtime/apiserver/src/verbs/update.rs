@@ -4,6 +4,7 @@ use ::http::{Response, StatusCode};
 use bytes::Bytes;
 use kiln_apimachinery::apply::ignore_times;
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
+use kiln_storage::StorageError;
 use serde_json::Value;
 
 use super::create::{create_object, place};
@@ -12,8 +13,10 @@ use super::store::Stored;
 use super::{Cx, decode, encode, errors, render};
 use crate::admission;
 use crate::allocate;
+use crate::apiextensions::versions;
 use crate::authz::{self, Attributes};
 use crate::http::body::Body;
+use crate::policies;
 use crate::warnings;
 
 /// How often a write is tried again that others' writes overtook.
@@ -73,7 +76,8 @@ pub(crate) async fn put(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
 pub(crate) async fn current(cx: &Cx<'_>) -> Result<Option<Stored>, Status> {
     let key = cx.resource.key(cx.namespace(), &cx.info.name);
     let record = cx.server.storage().get(&key).await.map_err(errors::storage)?;
-    record.map(Stored::parse).transpose()
+    let Some(record) = record else { return Ok(None) };
+    Stored::parse(versions::shown(cx.server, &cx.resource, record).await?).map(Some)
 }
 
 /// Why a replacement failed.
@@ -127,6 +131,7 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
         let generation = meta::at(&old.object, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
         meta::metadata_mut(&mut new).insert("generation".into(), (generation + 1).into());
     }
+    policies::settle(cx, &mut new, Some(&old.object));
     let mut problems = meta::validate(&new, resource.namespaced, resource.strategy.name_rule());
     problems.extend(resource.strategy.validate_write(&cx.writer(), &new, &old.object));
     problems.extend(new_finalizers(&new, &old.object));
@@ -144,31 +149,48 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
         return Ok(old.record.value.clone());
     }
     let change = allocate::update(cx, &mut new, &old.object).await?;
-    let written = write(cx, old, new).await;
+    let written = write(cx, old, new, owners).await;
     change.finish(written.is_ok()).await;
     written
 }
 
 /// The last step: the object is whole and goes into the store, or out of it if only finalizers had held it.
-async fn write(cx: &Cx<'_>, old: &Stored, mut new: Value) -> Result<Bytes, Failure> {
+async fn write(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: Owners) -> Result<Bytes, Failure> {
     let (group_resource, name) = (cx.resource.group_resource(), cx.info.name.as_str());
     encode::complete(&cx.resource, &mut new);
-    let value = encode::stored(&new);
+    let expected = old.record.mod_revision;
     if cx.dry_run {
-        let revision = old.record.mod_revision;
-        return Ok(encode::restamped(&value.bytes.into(), revision));
+        return Ok(encode::restamped(&encode::stored(&new).bytes.into(), expected));
     }
-    let (key, expected) = (old.record.key.to_string(), old.record.mod_revision);
     let overtaken = |e| match errors::write(e, &group_resource, name) {
         status if status.is(kiln_apimachinery::Reason::Conflict) => Failure::Overtaken(status),
         status => Failure::Refused(status),
     };
     if is_released(cx, &new) {
+        let key = old.record.key.to_string();
         let (_, revision) = cx.server.storage().delete(key, Some(expected)).await.map_err(overtaken)?;
         allocate::gone(cx, &new).await;
-        return Ok(encode::restamped(&value.bytes.into(), revision));
+        return Ok(encode::restamped(&encode::stored(&new).bytes.into(), revision));
     }
-    Ok(cx.server.storage().update(key, value, expected).await.map_err(overtaken)?.value)
+    let mut stored = keep(cx, old, &new).await?;
+    if matches!(stored, Err(StorageError::TooLarge)) && owners == Owners::Track {
+        // It may be the owners that are too much.
+        managed::put(&mut new, None);
+        stored = keep(cx, old, &new).await?;
+    }
+    stored.map_err(overtaken)
+}
+
+/// Puts an object into the store in the place of another, in the version that is kept; gives the bytes to show.
+async fn keep(cx: &Cx<'_>, old: &Stored, new: &Value) -> Result<Result<Bytes, StorageError>, Status> {
+    let (key, expected) = (old.record.key.to_string(), old.record.mod_revision);
+    let value = encode::stored(new);
+    let storage = cx.server.storage();
+    let Some(kept) = versions::kept(cx.server, &cx.resource, new).await? else {
+        return Ok(storage.update(key, value, expected).await.map(|record| record.value));
+    };
+    let stored = storage.update(key, kept, expected).await;
+    Ok(stored.map(|record| encode::restamped(&value.bytes.into(), record.mod_revision)))
 }
 
 /// True if a delete was asked for and nothing holds the object any more: no finalizer and no grace period.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::http::{HeaderValue, Response, header};
 use bytes::Bytes;
 use futures_util::stream;
+use kiln_apimachinery::metrics::Held;
 use kiln_apimachinery::{Status, random};
 use kiln_storage::{Event, EventKind, ListOptions, Record, Revision, StorageError, Watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
@@ -18,10 +19,11 @@ use super::frames::FrameKey;
 use super::paging::{Start, integer, start};
 use super::render::Renderer;
 use super::{Cx, encode, errors};
+use crate::apiextensions::versions;
 use crate::http::body::{self, Body};
 use crate::http::stream as streaming;
 use crate::metrics::WatchEvents;
-use crate::metrics::family::Held;
+use crate::registry::Resource;
 use crate::server::ApiServer;
 
 /// Longest watch, in seconds.
@@ -70,6 +72,7 @@ pub(crate) async fn watch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
                 events: cx.server.metrics().watch_events(cx.info),
                 _counted: cx.server.metrics().long_running(cx.info),
                 server: cx.server.clone(),
+                resource: cx.resource.clone(),
             };
             let next = |mut stream: Box<Stream>| async move { stream.next().await.map(|frame| (frame, stream)) };
             streaming::body(stream::unfold(Box::new(stream), next))
@@ -103,6 +106,7 @@ fn timeout(cx: &Cx<'_>) -> Result<Duration, Status> {
 /// A watch that is being served.
 struct Stream {
     server: ApiServer,
+    resource: Arc<Resource>,
     watch: Watch,
     initial: std::vec::IntoIter<Record>,
     initial_end: Option<Revision>,
@@ -140,7 +144,7 @@ impl Stream {
             return None;
         }
         if let Some(record) = self.initial.next() {
-            return Some(self.object("ADDED", &record.value, None));
+            return Some(self.object("ADDED", record.value, None).await);
         }
         if let Some(revision) = self.initial_end.take() {
             return Some(self.renderer.frame("BOOKMARK", &self.renderer.bookmark(revision, true)));
@@ -161,7 +165,7 @@ impl Stream {
                     return self.bookmarks.then(|| self.bookmark());
                 }
                 Next::Event(Some(event)) => {
-                    if let Some(frame) = self.event(event) {
+                    if let Some(frame) = self.event(event).await {
                         return Some(frame);
                     }
                 }
@@ -174,7 +178,7 @@ impl Stream {
         }
     }
 
-    fn event(&mut self, event: Event) -> Option<Bytes> {
+    async fn event(&mut self, event: Event) -> Option<Bytes> {
         // Nothing is parsed for a key that can't be meant.
         if !self.filter.matches_key(&event.record.key) {
             return None;
@@ -190,14 +194,15 @@ impl Stream {
             EventKind::Delete if now => ("DELETED", encode::restamped(&event.record.value, event.revision)),
             EventKind::Delete => return None,
         };
-        Some(self.object(kind, &stored, Some(event.revision)))
+        Some(self.object(kind, stored, Some(event.revision)).await)
     }
 
     /// The frame of an object. Those with a revision are shared among watches. An object that can't be written ends the
     /// watch with an error.
-    fn object(&mut self, kind: &'static str, stored: &Bytes, revision: Option<Revision>) -> Bytes {
+    async fn object(&mut self, kind: &'static str, stored: Bytes, revision: Option<Revision>) -> Bytes {
+        let stored = versions::shown_bytes(&self.server, &self.resource, stored).await;
         let (renderer, now, first) = (&self.renderer, self.server.now(), self.first);
-        let make = || Ok::<_, Status>(renderer.frame(kind, &renderer.one(stored, now, first)?));
+        let make = || Ok::<_, Status>(renderer.frame(kind, &renderer.one(&stored?, now, first)?));
         let frame = match revision {
             // Only the first table of a watch differs from those of others.
             Some(revision) => {

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod containers;
+mod custom;
 mod network;
 mod overlaps;
 mod pod;
@@ -19,17 +20,25 @@ use crate::registry::Resource;
 pub(crate) use pod::app_armor;
 
 /// What is to be said of a kind whatever is done with it.
-pub(crate) fn of_kind(resource: &Resource) -> Option<&'static str> {
-    match (resource.group.as_str(), resource.plural.as_str()) {
+pub(crate) fn of_kind(resource: &Resource) -> Option<String> {
+    if let Some(custom) = &resource.custom {
+        return custom.deprecation.clone();
+    }
+    let text = match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => None,
-    }
+    };
+    text.map(str::to_owned)
 }
 
 /// What is to be said of a new object.
 pub(crate) fn of_new(resource: &Resource, object: &Value) -> Vec<String> {
     let mut out = Vec::new();
+    if resource.custom.is_some() {
+        custom::finalizers(object, None, &mut out);
+        return out;
+    }
     let spec = object.get("spec").unwrap_or(&Value::Null);
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => {
@@ -55,6 +64,7 @@ pub(crate) fn of_new(resource: &Resource, object: &Value) -> Vec<String> {
             job("spec.jobTemplate.spec", meta::at(object, &["spec", "jobTemplate", "spec"]), &mut out);
         }
         ("networking.k8s.io", "ingresses") => network::ingress(object, &mut out),
+        ("apiextensions.k8s.io", _) => custom::definition(object, None, &mut out),
         ("discovery.k8s.io", "endpointslices") => {
             if meta::text(object, &["addressType"]) == "FQDN" {
                 out.push("spec.addressType: FQDN endpoints are deprecated".into());
@@ -71,6 +81,12 @@ pub(crate) fn of_new(resource: &Resource, object: &Value) -> Vec<String> {
 /// What is to be said of a change.
 pub(crate) fn of_change(resource: &Resource, subresource: &str, new: &Value, old: &Value) -> Vec<String> {
     let mut out = Vec::new();
+    if resource.custom.is_some() {
+        if subresource.is_empty() {
+            custom::finalizers(new, Some(old), &mut out);
+        }
+        return out;
+    }
     let spec = new.get("spec").unwrap_or(&Value::Null);
     let generation = |o: &Value| meta::at(o, &["metadata", "generation"]).cloned();
     let changed = generation(new) != generation(old);
@@ -79,6 +95,7 @@ pub(crate) fn of_change(resource: &Resource, subresource: &str, new: &Value, old
         ("", "services", "status") | ("networking.k8s.io", "ingresses", "status") => network::balancer(new, &mut out),
         // People don't change pods, and programs do so often.
         ("", "pods" | "podtemplates", _) | (_, _, "status") => {}
+        ("apiextensions.k8s.io", _, _) => custom::definition(new, Some(old), &mut out),
         ("apps", "daemonsets", _) => {
             let before = meta::at(old, &["spec", "template"]);
             template("spec.template.", spec.get("template").filter(|t| Some(*t) != before), &mut out);

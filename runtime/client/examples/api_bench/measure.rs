@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use kiln_client::{Client, ClientError};
+use kiln_client::ClientError;
 use serde_json::json;
 
 /// The times of many requests.
@@ -15,13 +15,13 @@ pub(crate) struct Figures {
 }
 
 /// Sends requests for a time: on each of the connections one after the other.
-pub(crate) async fn measure<'c, F, R>(
+pub(crate) async fn measure<'c, C, F, R>(
     time: Duration,
-    connections: &[&'c Client],
+    connections: &[&'c C],
     request: F,
 ) -> Result<Figures, ClientError>
 where
-    F: Fn(&'c Client) -> R,
+    F: Fn(&'c C) -> R,
     R: Future<Output = Result<(), ClientError>>,
 {
     // The connection is made before the clock runs.

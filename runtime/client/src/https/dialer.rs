@@ -1,4 +1,4 @@
-//! Makes a connection: TCP, then TLS.
+//! Makes a connection: TCP, then TLS unless it is to be without.
 
 use std::io;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::error::ClientError;
 use crate::transport::BoxFuture;
@@ -27,8 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Dialer {
     host: Arc<str>,
     port: u16,
-    name: ServerName<'static>,
-    tls: Arc<ClientConfig>,
+    /// The name that the server is to have, and how that is seen.
+    tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
 }
 
 impl Dialer {
@@ -36,30 +36,33 @@ impl Dialer {
         host: &str,
         port: u16,
         tls_server_name: Option<&str>,
-        tls: Arc<ClientConfig>,
+        tls: Option<Arc<ClientConfig>>,
     ) -> Result<Self, ClientError> {
         let name = tls_server_name.unwrap_or(host);
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| ClientError::Config(format!("{name:?} is no host name or address")))?;
-        Ok(Self { host: host.into(), port, name, tls })
+        Ok(Self { host: host.into(), port, tls: tls.map(|tls| (name, tls)) })
     }
 
-    async fn dial(self) -> io::Result<TlsConnection> {
+    async fn dial(self) -> io::Result<Link> {
         let connect = async {
             let tcp = TcpStream::connect((&*self.host, self.port)).await?;
             tcp.set_nodelay(true)?;
-            TlsConnector::from(self.tls).connect(self.name, tcp).await
+            let Some((name, tls)) = self.tls else { return Ok((Box::new(tcp) as Box<dyn Stream>, false)) };
+            let tls = TlsConnector::from(tls).connect(name, tcp).await?;
+            let speaks_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+            Ok::<_, io::Error>((Box::new(tls) as Box<dyn Stream>, speaks_h2))
         };
         let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
-        let stream = tokio::time::timeout(TIMEOUT, connect).await.map_err(timed_out)??;
-        Ok(TlsConnection(TokioIo::new(stream)))
+        let (stream, speaks_h2) = tokio::time::timeout(TIMEOUT, connect).await.map_err(timed_out)??;
+        Ok(Link { stream: TokioIo::new(stream), speaks_h2 })
     }
 }
 
 impl tower_service::Service<Uri> for Dialer {
-    type Response = TlsConnection;
+    type Response = Link;
     type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<TlsConnection>>;
+    type Future = BoxFuture<'static, io::Result<Link>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -71,36 +74,43 @@ impl tower_service::Service<Uri> for Dialer {
 }
 
 /// A connection that tells hyper which protocol was agreed on.
-pub(super) struct TlsConnection(TokioIo<TlsStream<TcpStream>>);
+pub(super) struct Link {
+    stream: TokioIo<Box<dyn Stream>>,
+    speaks_h2: bool,
+}
 
-impl Connection for TlsConnection {
+/// TCP, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Connection for Link {
     fn connected(&self) -> Connected {
-        let (_, session) = self.0.inner().get_ref();
-        if session.alpn_protocol() == Some(b"h2") { Connected::new().negotiated_h2() } else { Connected::new() }
+        if self.speaks_h2 { Connected::new().negotiated_h2() } else { Connected::new() }
     }
 }
 
-impl Read for TlsConnection {
+impl Read for Link {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl Write for TlsConnection {
+impl Write for Link {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -108,6 +118,6 @@ impl Write for TlsConnection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 }

@@ -58,6 +58,8 @@ impl std::fmt::Debug for Auth {
 pub struct HttpsConfig {
     /// `https://host:port`.
     pub server: String,
+    /// `server` is `http://host:port`, and all goes in the clear: a program on the same machine.
+    pub plain: bool,
     /// The only CA certificates that are believed, PEM.
     pub ca_pem: String,
     /// Who the client is.
@@ -72,6 +74,7 @@ pub struct HttpsConfig {
 #[derive(Clone)]
 pub struct Https {
     client: legacy::Client<Dialer, Full<Bytes>>,
+    scheme: Scheme,
     authority: Authority,
     headers: HeaderMap,
 }
@@ -80,12 +83,13 @@ impl Https {
     /// Prepares the transport; nothing is sent yet. Fails with [`ClientError::Config`] if the address, a certificate or
     /// a key cannot be used.
     pub fn new(config: HttpsConfig) -> Result<Self, ClientError> {
-        let HttpsConfig { server, ca_pem, auth, tls_server_name, mut headers } = config;
+        let HttpsConfig { server, plain, ca_pem, auth, tls_server_name, mut headers } = config;
         let address: Uri =
             server.parse().map_err(|error| ClientError::Config(format!("server {server:?}: {error}")))?;
-        let authority = match (address.scheme_str(), address.authority()) {
-            (Some("https"), Some(authority)) => authority.clone(),
-            _ => return Err(ClientError::Config(format!("server {server:?} is not of the form https://host:port"))),
+        let scheme = if plain { Scheme::HTTP } else { Scheme::HTTPS };
+        let authority = match (address.scheme(), address.authority()) {
+            (Some(given), Some(authority)) if *given == scheme => authority.clone(),
+            _ => return Err(ClientError::Config(format!("server {server:?} is not of the form {scheme}://host:port"))),
         };
         if let Auth::Bearer(token) = &auth {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
@@ -98,8 +102,9 @@ impl Https {
             headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("kiln/", env!("CARGO_PKG_VERSION"))));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let tls = tls::config(&ca_pem, &auth)?;
-        let dialer = Dialer::new(&host, authority.port_u16().unwrap_or(443), tls_server_name.as_deref(), tls)?;
+        let tls = if plain { None } else { Some(tls::config(&ca_pem, &auth)?) };
+        let port = authority.port_u16().unwrap_or(if plain { 80 } else { 443 });
+        let dialer = Dialer::new(&host, port, tls_server_name.as_deref(), tls)?;
         let client = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -109,7 +114,7 @@ impl Https {
             .http2_keep_alive_while_idle(true)
             .http2_adaptive_window(true)
             .build(dialer);
-        Ok(Self { client, authority, headers })
+        Ok(Self { client, scheme, authority, headers })
     }
 }
 
@@ -117,7 +122,8 @@ impl Transport for Https {
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let uri = Uri::builder().scheme(Scheme::HTTPS).authority(self.authority.clone()).path_and_query(path).build();
+        let uri =
+            Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build();
         for (name, value) in &self.headers {
             parts.headers.entry(name).or_insert_with(|| value.clone());
         }
@@ -126,7 +132,7 @@ impl Transport for Https {
             parts.uri = uri.map_err(|error| ClientError::Request { request: name, why: error.to_string() })?;
             let answer = self.client.request(http::Request::from_parts(parts, Full::new(body))).await;
             let answer = answer.map_err(|error| ClientError::Connect {
-                server: format!("https://{}", self.authority),
+                server: format!("{}://{}", self.scheme, self.authority),
                 why: chain(&error),
             })?;
             Ok(answer.map(|body| body.map_err(Into::into).boxed()))

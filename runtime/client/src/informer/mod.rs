@@ -3,16 +3,19 @@
 //! `list -> follow -> (list | follow) ...`: the collection is listed once, then watched. A watch that ends is taken up at
 //! the last revision seen; one whose revision has expired leads to a new list, of which only the differences are told.
 
+mod object;
+mod shared;
 mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_apimachinery::meta;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use object::{Object, readers, typed};
+pub use shared::{Informers, collection, path};
 pub use store::{ObjectRef, Store};
 
 use crate::backoff::Backoff;
@@ -29,28 +32,28 @@ const HELD: Duration = Duration::from_secs(10);
 
 /// Something that changed in the mirrored collection. The store has changed before it is told.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum Change<T = Value> {
     /// An object came or changed.
     Applied {
         /// Which.
         key: ObjectRef,
         /// As it is now.
-        object: Arc<Value>,
+        object: Arc<T>,
         /// As it was last seen.
-        previous: Option<Arc<Value>>,
+        previous: Option<Arc<T>>,
     },
     /// An object is gone.
     Deleted {
         /// Which.
         key: ObjectRef,
         /// As it was last seen.
-        object: Arc<Value>,
+        object: Arc<T>,
     },
     /// The whole collection has been told once.
     Synced,
 }
 
-impl Change {
+impl<T> Change<T> {
     /// The object that changed; none for [`Change::Synced`].
     pub fn key(&self) -> Option<&ObjectRef> {
         match self {
@@ -60,12 +63,17 @@ impl Change {
     }
 }
 
-/// Keeps a [`Store`] like a collection on the server.
-pub struct Informer {
+/// Is told each change of a mirror.
+type Handler<T> = Box<dyn FnMut(&Change<T>) + Send>;
+
+/// Keeps a [`Store`] like a collection on the server. One mirror can serve any number of readers: those who
+/// [`Informer::subscribe`] before it runs are told of each change, in that order.
+pub struct Informer<T = Value> {
     client: Client,
     path: String,
     params: ListParams,
-    store: Store,
+    store: Store<T>,
+    handlers: Vec<Handler<T>>,
     backoff: Backoff,
 }
 
@@ -77,27 +85,43 @@ enum Followed {
     Expired,
 }
 
-impl Informer {
+impl<T: Object> Informer<T> {
     /// A mirror, empty yet, of the collection at a path.
     pub fn new(client: Client, path: impl Into<String>, params: ListParams) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-        Self { client, path: path.into(), params, store: Store::default(), backoff }
+        Self { client, path: path.into(), params, store: Store::default(), handlers: Vec::new(), backoff }
     }
 
     /// The mirror's contents, for any number of readers.
-    pub fn store(&self) -> Store {
+    pub fn store(&self) -> Store<T> {
         self.store.clone()
     }
 
+    /// Adds an index: [`Store::by_index`] then finds objects by the keys that `keys` gives for each. An index of that name that
+    /// is there already stays.
+    pub fn index(&mut self, name: &'static str, keys: fn(&T) -> Vec<String>) {
+        self.store.add_index(name, keys);
+    }
+
+    /// Has each change told to one more.
+    pub fn subscribe(&mut self, handler: impl FnMut(&Change<T>) + Send + 'static) {
+        self.handlers.push(Box::new(handler));
+    }
+
     /// Mirrors until the shutdown, telling each change. Failures are logged and tried again without end.
-    pub async fn run(mut self, shutdown: CancellationToken, mut tell: impl FnMut(&Change) + Send) {
+    pub async fn run(mut self, shutdown: CancellationToken, mut tell: impl FnMut(&Change<T>) + Send) {
+        let mut handlers = std::mem::take(&mut self.handlers);
+        let mut tell = |change: &Change<T>| {
+            handlers.iter_mut().for_each(|handler| handler(change));
+            tell(change);
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.mirror(&mut tell) => {}
         }
     }
 
-    async fn mirror(&mut self, tell: &mut (impl FnMut(&Change) + Send)) {
+    async fn mirror(&mut self, tell: &mut (impl FnMut(&Change<T>) + Send)) {
         loop {
             match self.list(tell).await {
                 Ok(revision) => self.follow(revision, tell).await,
@@ -110,9 +134,11 @@ impl Informer {
     }
 
     /// Takes in the whole collection; answers its revision.
-    async fn list(&mut self, tell: &mut impl FnMut(&Change)) -> Result<String, ClientError> {
-        let list = self.client.list::<Value>(&self.path, &self.params).await?;
-        for change in self.store.replace(list.items) {
+    async fn list(&mut self, tell: &mut impl FnMut(&Change<T>)) -> Result<String, ClientError> {
+        let list = self.client.list::<T>(&self.path, &self.params).await?;
+        let changes = self.store.replace(list.items);
+        self.store.reached(&list.resource_version);
+        for change in changes {
             tell(&change);
         }
         if self.store.set_synced() {
@@ -122,7 +148,7 @@ impl Informer {
     }
 
     /// Takes in changes until only a new list can help.
-    async fn follow(&mut self, mut revision: String, tell: &mut impl FnMut(&Change)) {
+    async fn follow(&mut self, mut revision: String, tell: &mut impl FnMut(&Change<T>)) {
         loop {
             let start = Instant::now();
             let watch = self.client.watch(&self.path, &self.params, &revision, WATCH_LIMIT).await;
@@ -144,13 +170,17 @@ impl Informer {
     /// Takes in one watch.
     async fn take_in(
         &mut self,
-        mut watch: WatchStream,
+        mut watch: WatchStream<T>,
         revision: &mut String,
-        tell: &mut impl FnMut(&Change),
+        tell: &mut impl FnMut(&Change<T>),
     ) -> Followed {
         loop {
             let event = match tokio::time::timeout(WATCH_LIMIT + WATCH_GRACE, watch.next()).await {
-                Ok(Ok(Some(event))) => event,
+                Ok(Ok(Some(event))) => {
+                    // A server that tells something is there: what fails next is another failure.
+                    self.backoff.reset();
+                    event
+                }
                 Ok(Ok(None)) => return Followed::Ended,
                 Ok(Err(error)) => return self.failed(&error),
                 Err(_) => {
@@ -160,18 +190,20 @@ impl Informer {
             };
             let change = match event {
                 WatchEvent::Bookmark(at) => {
+                    self.store.reached(&at);
                     *revision = at;
                     continue;
                 }
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    meta::resource_version(&object).clone_into(revision);
+                    object.resource_version().clone_into(revision);
                     self.store.apply(object)
                 }
                 WatchEvent::Deleted(object) => {
-                    meta::resource_version(&object).clone_into(revision);
+                    object.resource_version().clone_into(revision);
                     self.store.remove(object)
                 }
             };
+            self.store.reached(revision);
             if let Some(change) = change {
                 tell(&change);
             }
@@ -187,7 +219,7 @@ impl Informer {
     }
 }
 
-impl std::fmt::Debug for Informer {
+impl<T> std::fmt::Debug for Informer<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Informer").field("path", &self.path).field("params", &self.params).finish_non_exhaustive()
     }

@@ -5,7 +5,6 @@
 //! objects, several at a time. A stream that ends is taken up anew from the whole state.
 
 mod graph;
-mod mapper;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::graph::{FOREGROUND, Graph, ORPHAN, Object, OwnerReference, Task};
-use self::mapper::Mapper;
+use crate::mapper::Mapper;
 use crate::reconcile::{Failure, Next, work};
 
 const OWNERSHIP: &str = "/kiln/v1/ownership";

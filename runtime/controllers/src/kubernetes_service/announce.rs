@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// digits, `-` and `.`.
 pub async fn announce(client: Client, identity: String, config: Config, clock: Clock, shutdown: CancellationToken) {
     let mut addresses = config.addresses.clone();
-    let lease = Lease { client, name: format!("apiserver-{identity}"), config, clock };
+    let lease = Lease { client, name: lease_name(&identity), config, clock };
     loop {
         let wait = match lease.renew().await {
             Ok(()) => RENEW,
@@ -42,6 +42,11 @@ pub async fn announce(client: Client, identity: String, config: Config, clock: C
         }
     }
     lease.give_up().await;
+}
+
+/// The name of a server's Lease.
+pub(super) fn lease_name(identity: &str) -> String {
+    format!("apiserver-{identity}")
 }
 
 struct Lease {

@@ -3,6 +3,7 @@
 //! writes them.
 
 mod announce;
+mod others;
 mod peers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::announce::announce;
+pub use self::others::others;
 use self::peers::Peers;
 use crate::reconcile::{Failure, Next, work};
 

@@ -3,39 +3,42 @@
 mod discovery;
 
 use std::collections::BTreeSet;
+use std::future::Future;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use kiln_apimachinery::{meta, time};
-use kiln_client::{Client, Clock, Informer, List, ListParams, ObjectRef, Store, WorkQueue};
+use kiln_client::{Client, Clock, Informers, List, ListParams, ObjectRef, Store, WorkQueue};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use self::discovery::Collection;
-use crate::reconcile::{Failure, Next, work};
+use crate::Context;
+use crate::reconcile::{Failure, Next, to_value, work};
 
 const PATH: &str = "/api/v1/namespaces";
 /// The finalizer in a namespace's `spec` that this controller stands for.
 const FINALIZER: &str = "kubernetes";
 
-/// Runs the controller until the shutdown.
-pub async fn run(client: Client, clock: Clock, shutdown: CancellationToken) {
-    let informer = Informer::new(client.clone(), PATH, ListParams::default());
-    let (queue, store) = (WorkQueue::default(), informer.store());
-    let controller = Controller { client, clock, namespaces: store };
-    tokio::join!(
-        informer.run(shutdown.clone(), |change| {
+/// Makes the controller.
+pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output = ()> + Send + use<> {
+    let Context { client, clock, shutdown, .. } = context.clone();
+    let (queue, namespaces) = (WorkQueue::default(), informers.of::<Namespace>());
+    namespaces.subscribe({
+        let queue = queue.clone();
+        move |change| {
             if let Some(key) = change.key() {
                 queue.add(key.clone());
             }
-        }),
-        work("namespace", &queue, &shutdown, |key| controller.reconcile(key)),
-    );
+        }
+    });
+    let controller = Controller { client, clock, namespaces: namespaces.store() };
+    async move { work("namespace", &queue, &shutdown, |key| controller.reconcile(key)).await }
 }
 
 struct Controller {
     client: Client,
     clock: Clock,
-    namespaces: Store,
+    namespaces: Store<Namespace>,
 }
 
 /// What still keeps a namespace, in words for its conditions.
@@ -52,6 +55,7 @@ impl Controller {
         let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
             return Ok(Next::Settled);
         };
+        let namespace = to_value(&*namespace)?;
         let remains = self.empty(&key.name).await?;
         if remains.is_nothing() {
             return self.finalize(&namespace).await;
@@ -135,8 +139,10 @@ fn spec_finalizers(namespace: &Value) -> Vec<&str> {
     meta::strings(meta::at(namespace, &["spec", "finalizers"]))
 }
 
-fn is_ours(namespace: &Value) -> bool {
-    meta::is_terminating(namespace) && spec_finalizers(namespace).contains(&FINALIZER)
+fn is_ours(namespace: &Namespace) -> bool {
+    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+    namespace.metadata.deletion_timestamp.is_some()
+        && finalizers.is_some_and(|finalizers| finalizers.iter().any(|finalizer| finalizer == FINALIZER))
 }
 
 impl Remains {

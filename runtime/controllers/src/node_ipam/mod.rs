@@ -1,74 +1,84 @@
-//! Gives each Node a network for its pods: a /24 of the cluster's.
+//! Gives each Node networks for its pods: a /24 of the cluster's IPv4 range, and a /64 of its IPv6 range where it has one.
+//!
+//! A Node keeps what it has, also where the cluster has got another family since.
 
 mod pool;
 
-use std::sync::{Mutex, PoisonError};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_apimachinery::meta;
-use kiln_client::{Change, Client, Informer, ListParams, ObjectRef, PatchKind, Store, WorkQueue};
+use k8s_openapi::api::core::v1::Node;
+use kiln_client::{Change, Client, Informers, Object, ObjectRef, PatchKind, Store, WorkQueue};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use self::pool::Pool;
-use crate::Ipv4Cidr;
 use crate::reconcile::{Failure, Next, work};
+use crate::{Cidr, Context};
 
 const NODES: &str = "/api/v1/nodes";
 
-/// Runs the controller until the shutdown.
-pub async fn run(client: Client, cluster: Ipv4Cidr, shutdown: CancellationToken) {
-    let informer = Informer::new(client.clone(), NODES, ListParams::default());
-    let (queue, nodes) = (WorkQueue::default(), informer.store());
-    let controller = Controller { client, nodes: nodes.clone(), pool: Mutex::new(Pool::new(cluster)) };
-    tokio::join!(
-        informer.run(shutdown.clone(), |change| {
-            match change {
-                Change::Applied { key, object, .. } => {
-                    controller.note(&key.name, object);
-                    queue.add(key.clone());
-                }
-                Change::Deleted { key, .. } => {
-                    controller.pool().release(&key.name);
-                    // Its network may be what another node waits for.
-                    let waiting = nodes.list().into_iter().filter(|node| network(node).is_none());
-                    waiting.for_each(|node| queue.add(ObjectRef::of(&node)));
-                }
-                Change::Synced => {}
+/// Makes the controller. Of each of the cluster's ranges, the first family first, each Node gets a part.
+pub fn build(
+    informers: &mut Informers,
+    context: &Context,
+    clusters: Vec<Cidr>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let Context { client, shutdown, .. } = context.clone();
+    let (queue, informer) = (WorkQueue::default(), informers.of::<Node>());
+    let nodes = informer.store();
+    let pools = Mutex::new(clusters.into_iter().map(Pool::new).collect());
+    let controller = Arc::new(Controller { client, nodes, pools });
+    informer.subscribe({
+        let (queue, controller) = (queue.clone(), controller.clone());
+        move |change| match change {
+            Change::Applied { key, object, .. } => {
+                controller.note(&key.name, object);
+                queue.add(key.clone());
             }
-        }),
-        work("node-ipam", &queue, &shutdown, |key| controller.reconcile(key)),
-    );
+            Change::Deleted { key, .. } => {
+                controller.pools().iter_mut().for_each(|pool| pool.release(&key.name));
+                // Its network may be what another node waits for.
+                let waiting = controller.nodes.list().into_iter().filter(|node| networks(node).is_empty());
+                waiting.for_each(|node| queue.add(node.key()));
+            }
+            Change::Synced => {}
+        }
+    });
+    async move { work("node-ipam", &queue, &shutdown, |key| controller.reconcile(key)).await }
 }
 
 struct Controller {
     client: Client,
-    nodes: Store,
-    pool: Mutex<Pool>,
+    nodes: Store<Node>,
+    pools: Mutex<Vec<Pool>>,
 }
 
 impl Controller {
-    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pools(&self) -> std::sync::MutexGuard<'_, Vec<Pool>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a network that a Node has out of the pool.
-    fn note(&self, name: &str, node: &Value) {
-        if let Some(network) = network(node) {
-            self.pool().take(name, network);
+    /// Takes the networks that a Node has out of the pools.
+    fn note(&self, name: &str, node: &Node) {
+        for network in networks(node) {
+            self.pools().iter_mut().for_each(|pool| pool.take(name, network));
         }
     }
 
     async fn reconcile(&self, key: ObjectRef) -> Result<Next, Failure> {
         // What all nodes have is known before anything is given away.
         self.nodes.synced().await;
-        let Some(node) = self.nodes.get(&key).filter(|node| network(node).is_none()) else { return Ok(Next::Settled) };
-        let network = self.pool().allocate(&key.name).ok_or_else(|| {
+        let Some(node) = self.nodes.get(&key).filter(|node| networks(node).is_empty()) else {
+            return Ok(Next::Settled);
+        };
+        let given: Option<Vec<Cidr>> = self.pools().iter_mut().map(|pool| pool.allocate(&key.name)).collect();
+        let given = given.ok_or_else(|| {
             Failure::Waiting("no pod network is left for the node; choose a larger cluster-cidr".to_owned())
         })?;
-        let network = network.to_string();
+        let given: Vec<String> = given.iter().map(Cidr::to_string).collect();
         let patch = json!({
-            "metadata": {"resourceVersion": meta::resource_version(&node)},
-            "spec": {"podCIDR": network, "podCIDRs": [network]},
+            "metadata": {"resourceVersion": node.resource_version()},
+            "spec": {"podCIDR": given.first(), "podCIDRs": given},
         });
         match self.client.patch::<Value>(&format!("{NODES}/{}", key.name), PatchKind::Merge, &patch).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
@@ -77,6 +87,9 @@ impl Controller {
     }
 }
 
-fn network(node: &Value) -> Option<Ipv4Cidr> {
-    meta::text(node, &["spec", "podCIDR"]).parse().ok()
+fn networks(node: &Node) -> Vec<Cidr> {
+    let Some(spec) = node.spec.as_ref() else { return Vec::new() };
+    let all = spec.pod_cidrs.as_deref().unwrap_or_default();
+    let one = spec.pod_cidr.iter().filter(|_| all.is_empty());
+    all.iter().chain(one).filter_map(|network| network.parse().ok()).collect()
 }

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use kiln_client::Clock;
 use kiln_client::testing::FakeApi;
+use kiln_client::{Clock, Informers};
+use kiln_controllers::Context;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,6 +27,15 @@ impl World {
         let shutdown = CancellationToken::new();
         let clock = Clock::from_tokio(START.parse().unwrap());
         Self { api: FakeApi::new(), clock, _end: shutdown.clone().drop_guard(), shutdown }
+    }
+
+    /// Runs a controller.
+    pub(crate) fn run<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        build: impl FnOnce(&mut Informers, &Context) -> F + Send + 'static,
+    ) {
+        let (client, clock, shutdown) = (self.api.client(), self.clock.clone(), self.shutdown.clone());
+        tokio::spawn(kiln_controllers::alone(client, clock, shutdown, build));
     }
 
     /// The object at a path; null if there is none.

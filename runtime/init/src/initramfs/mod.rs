@@ -72,15 +72,15 @@ impl Stage {
             // Before the modules: their devices' events must not be missed.
             self.events = Some(UeventSocket::open()?);
         }
+        let params = BootParams::read()?;
         if self.modules.is_none() {
             let loader = self.timed("early-modules", |_| {
                 let mut loader = Loader::read(MODULES)?;
-                loader.coldplug(Part::First);
+                loader.coldplug_until(Part::First, &|| find(&params).0.is_some());
                 Ok(loader)
             })?;
             self.modules = Some(loader);
         }
-        let params = BootParams::read()?;
         let disk = self.timed("disk", |stage| stage.find_disk(&params))?;
         self.disk = Some(disk.clone());
         self.timed("root", |_| root::mount(&params, &disk))?;
@@ -108,9 +108,8 @@ impl Stage {
         let mut told = false;
         let mut patient = true;
         loop {
-            let (found, seen) = disk::find(&params.disk);
-            // The partitions may come an instant after their disk.
-            if let Some(disk) = found.filter(|d| d.partition(params.slot.partition()).is_some()) {
+            let (found, seen) = find(params);
+            if let Some(disk) = found {
                 return Ok(disk);
             }
             let waited = uptime::now().saturating_sub(start);
@@ -195,6 +194,12 @@ impl Stage {
             Err(error) => say!("join-status.txt not written: {error}"),
         }
     }
+}
+
+/// The disk with its slot, and what was seen. The partitions may come an instant after their disk.
+fn find(params: &BootParams) -> (Option<Disk>, String) {
+    let (found, seen) = disk::find(&params.disk);
+    (found.filter(|disk| disk.partition(params.slot.partition()).is_some()), seen)
 }
 
 /// What everything else needs; each mount is made once.

@@ -58,9 +58,16 @@ impl Loader {
     ///
     /// A module that fails is told on the console and does not stop the rest: what really needs it will say so itself.
     pub(crate) fn coldplug(&mut self, part: Part) {
+        self.coldplug_until(part, &|| false);
+    }
+
+    /// As [`Loader::coldplug`], but drivers are loaded only until there is `enough`: who needs one disk need not wait for
+    /// the controllers of others.
+    pub(crate) fn coldplug_until(&mut self, part: Part, enough: &dyn Fn() -> bool) {
         self.part = part;
         self.plan.want_fixed();
-        self.rescan();
+        self.load(&|| false);
+        self.rescan(enough);
     }
 
     /// Loads the drivers of devices that the kernel has announced. After lost events it looks at all devices again.
@@ -70,48 +77,50 @@ impl Loader {
         for event in events {
             if event.action == "lost" {
                 self.seen.clear();
-                self.rescan();
+                self.rescan(&|| false);
             }
             event.modaliases.iter().filter(|_| event.action == "add").for_each(|alias| self.plan.want_for(alias));
         }
-        self.load();
+        self.load(&|| false);
     }
 
     /// Loads everything in the open part.
     pub(crate) fn load_all(&mut self) {
         self.plan.want_all();
-        self.load();
+        self.load(&|| false);
     }
 
-    fn rescan(&mut self) {
+    fn rescan(&mut self, enough: &dyn Fn() -> bool) {
         loop {
             for modalias in devices::scan(Path::new(SYS), &mut self.seen) {
                 self.plan.want_for(&modalias);
             }
-            if !self.load() {
+            if !self.load(enough) {
                 return;
             }
         }
     }
 
-    /// Loads what is due; false if nothing was.
-    fn load(&mut self) -> bool {
-        let due = self.plan.take(self.part);
-        let failed: usize = due
-            .iter()
-            .map(|module| match load(module) {
+    /// Loads what is due, in its order, until there is enough; false if nothing was due or there is enough.
+    fn load(&mut self, enough: &dyn Fn() -> bool) -> bool {
+        let mut failed = 0;
+        let mut any = false;
+        while let Some(module) = self.plan.take(self.part) {
+            any = true;
+            match load(module) {
+                Ok(()) if enough() => return false,
                 // The last two are a module that stage 1 has loaded, and one whose hardware is not there.
-                Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => 0,
+                Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => {}
                 Err(errno) => {
                     say!("module {}: {}", module.path, reason(errno, &module.path));
-                    1
+                    failed += 1;
                 }
-            })
-            .sum();
-        if failed > 0 {
-            say!("{failed} of {} modules failed", due.len());
+            }
         }
-        !due.is_empty()
+        if failed > 0 {
+            say!("{failed} modules failed");
+        }
+        any
     }
 }
 

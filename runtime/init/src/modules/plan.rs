@@ -164,17 +164,11 @@ impl Plan {
         }
     }
 
-    /// What is wanted in the parts up to `part` and was not taken yet, in the list's order.
-    pub(super) fn take(&mut self, part: Part) -> Vec<&Module> {
-        let due = |module: &&mut Module| module.wanted && !module.taken && module.part <= part;
-        self.modules
-            .iter_mut()
-            .filter(due)
-            .map(|module| {
-                module.taken = true;
-                &*module
-            })
-            .collect()
+    /// The next module of the parts up to `part` that is wanted and was not taken yet, in the list's order.
+    pub(super) fn take(&mut self, part: Part) -> Option<&Module> {
+        let module = self.modules.iter_mut().find(|module| module.wanted && !module.taken && module.part <= part)?;
+        module.taken = true;
+        Some(module)
     }
 }
 
@@ -195,7 +189,7 @@ mod tests {
     }
 
     fn take(plan: &mut Plan, part: Part) -> Vec<String> {
-        plan.take(part).into_iter().map(|m| m.path.trim_start_matches("/m/").replace(".ko", "")).collect()
+        std::iter::from_fn(|| plan.take(part).map(|m| m.path.trim_start_matches("/m/").replace(".ko", ""))).collect()
     }
 
     #[test]
@@ -206,8 +200,8 @@ mod tests {
         plan.want_for("pci:v000010ECd00008168sv0sd0bc02sc00i00");
         assert_eq!(take(&mut plan, Part::First), ["libphy", "realtek", "r8169"]);
         plan.want_for("pci:v00001B36d0000000Dsv0sd0bc0Csc03i30");
-        let modules = plan.take(Part::First);
-        assert_eq!(modules.iter().map(|m| m.parameters.as_str()).collect::<Vec<_>>(), ["x=1", ""]);
+        assert_eq!(plan.take(Part::First).map(|m| m.parameters.as_str()), Some("x=1"));
+        assert_eq!(plan.take(Part::First).map(|m| m.parameters.as_str()), Some(""));
         plan.want_for("pci:v000010ECd00008168sv0sd0bc02sc00i00");
         assert!(take(&mut plan, Part::First).is_empty(), "nothing is loaded twice");
     }

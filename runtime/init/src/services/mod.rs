@@ -23,8 +23,9 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A service that ran this long was healthy; its next failure starts the back-off anew.
 const HEALTHY: Duration = Duration::from_secs(60);
-/// From SIGTERM to SIGKILL.
+/// From the request to end to SIGKILL, and the same of a service that ends others first: what it gives them, and its own.
 const PATIENCE: Duration = Duration::from_secs(10);
+const LONG_PATIENCE: Duration = Duration::from_secs(45);
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,15 @@ pub(crate) struct Spec {
     pub(crate) environment: Vec<(String, String)>,
     /// Whether it owns the console (a shell) instead of having its output logged.
     pub(crate) on_console: bool,
+    /// Whether it is told by SIGPWR that the machine ends, so that it ends what goes on without it.
+    pub(crate) ends_others: bool,
+}
+
+impl Spec {
+    /// How it is asked to stop, and how long it may take.
+    fn farewell(&self) -> (Signal, Duration) {
+        if self.ends_others { (Signal::SIGPWR, LONG_PATIENCE) } else { (Signal::SIGTERM, PATIENCE) }
+    }
 }
 
 /// When a service is started again; the time is handed in.
@@ -106,7 +116,7 @@ impl Service {
                 }
             },
             State::Stopping { process, kill_at } if *kill_at <= now => {
-                say!("service {} did not stop in {} s; killing it", self.spec.name, PATIENCE.as_secs());
+                say!("service {} did not stop in {} s; killing it", self.spec.name, self.spec.farewell().1.as_secs());
                 let _ = kill(process.pid, Signal::SIGKILL);
                 cgroup::kill(self.spec.name);
                 *kill_at = now + PATIENCE;
@@ -143,8 +153,9 @@ impl Service {
     pub(crate) fn stop(&mut self, now: Duration) {
         self.state = match std::mem::replace(&mut self.state, State::Stopped) {
             State::Running { process, .. } => {
-                let _ = kill(process.pid, Signal::SIGTERM);
-                State::Stopping { process, kill_at: now + PATIENCE }
+                let (signal, patience) = self.spec.farewell();
+                let _ = kill(process.pid, signal);
+                State::Stopping { process, kill_at: now + patience }
             }
             stopping @ State::Stopping { .. } => stopping,
             State::Waiting { .. } | State::Stopped => State::Stopped,
@@ -215,6 +226,7 @@ mod tests {
             arguments: vec![],
             environment: vec![],
             on_console: false,
+            ends_others: false,
         };
         let mut service = Service::new(spec);
         assert_eq!(service.due(), Some(Duration::ZERO));

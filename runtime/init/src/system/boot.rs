@@ -276,6 +276,7 @@ impl Boot {
             arguments: arguments.map(str::to_owned).into(),
             environment: environment.into_iter().chain(BASE).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             on_console: false,
+            ends_others: true,
         }));
         Ok(())
     }
@@ -294,6 +295,7 @@ impl Boot {
                     .map(|(k, v)| (k.to_owned(), v.to_owned()))
                     .collect(),
                 on_console: true,
+                ends_others: false,
             }));
         }
         Ok(())

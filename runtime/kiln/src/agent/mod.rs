@@ -1,5 +1,7 @@
 //! `kiln agent`: joins a server and is a node of it.
 
+mod credentials;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,8 +12,11 @@ use kiln_node_config::{NodeConfig, Role, ServerAddress, Token};
 use kiln_pki::files;
 use tokio_util::sync::CancellationToken;
 
+use self::credentials::Kept;
 use crate::cli::Common;
 use crate::exit::Failure;
+use crate::node::cluster::ClusterSettings;
+use crate::node::reach::{Reach, Way};
 use crate::node::{NodeOptions, kubelet};
 use crate::service::{self, Report};
 
@@ -70,17 +75,25 @@ async fn serve(options: Options, shutdown: CancellationToken) -> anyhow::Result<
     };
     report.step(Step::Register, "registering this node");
     let server = joined.credentials().server.clone();
+    let kept = Kept::new(Arc::clone(&report), joined.credentials());
+    let ca_pem = joined.credentials().ca_pem.clone();
+    let reach = Reach { server, way: Way::Tunnels(kept.identity()), ca_pem, certificates: kept.serving() };
+    let cluster = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        cluster = ClusterSettings::read(&joined.client, &options.common.data_dir) => cluster?,
+    };
     let kubelet = kubelet::run(
         joined.client.clone(),
         &identity,
         &options.common.data_dir,
-        server,
+        cluster,
+        reach,
         Arc::clone(&report),
         shutdown.clone(),
     );
     tokio::select! {
         ended = kubelet => ended,
-        () = maintain(joined, &settings, report.as_ref()) => Ok(()),
+        () = maintain(joined, &settings, &kept) => Ok(()),
     }
 }
 

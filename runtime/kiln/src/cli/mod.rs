@@ -2,6 +2,7 @@
 
 mod config_file;
 mod duration;
+mod killall;
 mod kubeconfig;
 mod output;
 mod snapshot;
@@ -74,6 +75,9 @@ enum Verb {
     /// Say what this node is: joined where, as what, since when
     #[command(after_help = status::EXAMPLES)]
     Status(status::Options),
+    /// Stop all pods of this node, once kiln is stopped, and remove their mounts, interfaces and rules
+    #[command(after_help = killall::EXAMPLES)]
+    Killall(killall::Options),
     /// Print the version
     Version(Output),
     /// Print completions for a shell
@@ -97,6 +101,7 @@ impl Cli {
             Verb::Kubeconfig(options) => kubeconfig::run(&options),
             Verb::Snapshot(options) => snapshot::run(options),
             Verb::Status(options) => status::run(&options),
+            Verb::Killall(options) => killall::run(&options),
             Verb::Version(output) => version(output),
             Verb::Completions { shell } => {
                 let mut text = Vec::new();

@@ -1,10 +1,8 @@
 //! `kiln snapshot`: saving, listing, deleting and restoring the cluster's data.
 //!
-//! A snapshot is a database of its own in the server's folder, with a file beside it that says what it is. A running server
-//! writes it from its memory, so it is of one moment, has all that was answered before, and no writer waits for it.
+//! A running server writes a snapshot from its memory, so it is of one moment, has all that was answered before, and no writer
+//! waits for it.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,13 +10,12 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use kiln_pki::files;
 use kiln_storage::sqlite;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::{Common, Format, Output, output};
 use crate::exit::Failure;
 use crate::server::{Answer, Question, ask, database, elsewhere, folder};
 use crate::service::block_on;
+use crate::snapshots::{Snapshot, Snapshots, name, sha256};
 
 /// Shown with `--help`.
 pub(crate) const EXAMPLES: &str = "\
@@ -28,6 +25,8 @@ Examples:
   kiln snapshot list -o json
   kiln snapshot restore before-the-upgrade        with the server stopped; the state before is kept
   kiln snapshot delete before-the-upgrade
+  kiln server --etcd-snapshot-schedule-cron '0 */12 * * *' --etcd-snapshot-retention 5
+                                                  the server saves them itself and keeps the last five
 
 The cluster's CA and keys are no part of it: keep server/ca.crt, ca.key and service-account.key of the data folder too.";
 
@@ -35,6 +34,14 @@ The cluster's CA and keys are no part of it: keep server/ca.crt, ca.key and serv
 pub(crate) struct Options {
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// Where the snapshots are.
+#[derive(Debug, Clone, Args)]
+struct Dir {
+    /// Folder of the snapshots, if the server was given one; without it, one of the server's
+    #[arg(long = "etcd-snapshot-dir", alias = "dir", value_name = "DIR", env = "KILN_ETCD_SNAPSHOT_DIR")]
+    chosen: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +54,8 @@ enum Verb {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
+        dir: Dir,
+        #[command(flatten)]
         output: Output,
     },
     /// List the snapshots, the newest last
@@ -54,6 +63,8 @@ enum Verb {
     List {
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        dir: Dir,
         #[command(flatten)]
         output: Output,
     },
@@ -65,6 +76,8 @@ enum Verb {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
+        dir: Dir,
+        #[command(flatten)]
         output: Output,
     },
     /// Delete snapshots
@@ -74,61 +87,34 @@ enum Verb {
         names: Vec<String>,
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        dir: Dir,
     },
-}
-
-/// What is known of a snapshot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Snapshot {
-    name: String,
-    created: Timestamp,
-    /// The revision whose state it is.
-    revision: i64,
-    /// How many keys it has.
-    keys: usize,
-    /// Bytes.
-    size: u64,
-    sha256: String,
 }
 
 /// Does one of the four.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     match options.verb {
-        Verb::Save { name, common, output } => save(name, &common, output),
-        Verb::List { common, output } => list(&common, output),
-        Verb::Restore { snapshot, common, output } => restore(&snapshot, &common, output),
-        Verb::Delete { names, common } => names.iter().try_for_each(|name| delete(&Place::of(&common), name)),
+        Verb::Save { name, common, dir, output } => save(name, &Place::of(&common, &dir), output),
+        Verb::List { common, dir, output } => list(&Place::of(&common, &dir), output),
+        Verb::Restore { snapshot, common, dir, output } => restore(&snapshot, &Place::of(&common, &dir), output),
+        Verb::Delete { names, common, dir } => {
+            let place = Place::of(&common, &dir);
+            names.iter().try_for_each(|name| delete(&place, name))
+        }
     }
-}
-
-/// A name is that of a file, and nothing more.
-fn name(text: &str) -> Result<String, String> {
-    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if text.is_empty() || text.len() > 200 || !plain || text.starts_with('.') {
-        return Err(format!("`{text}` is no name for a snapshot; use a-z, A-Z, 0-9, -, _ and ."));
-    }
-    Ok(text.to_owned())
 }
 
 /// The snapshots of one server.
 struct Place {
     server: PathBuf,
-    folder: PathBuf,
+    snapshots: Snapshots,
 }
 
 impl Place {
-    fn of(common: &Common) -> Self {
+    fn of(common: &Common, dir: &Dir) -> Self {
         let server = folder(&common.data_dir);
-        Place { folder: server.join("snapshots"), server }
-    }
-
-    fn data(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.db"))
-    }
-
-    fn facts(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.json"))
+        Place { snapshots: Snapshots::of(&server, dir.chosen.as_deref()), server }
     }
 
     /// That the data are here and not in etcd.
@@ -139,22 +125,13 @@ impl Place {
         );
         Err(Failure::Input(text).into())
     }
-
-    /// What is known of one; `None` if there is none.
-    fn read(&self, name: &str) -> anyhow::Result<Option<Snapshot>> {
-        let path = self.facts(name);
-        let Some(text) = files::read(&path)? else { return Ok(None) };
-        let read = serde_json::from_str(&text);
-        read.map(Some).map_err(|error| Failure::Input(format!("{}: {error}", path.display())).into())
-    }
 }
 
-fn save(name: Option<String>, common: &Common, output: Output) -> anyhow::Result<()> {
-    let place = Place::of(common);
+fn save(name: Option<String>, place: &Place, output: Output) -> anyhow::Result<()> {
     place.check()?;
     let created = Timestamp::now();
     let name = name.unwrap_or_else(|| created.strftime("kiln-%Y%m%d-%H%M%S").to_string());
-    let file = std::path::absolute(place.data(&name)).context("the snapshot's file")?;
+    let file = place.snapshots.data(&name)?;
     if file.exists() {
         return Err(Failure::Input(format!("there is a snapshot {name} already; give another --name")).into());
     }
@@ -162,24 +139,21 @@ fn save(name: Option<String>, common: &Common, output: Output) -> anyhow::Result
         let text = format!("{} is not there; give the server's --data-dir", place.server.display());
         return Err(Failure::Input(text).into());
     }
-    files::private_folder(&place.folder)?;
-    let answer = block_on(ask(&place.server, &Question::Snapshot { file: file.clone() }))?;
-    if answer.is_none() {
-        of_stopped_server(&place, &file)?;
-    }
-    let (keys, revision) = sqlite::verify(&file)?;
-    if let Some(Answer::Snapshot { revision: answered }) = answer
-        && answered != revision
-    {
-        anyhow::bail!("the snapshot is of revision {revision}, and the server says {answered}");
-    }
-    let size = file.metadata().with_context(|| file.display().to_string())?.len();
-    let snapshot = Snapshot { name, created, revision, keys, size, sha256: sha256(&file)? };
-    files::write_private(&place.facts(&snapshot.name), &serde_json::to_string_pretty(&snapshot)?)?;
+    place.snapshots.make()?;
+    let answered = match block_on(ask(&place.server, &Question::Snapshot { file: file.clone() }))? {
+        Some(Answer::Snapshot { revision }) => Some(revision),
+        Some(Answer::Refused(why)) => return Err(Failure::File(why).into()),
+        None => {
+            of_stopped_server(place, &file)?;
+            None
+        }
+    };
+    let snapshot = place.snapshots.seal(&name, created, answered)?;
     match output.format {
         Format::Json => output::json(&snapshot),
         Format::Text => {
-            println!("{}  {} keys at revision {}, {}", snapshot.name, keys, revision, output::bytes(size));
+            let Snapshot { name, keys, revision, size, .. } = snapshot;
+            println!("{name}  {keys} keys at revision {revision}, {}", output::bytes(size));
             Ok(())
         }
     }
@@ -198,20 +172,8 @@ fn of_stopped_server(place: &Place, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(common: &Common, output: Output) -> anyhow::Result<()> {
-    let place = Place::of(common);
-    let mut found = Vec::new();
-    let entries = match std::fs::read_dir(&place.folder) {
-        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().with_context(|| place.folder.display().to_string())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error).with_context(|| place.folder.display().to_string()),
-    };
-    for entry in entries {
-        if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(".json")) {
-            found.extend(place.read(name)?.filter(|_| place.data(name).exists()));
-        }
-    }
-    found.sort_by_key(|snapshot| snapshot.created);
+fn list(place: &Place, output: Output) -> anyhow::Result<()> {
+    let found = place.snapshots.all()?;
     if output.format == Format::Json {
         return output::json(&found);
     }
@@ -224,19 +186,19 @@ fn list(common: &Common, output: Output) -> anyhow::Result<()> {
     output::table(&rows)
 }
 
-fn restore(snapshot: &str, common: &Common, output: Output) -> anyhow::Result<()> {
-    let place = Place::of(common);
+fn restore(snapshot: &str, place: &Place, output: Output) -> anyhow::Result<()> {
     place.check()?;
-    let named = name(snapshot).ok().filter(|name| place.data(name).exists());
-    let file = match &named {
-        Some(name) => place.data(name),
-        None => PathBuf::from(snapshot),
+    let named = match name(snapshot) {
+        Ok(name) => Some(place.snapshots.data(&name)?).filter(|file| file.exists()),
+        Err(_) => None,
     };
+    let facts = if named.is_some() { place.snapshots.read(snapshot)? } else { None };
+    let file = named.unwrap_or_else(|| PathBuf::from(snapshot));
     if !file.is_file() {
         let text = format!("there is no snapshot {snapshot}; `kiln snapshot list` shows those there are");
         return Err(Failure::Input(text).into());
     }
-    if let Some(facts) = named.map(|name| place.read(&name)).transpose()?.flatten()
+    if let Some(facts) = facts
         && facts.sha256 != sha256(&file)?
     {
         let text = format!("{} is not as it was saved: its checksum differs; nothing was changed", file.display());
@@ -260,25 +222,9 @@ fn restore(snapshot: &str, common: &Common, output: Output) -> anyhow::Result<()
 }
 
 fn delete(place: &Place, name: &str) -> anyhow::Result<()> {
-    let mut found = false;
-    // What says that it is there goes first.
-    for path in [place.facts(name), place.data(name)] {
-        match std::fs::remove_file(&path) {
-            Ok(()) => found = true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        }
-    }
-    if !found {
+    if !place.snapshots.delete(name)? {
         return Err(Failure::Input(format!("there is no snapshot {name}")).into());
     }
     println!("snapshot {name} deleted");
     Ok(())
-}
-
-fn sha256(path: &Path) -> anyhow::Result<String> {
-    let mut hash = Sha256::new();
-    let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hash));
-    copied.with_context(|| path.display().to_string())?;
-    Ok(kiln_pki::secret::hex(&hash.finalize()))
 }

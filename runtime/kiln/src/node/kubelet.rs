@@ -1,62 +1,164 @@
 //! The kubelet, with what this binary knows about the node.
 
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use kiln_client::{Client, Clock};
 use kiln_join::AddressWatch;
-use kiln_kubelet::{Config, Machine, Progress};
+use kiln_kubelet::cri::Runtime;
+use kiln_kubelet::pods::{self, MachineEnd, Pods};
+use kiln_kubelet::server::{self, Server};
+use kiln_kubelet::{Config, Machine, PodConfig, Progress};
+use kiln_network::overlay::Backend;
 use kiln_node_config::validate::Taint;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Identity;
-use crate::service::Report;
+use super::cluster::ClusterSettings;
+use super::containers::ContainerOptions;
+use super::parts::Parts;
+use super::reach::Reach;
+use super::{announce, dns, ingress, overlay, policy, services};
+use crate::exit::Failure;
+use crate::service::{self, Report};
 
 /// What the imager wrote about the image; not there on any other Linux.
 const IMAGE: &str = "/etc/kiln/image.json";
+/// Where containers' logs lie: collectors of logs look there.
+const POD_LOGS: &str = "/var/log/pods";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Image {
     board: Option<String>,
-    container_runtime: Option<String>,
 }
 
-/// Registers this machine and keeps its Node fresh until the shutdown. `client` is the node; `server` is the API's URL as it is
-/// reported.
+/// Keeps other nodes away from the data of this one for as long as it is held.
+fn lock(data_dir: &Path) -> anyhow::Result<Flock<File>> {
+    let folder = data_dir.join("agent");
+    kiln_pki::files::private_folder(&folder)?;
+    let path = folder.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.with_context(|| path.display().to_string())?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        let text = match error {
+            Errno::EWOULDBLOCK => "another node runs with this data; end it, or give --data-dir".to_owned(),
+            other => other.to_string(),
+        };
+        Failure::File(format!("{}: {text}", path.display())).into()
+    })
+}
+
+/// Registers this machine, keeps its Node fresh and runs its pods until the shutdown. `client` is the node; `cluster` is what
+/// all nodes agree on; `reach` says how it is reached.
 ///
 /// # Errors
-/// When the machine can't be read.
+/// When the machine can't be read, or another node runs with the same data.
 pub(crate) async fn run(
     client: Client,
     identity: &Identity,
     data_dir: &Path,
-    server: String,
+    cluster: ClusterSettings,
+    reach: Reach,
     report: Arc<Report>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let image = image(Path::new(IMAGE))?;
+    let _lock = lock(data_dir)?;
+    let (image, server) = (image(Path::new(IMAGE))?, reach.server.clone());
+    let machine = Machine::here(data_dir, remote(&server), address_news()).context("reading this machine")?;
+    let containers = &identity.containers;
+    let addresses = match identity.addresses.as_slice() {
+        [] => machine.addresses.clone(),
+        given => watch::channel(given.to_vec()).1,
+    };
+    let mut parts = Parts::new(client.clone(), shutdown.clone());
+    let (mtu, packet_size) = watch::channel(None);
+    let (runtime, network) = containers.runtime(data_dir, packet_size);
+    if network.is_some() || containers.was_given() {
+        services::add(&mut parts, identity, &cluster);
+        announce::add(&mut parts, identity, &cluster);
+        dns::add(&mut parts, &cluster)?;
+        ingress::add(&mut parts, identity, &cluster, &client);
+    }
+    let network = network.filter(|_| cluster.backend() != Backend::None);
+    if network.is_some() {
+        overlay::add(&mut parts, identity, &cluster, addresses.clone(), mtu);
+        policy::add(&mut parts, identity, &cluster);
+    }
+    let end = MachineEnd { periods: containers.end_periods(), ..MachineEnd::default() };
+    follow_power(&end, shutdown.clone())?;
+    let table = Pods::new(Path::new(POD_LOGS));
+    let service = Server::new(server::Config {
+        host: Arc::new(table.clone()),
+        runtime: Runtime::new(runtime.socket()),
+        client: client.clone(),
+        node_name: identity.name.clone(),
+        root: containers.root(data_dir),
+        logs: POD_LOGS.into(),
+        clock: Clock::system(),
+        shutdown: shutdown.clone(),
+    });
+    let reached = reach.serve(service, client.clone(), &identity.name, addresses.clone(), shutdown.clone());
+    let pods = PodConfig {
+        runtime,
+        network,
+        table,
+        pods: pods::Config {
+            root: containers.root(data_dir),
+            logs: POD_LOGS.into(),
+            manifests: Some(containers.manifests(data_dir)),
+            node_ips: addresses,
+        },
+        end: end.clone(),
+        archives: ContainerOptions::archives(data_dir),
+        parallel_pulls: containers.parallel_pulls(),
+        settings: containers.node_settings(cluster.node_settings()),
+    };
     let config = Config {
         node_name: identity.name.clone(),
         labels: identity.labels.clone(),
         taints: identity.taints.iter().map(taint).collect(),
         node_ips: identity.addresses.clone(),
         board: image.board,
-        container_runtime_version: image.container_runtime.unwrap_or_default(),
+        pods: Some(pods),
         clock: Clock::system(),
     };
-    let machine = Machine::here(data_dir, remote(&server), address_news()).context("reading this machine")?;
     let tell = |progress| match progress {
         Progress::WaitingForAddress => report.working("waiting for a network address"),
         Progress::Failing(why) => report.failing(&why),
         Progress::Registered => report.joined(&server),
     };
-    kiln_kubelet::run(client, config, machine, tell, shutdown).await;
+    let kubelet = Box::pin(kiln_kubelet::run(client, config, machine, tell, shutdown.clone()));
+    tokio::join!(kubelet, Box::pin(reached), Box::pin(parts.run()));
+    Ok(())
+}
+
+/// Ends pods, and then this process, when PID 1 says that the machine ends: by SIGPWR. A SIGTERM ends the process alone, and pods
+/// go on.
+fn follow_power(end: &MachineEnd, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut power = signal(SignalKind::from_raw(nix::libc::SIGPWR)).context("listening for SIGPWR")?;
+    service::ENDS_PODS.store(true, Ordering::Relaxed);
+    let end = end.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = power.recv() => tracing::info!("SIGPWR: the machine ends"),
+        }
+        end.begins.cancel();
+        end.done.cancelled().await;
+        shutdown.cancel();
+    });
     Ok(())
 }
 
@@ -101,16 +203,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_image_tells_board_and_runtime_and_another_linux_nothing() {
+    fn the_image_tells_the_board_and_another_linux_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image.json");
         assert_eq!(image(&path).unwrap().board, None);
         std::fs::write(&path, r#"{"schema":1,"board":"rpi4","containerRuntime":"containerd://1.7.24"}"#).unwrap();
         let image = image(&path).unwrap();
-        assert_eq!(
-            (image.board.as_deref(), image.container_runtime.as_deref()),
-            (Some("rpi4"), Some("containerd://1.7.24"))
-        );
+        assert_eq!(image.board.as_deref(), Some("rpi4"));
     }
 
     #[test]

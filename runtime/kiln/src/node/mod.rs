@@ -1,6 +1,16 @@
 //! What server and agent need to know about the machine they are on.
 
+mod announce;
+pub(crate) mod cluster;
+pub(crate) mod containers;
+mod dns;
+mod ingress;
 pub(crate) mod kubelet;
+mod overlay;
+mod parts;
+mod policy;
+pub(crate) mod reach;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -41,9 +51,17 @@ pub(crate) struct NodeOptions {
     /// Address that the node is reached at, in place of those that its interfaces have; may be repeated
     #[arg(long = "node-ip", value_name = "ADDRESS", value_delimiter = ',', env = "KILN_NODE_IP", help_heading = NODE)]
     node_ips: Vec<IpAddr>,
-    /// Setting of a kubelet: node-labels, register-with-taints or node-ip, which mean the flags above
+    /// Setting of a kubelet: node-labels, register-with-taints or node-ip, which mean the flags above; root-dir,
+    /// pod-manifest-path, serialize-image-pulls or max-parallel-image-pulls
     #[arg(long = "kubelet-arg", value_name = "NAME=VALUE", value_parser = kubelet_argument, help_heading = NODE)]
     kubelet_arguments: Vec<KubeletArgument>,
+    /// Interface that leads to the other nodes, in place of the one with the node's address
+    #[arg(long, value_name = "INTERFACE", help_heading = NODE)]
+    flannel_iface: Option<String>,
+    #[command(flatten)]
+    ingress: ingress::IngressOptions,
+    #[command(flatten)]
+    pub(crate) containers: containers::ContainerOptions,
     /// What identifies this board; usually told by Kiln's init
     #[arg(long, value_name = "TEXT", env = "KILN_BOARD_ID", hide_env_values = true, help_heading = NODE)]
     board_id: Option<String>,
@@ -55,6 +73,7 @@ enum KubeletArgument {
     Labels(Vec<(String, String)>),
     Taints(Vec<Taint>),
     Addresses(Vec<IpAddr>),
+    Containers(containers::Setting),
 }
 
 fn kubelet_argument(text: &str) -> Result<KubeletArgument, String> {
@@ -69,7 +88,13 @@ fn kubelet_argument(text: &str) -> Result<KubeletArgument, String> {
             let address = |text: &str| text.parse().map_err(|_| format!("`{text}` is no IP address"));
             each(value, address).map(KubeletArgument::Addresses)
         }
-        other => Err(format!("the kubelet has no `{other}`; it has node-labels, register-with-taints and node-ip")),
+        other => match containers::setting(other, value)? {
+            Some(setting) => Ok(KubeletArgument::Containers(setting)),
+            None => Err(format!(
+                "the kubelet has no `{other}`; it has node-labels, register-with-taints, node-ip, {}",
+                containers::SETTINGS
+            )),
+        },
     }
 }
 
@@ -86,6 +111,12 @@ pub(crate) struct Identity {
     pub(crate) taints: Vec<Taint>,
     /// Addresses to be reached at, in place of the machine's own.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The interface that leads to the other nodes, if it was named.
+    pub(crate) interface: Option<String>,
+    /// How it serves Ingresses.
+    pub(crate) ingress: ingress::IngressOptions,
+    /// How its pods are run.
+    pub(crate) containers: containers::ContainerOptions,
 }
 
 impl NodeOptions {
@@ -125,15 +156,25 @@ impl NodeOptions {
         };
         let mut labels = config.map(|c| c.node.labels.clone()).unwrap_or_default();
         labels.extend(self.labels.iter().cloned());
-        let (mut taints, mut addresses) = (self.taints.clone(), self.node_ips.clone());
+        let mut taints = config.map(|c| c.node.taints.clone()).unwrap_or_default();
+        taints.extend(self.taints.iter().cloned());
+        // What was said at the start counts, not the file.
+        let mut addresses = self.node_ips.clone();
+        let mut containers = self.containers.clone();
         for argument in &self.kubelet_arguments {
             match argument {
                 KubeletArgument::Labels(more) => labels.extend(more.iter().cloned()),
                 KubeletArgument::Taints(more) => taints.extend(more.iter().cloned()),
                 KubeletArgument::Addresses(more) => addresses.extend(more),
+                KubeletArgument::Containers(setting) => containers.set(setting),
             }
         }
-        Ok(Identity { name, board_id, labels, taints, addresses })
+        if let (true, Some(config)) = (addresses.is_empty(), config) {
+            addresses.clone_from(&config.node.addresses);
+        }
+        let interface = self.flannel_iface.clone();
+        let ingress = self.ingress.clone();
+        Ok(Identity { name, board_id, labels, taints, addresses, interface, ingress, containers })
     }
 }
 
@@ -149,7 +190,13 @@ fn machine_board_id() -> anyhow::Result<String> {
     Ok(kiln_pki::secret::hex(&Sha256::digest(format!("kiln-board\0machine-id\0{id}"))))
 }
 
-/// The addresses of this machine's interfaces that are up, without loopback.
+/// Interfaces that are there for pods: they come and go with these, and nobody reaches the node by them.
+fn is_of_pods(interface: &str, address: IpAddr) -> bool {
+    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    interface.starts_with("cni") || interface.starts_with("kiln") || (link_local && interface.starts_with("veth"))
+}
+
+/// The addresses of this machine's interfaces that are up, without loopback and those that only pods have to do with.
 pub(crate) fn addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
     let interfaces = getifaddrs().context("reading the addresses of the network interfaces")?;
     let mut found = BTreeSet::new();
@@ -160,11 +207,9 @@ pub(crate) fn addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
         if !interface.flags.contains(InterfaceFlags::IFF_UP) || interface.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
             continue;
         }
-        if let Some(v4) = address.as_sockaddr_in() {
-            found.insert(IpAddr::V4(v4.ip()));
-        } else if let Some(v6) = address.as_sockaddr_in6() {
-            found.insert(IpAddr::V6(v6.ip()));
-        }
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())));
+        found.extend(ip.filter(|ip| !is_of_pods(&interface.interface_name, *ip)));
     }
     Ok(found)
 }

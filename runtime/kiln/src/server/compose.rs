@@ -1,6 +1,8 @@
 //! Puts the server's parts together and runs them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,29 +11,37 @@ use jiff::Timestamp;
 use kiln_apiserver::{ApiServer, Config, UserInfo, tls_config};
 use kiln_client::{Client, Clock};
 use kiln_controllers::csr::Reserved;
-use kiln_controllers::kubernetes_service;
+use kiln_controllers::{addons, charts, gateway_status, kubernetes_service, service_lb};
 use kiln_join::{Progress as _, Step};
-use kiln_node_config::ServerUrl;
+use kiln_node_config::{Cidr, ServerUrl};
 use kiln_pki::{Authority, NODE_USER_PREFIX, NODES_GROUP, certificate_der};
 use kiln_storage::Storage;
+use kiln_tunnel::Hub;
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Certificates, Kubeconfigs, Names};
+use super::control::Control;
 use super::flags::Settings;
 use super::leader::Candidate;
 use super::shared::Keys;
+use super::snapshots::Saver;
 use super::{
-    admin, admin_kubeconfig, advert, apiserver_args, datastore, in_process, make_folder, own_name, role_label, shared,
-    tokens,
+    admin, admin_kubeconfig, advert, apiserver_args, datastore, front_proxy, in_process, make_folder, own_name, reach,
+    role_label, shared, tokens,
 };
 use crate::exit::Failure;
+use crate::node::cluster::ClusterSettings;
 use crate::node::kubelet;
+use crate::node::reach::{Reach, Way};
 use crate::service::status::StorageStatus;
 use crate::service::{Report, notify};
 
+/// Where an image has manifests.
+const IMAGE_MANIFESTS: &str = "/etc/kiln/manifests";
 /// How often the storage's counters are noted in the status.
 const COUNT: Duration = Duration::from_secs(60);
 
@@ -75,7 +85,17 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         status.certificates = certificates.status();
     });
 
-    let config = api_config(&settings, port, &authority, account_key)?;
+    let hub = Hub::new();
+    let mut config = api_config(&settings, port, &authority, account_key)?;
+    config.front_proxy = Some(front_proxy::open(&folder, now)?);
+    let (others, addresses) = watch::channel(BTreeSet::new());
+    let peers = reach::Peers { addresses, authority: Arc::clone(&authority) };
+    config.dialer = Arc::new(reach::Nodes::new(hub.clone(), kiln_pki::secret::random_text(16)?, peers));
+    let scheduling = Arc::<kiln_scheduler::Metrics>::default();
+    config.further_metrics.push({
+        let scheduling = Arc::clone(&scheduling);
+        Arc::new(move |out: &mut String| scheduling.write(out))
+    });
     let api = ApiServer::build(config, Arc::clone(&storage)).await?;
     let system = in_process::client(&api, UserInfo::system("system:apiserver"));
     if settings.agent {
@@ -87,8 +107,11 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         notify::send(&[("X_KILN_IMPORTED_CA", "1")]);
     }
     add_tokens(&system, &settings, &authority.hash()).await?;
+    let cluster = cluster_settings(&settings);
+    cluster.publish(&system).await?;
 
-    let tls = tls_config(roots(&authority)?, certificates.resolver())?;
+    let own_certificate = certificates.resolver();
+    let tls = tls_config(roots(&authority)?, own_certificate.clone())?;
     let mut parts = JoinSet::new();
     let serving = CancellationToken::new();
     let api_task = tokio::spawn({
@@ -101,29 +124,60 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     let controllers = kiln_controllers::Config {
         authority: Arc::clone(&authority),
         reserved,
-        cluster_cidr: settings
-            .server
-            .cluster_cidr
-            .to_string()
-            .parse()
-            .map_err(|e| Failure::Input(format!("`server.cluster-cidr`: {e}")))?,
+        cluster_cidrs: pod_ranges(&settings)
+            .map(|range| range.to_string().parse())
+            .collect::<Result<_, _>>()
+            .map_err(|e| Failure::Input(format!("`cluster-cidr`: {e}")))?,
         server: own_endpoint.clone(),
         fill_token: in_process::fill_token(&api),
+        service_lb: settings.service_lb.then(|| service_lb::Config {
+            reserved: reserved_ports(&settings, port),
+            pool: settings.load_balancer_pool.clone(),
+        }),
+        local_volumes: settings.data_dir.join("storage").display().to_string(),
+        ingress: settings.ingress.then(|| {
+            let [http, https] = settings.identity.ingress.ports();
+            gateway_status::Ports { http, https, reserved: [port, kiln_kubelet::server::PORT].into() }
+        }),
+        tuning: settings.tuning,
+        addons: Some(addons(&settings, &folder, system.clone())),
+        charts: settings.helm.then(|| charts::Config { client: system.clone() }),
         clock: Clock::system(),
     };
     let manager = in_process::client(&api, UserInfo::system("system:kube-controller-manager"));
+    let scheduler = in_process::client(&api, UserInfo::new("system:kube-scheduler", &[]));
+    let control = Control {
+        manager: manager.clone(),
+        controllers,
+        scheduler: settings.scheduler.clone().map(|config| (scheduler, config.counting(scheduling))),
+    };
     if is_shared {
         // Two processes on one machine are two candidates.
         let identity = format!("{}_{}", settings.identity.name, kiln_pki::secret::random_text(8)?);
         let own = kiln_pki::secret::random_text(16)?;
+        let (client, ends, name) = (manager.clone(), shutdown.clone(), own.clone());
+        parts.spawn(async move { kubernetes_service::others(client, &name, others, ends).await });
         let announced =
             kubernetes_service::announce(manager.clone(), own, own_endpoint, Clock::system(), shutdown.clone());
         parts.spawn(announced);
-        let candidate = Candidate::new(manager.clone(), identity, Clock::system());
-        let work = move |stop| kiln_controllers::run(manager.clone(), controllers.clone(), stop);
+        let candidate = Candidate::new(manager, identity, Clock::system());
+        let work = move |stop| control.clone().run(stop);
         parts.spawn(candidate.run(work, shutdown.clone()));
     } else {
-        parts.spawn(kiln_controllers::run(manager, controllers, shutdown.clone()));
+        parts.spawn(control.run(shutdown.clone()));
+    }
+    let dns = if settings.dns { dns_addresses(&settings) } else { Vec::new() };
+    parts.spawn(kiln_dns::addon::run(system.clone(), dns, shutdown.clone()));
+    let saver =
+        Saver::new(&settings.snapshots, &folder, &settings.identity.name, Arc::clone(&storage), Clock::system());
+    match saver {
+        Some(_) if is_shared => {
+            tracing::warn!("the data are in etcd, which keeps its own snapshots; none is saved here")
+        }
+        Some(saver) => {
+            parts.spawn(saver.run(shutdown.clone()));
+        }
+        None => {}
     }
     parts.spawn(admin::listen(&folder, Arc::clone(&storage), shutdown.clone())?);
     parts.spawn(certificates.maintain(Arc::clone(&report), shutdown.clone()));
@@ -139,8 +193,10 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         parts.spawn(role_label::run(system, settings.identity.name.clone(), shutdown.clone()));
         let (identity, shutdown) = (settings.identity.clone(), shutdown.clone());
         let data_dir = settings.data_dir.clone();
+        let ca_pem = authority.certificate_pem().to_owned();
+        let reach = Reach { server: url, way: Way::Here(hub), ca_pem, certificates: own_certificate };
         parts.spawn(async move {
-            let kubelet = kubelet::run(client, &identity, &data_dir, url, Arc::clone(&report), shutdown);
+            let kubelet = kubelet::run(client, &identity, &data_dir, cluster, reach, Arc::clone(&report), shutdown);
             if let Err(error) = kubelet.await {
                 report.failing(&format!("{error:#}"));
             }
@@ -182,12 +238,57 @@ fn local_url(bind: Option<IpAddr>, port: u16) -> String {
 /// What the API server is told.
 fn api_config(settings: &Settings, port: u16, authority: &Authority, account_key: String) -> anyhow::Result<Config> {
     let mut config = Config { ca_pem: authority.certificate_pem().to_owned(), port, ..Config::default() };
-    let services = settings.server.service_cidr.to_string();
-    config.service_cidrs = vec![services.parse().map_err(|e| Failure::Input(format!("`service-cidr`: {e}")))?];
+    let ranges = std::iter::once(settings.server.service_cidr).chain(settings.second_service_cidr);
+    let ranges: Result<_, _> = ranges.map(|range| range.to_string().parse()).collect();
+    config.service_cidrs = ranges.map_err(|e| Failure::Input(format!("`service-cidr`: {e}")))?;
     config.node_ports = settings.node_ports.clone();
     config.service_accounts.issuers = vec![format!("https://kubernetes.default.svc.{}", settings.domain)];
     config.service_accounts.signing_key_pem = Some(account_key);
     Ok(apiserver_args::apply(config, &settings.apiserver)?)
+}
+
+/// Ports of nodes that no load balancer's Service gets.
+fn reserved_ports(settings: &Settings, port: u16) -> BTreeSet<u16> {
+    let ingress = settings.identity.ingress.ports().into_iter().filter(|_| settings.ingress);
+    ingress.chain([port, kiln_kubelet::server::PORT]).collect()
+}
+
+/// Ranges of pods' addresses.
+fn pod_ranges(settings: &Settings) -> impl Iterator<Item = Cidr> {
+    std::iter::once(settings.server.cluster_cidr).chain(settings.second_cluster_cidr)
+}
+
+/// Where manifests are that the server applies: in its own folder, in the image and on the card.
+fn addons(settings: &Settings, folder: &Path, client: Client) -> addons::Config {
+    let card = settings.cluster_dir.as_deref().and_then(Path::parent).map(|card| card.join("manifests"));
+    let folders = [folder.join("manifests"), IMAGE_MANIFESTS.into()].into_iter().chain(card).collect();
+    addons::Config { client, folders, disabled: settings.disabled.clone() }
+}
+
+/// What all nodes are told.
+fn cluster_settings(settings: &Settings) -> ClusterSettings {
+    let ranges = std::iter::once(settings.server.service_cidr).chain(settings.second_service_cidr);
+    let ranges: Vec<String> = ranges.map(|range| range.to_string()).collect();
+    ClusterSettings {
+        cluster_cidr: pod_ranges(settings).map(|range| range.to_string()).collect::<Vec<_>>().join(","),
+        service_cidr: ranges.join(","),
+        cluster_domain: settings.domain.clone(),
+        cluster_dns: dns_addresses(settings).iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
+        flannel_backend: settings.backend.to_string(),
+        disable_kube_proxy: settings.disable_kube_proxy.to_string(),
+        disable_network_policy: settings.disable_network_policy.to_string(),
+        disable_ingress: (!settings.ingress).to_string(),
+        load_balancer_pool: settings.load_balancer_pool.to_string(),
+    }
+}
+
+/// Where the cluster's DNS is: the address that was given, or the tenth of each of services' ranges.
+fn dns_addresses(settings: &Settings) -> Vec<IpAddr> {
+    if let Some(given) = settings.cluster_dns {
+        return vec![given];
+    }
+    let ranges = std::iter::once(settings.server.service_cidr).chain(settings.second_service_cidr);
+    ranges.filter_map(|range| range.nth(10)).collect()
 }
 
 /// Lets agents join with the tokens that flags gave.

@@ -1,13 +1,16 @@
 //! What the server is told. Flags have K3s' names where they mean the same; the older ones go on being understood.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use kiln_controllers::service_lb::Pool;
+use kiln_network::overlay::Backend;
 use kiln_node_config::{Cidr, Role, Server, Token, validate};
 
-use super::{apiserver_args, datastore, tokens};
+use super::{apiserver_args, controller_args, datastore, scheduler_args, snapshots, tokens};
 use crate::cli::Common;
 use crate::exit::Failure;
 use crate::node::{Identity, NodeOptions};
@@ -46,12 +49,12 @@ pub(crate) struct Options {
     /// Further name or address for the server's certificate; may be repeated
     #[arg(long = "tls-san", value_name = "NAME", value_parser = validate::san, value_delimiter = ',', help_heading = LISTENER)]
     tls_sans: Vec<String>,
-    /// Addresses of pods
-    #[arg(long, value_name = "RANGE", value_parser = validate::cluster_range, help_heading = CLUSTER)]
-    cluster_cidr: Option<Cidr>,
-    /// Addresses of services
-    #[arg(long, value_name = "RANGE", value_parser = validate::service_range, help_heading = CLUSTER)]
-    service_cidr: Option<Cidr>,
+    /// Addresses of pods: an IPv4 range, and behind a comma an IPv6 range for pods of both families
+    #[arg(long, value_name = "RANGE", value_parser = cluster_range, value_delimiter = ',', help_heading = CLUSTER)]
+    cluster_cidr: Vec<Cidr>,
+    /// Addresses of services: an IPv4 range, and behind a comma an IPv6 range for services of both families
+    #[arg(long, value_name = "RANGE", value_parser = service_range, value_delimiter = ',', help_heading = CLUSTER)]
+    service_cidr: Vec<Cidr>,
     /// Ports of the nodes that services may have
     #[arg(long, value_name = "FROM-TO", value_parser = port_range, default_value = "30000-32767", help_heading = CLUSTER)]
     service_node_port_range: RangeInclusive<u16>,
@@ -61,9 +64,27 @@ pub(crate) struct Options {
     /// Address of the cluster's DNS service; without it the tenth of --service-cidr
     #[arg(long, value_name = "ADDRESS", help_heading = CLUSTER)]
     cluster_dns: Option<IpAddr>,
-    /// Part to leave out; may be repeated
+    /// Way between the pods of different nodes: vxlan, host-gw (all nodes on one link), or none, where you
+    /// bring a network of your own
+    #[arg(long, value_name = "KIND", default_value_t, help_heading = CLUSTER)]
+    flannel_backend: Backend,
+    /// Addresses for Services of the type LoadBalancer in place of the nodes', on the nodes' own network: as
+    /// 192.168.1.240-192.168.1.250, several separated by commas. A node announces each by ARP or neighbour discovery
+    #[arg(long, value_name = "RANGES", default_value_t, hide_default_value = true, help_heading = CLUSTER)]
+    load_balancer_pool: Pool,
+    /// Don't lead Services' traffic to their endpoints, on any node: another proxy does
+    #[arg(long, help_heading = CLUSTER)]
+    disable_kube_proxy: bool,
+    /// Leave network policies to another part, or unheeded
+    #[arg(long, help_heading = CLUSTER)]
+    disable_network_policy: bool,
+    /// Part to leave out: mdns, dns, ingress or servicelb; or a manifest of server/manifests, by its name without the ending, or a
+    /// folder of them, to take away with what it made; may be repeated
     #[arg(long, value_name = "PART", value_delimiter = ',', help_heading = CLUSTER)]
-    disable: Vec<Part>,
+    disable: Vec<String>,
+    /// Leave HelmCharts to another controller, or unheeded
+    #[arg(long, help_heading = CLUSTER)]
+    disable_helm_controller: bool,
     /// Don't be a node, only serve
     #[arg(long, alias = "no-agent", help_heading = CLUSTER)]
     disable_agent: bool,
@@ -89,19 +110,43 @@ pub(crate) struct Options {
     /// Setting of Kubernetes' API server, such as service-account-issuer; may be repeated
     #[arg(long = "kube-apiserver-arg", value_name = "NAME=VALUE", value_parser = apiserver_args::parse, help_heading = ACCESS)]
     kube_apiserver_args: Vec<(String, String)>,
+    /// Setting of Kubernetes' scheduler: config=FILE, a KubeSchedulerConfiguration
+    #[arg(long = "kube-scheduler-arg", value_name = "NAME=VALUE", value_parser = scheduler_args::parse, help_heading = CLUSTER)]
+    kube_scheduler_args: Vec<PathBuf>,
+    /// Setting of Kubernetes' controller manager, such as node-monitor-grace-period; may be repeated
+    #[arg(long = "kube-controller-manager-arg", value_name = "NAME=VALUE", value_parser = controller_args::parse, help_heading = CLUSTER)]
+    kube_controller_manager_args: Vec<(String, String)>,
+    /// Don't schedule pods: another scheduler does
+    #[arg(long, help_heading = CLUSTER)]
+    disable_scheduler: bool,
     #[command(flatten)]
     datastore: datastore::Flags,
+    #[command(flatten)]
+    snapshots: snapshots::Flags,
 }
 
-/// What can be left out. K3s' parts that are not here are understood, so that its settings can be taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// Parts that `--disable` leaves out, by their names here and in K3s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// Advertising the server on the network.
     Mdns,
-    /// Not part of this server.
-    #[value(hide = true, alias = "servicelb", alias = "traefik", alias = "local-storage", alias = "metrics-server")]
-    #[value(alias = "runtimes", alias = "ccm")]
-    Coredns,
+    /// The cluster's DNS.
+    Dns,
+    /// Serving Ingresses, on any node.
+    Ingress,
+    /// Addresses of nodes for Services of the type LoadBalancer.
+    Servicelb,
+}
+
+impl Part {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Mdns => &["mdns"],
+            Self::Dns => &["dns", "coredns"],
+            Self::Ingress => &["ingress", "traefik"],
+            Self::Servicelb => &["servicelb"],
+        }
+    }
 }
 
 /// What the server is to do, with flags, file and defaults resolved.
@@ -112,16 +157,44 @@ pub(super) struct Settings {
     pub(super) bind: Option<IpAddr>,
     pub(super) advertise: Option<IpAddr>,
     pub(super) server: Server,
+    /// Pods' IPv6 range, if they have both families.
+    pub(super) second_cluster_cidr: Option<Cidr>,
+    /// Services' IPv6 range, if they have both families.
+    pub(super) second_service_cidr: Option<Cidr>,
     pub(super) node_ports: RangeInclusive<u16>,
     pub(super) domain: String,
+    /// The address of the cluster's DNS, if it is not the usual one.
+    pub(super) cluster_dns: Option<IpAddr>,
+    /// The way between nodes' pods.
+    pub(super) backend: Backend,
+    /// Whether another program leads Services' traffic.
+    pub(super) disable_kube_proxy: bool,
+    /// Addresses that such Services get in place of the nodes'.
+    pub(super) load_balancer_pool: Pool,
+    /// Whether Services of the type LoadBalancer get nodes' addresses.
+    pub(super) service_lb: bool,
+    /// Network policies are not of this cluster's nodes.
+    pub(super) disable_network_policy: bool,
+    /// Whether nodes serve Ingresses.
+    pub(super) ingress: bool,
     pub(super) agent: bool,
     pub(super) mdns: bool,
+    pub(super) dns: bool,
+    /// Whether HelmCharts are installed.
+    pub(super) helm: bool,
+    /// All that `--disable` named: manifests are among it.
+    pub(super) disabled: BTreeSet<String>,
     pub(super) token: Option<String>,
     pub(super) agent_token: Option<String>,
     /// Another kubeconfig to write, and its mode.
     pub(super) kubeconfig: Option<(PathBuf, u32)>,
     pub(super) apiserver: Vec<(String, String)>,
+    /// What the controllers are told.
+    pub(super) tuning: kiln_controllers::Tuning,
+    /// What the scheduler is told; none if it is left out.
+    pub(super) scheduler: Option<kiln_scheduler::Config>,
     pub(super) datastore: datastore::Flags,
+    pub(super) snapshots: snapshots::Flags,
 }
 
 impl Options {
@@ -135,16 +208,23 @@ impl Options {
         let mut server = config.and_then(|c| c.server).unwrap_or_default();
         server.port = self.https_listen_port.unwrap_or(server.port);
         server.tls_sans.extend(self.tls_sans);
-        server.cluster_cidr = self.cluster_cidr.unwrap_or(server.cluster_cidr);
-        server.service_cidr = self.service_cidr.unwrap_or(server.service_cidr);
+        let second_cluster_cidr = both_families(&self.cluster_cidr, &mut server.cluster_cidr, "--cluster-cidr")?;
+        let second_service_cidr = both_families(&self.service_cidr, &mut server.service_cidr, "--service-cidr")?;
         let refuse = |text: String| Err(Failure::Input(text).into());
+        if let (Some(pods), Some(services)) = (second_cluster_cidr, second_service_cidr)
+            && pods.overlaps(services)
+        {
+            return refuse(format!("pods' {pods} and services' {services} overlap; choose two apart"));
+        }
         if server.cluster_cidr.overlaps(server.service_cidr) {
             return refuse(format!(
                 "pods' {} and services' {} overlap; choose two apart",
                 server.cluster_cidr, server.service_cidr
             ));
         }
-        if let Some(dns) = self.cluster_dns.filter(|dns| !server.service_cidr.contains(*dns)) {
+        if let Some(dns) = self.cluster_dns.filter(|dns| {
+            !server.service_cidr.contains(*dns) && !second_service_cidr.is_some_and(|range| range.contains(*dns))
+        }) {
             return refuse(format!("--cluster-dns {dns} is not in services' {}", server.service_cidr));
         }
         // Which cluster it is of is seen when there is one.
@@ -166,6 +246,11 @@ impl Options {
                     .to_owned(),
             );
         }
+        let disables = |part: Part| self.disable.iter().any(|name| part.names().contains(&name.as_str()));
+        let (service_lb, ingress) = (!disables(Part::Servicelb), !disables(Part::Ingress));
+        let (mdns, dns) = (!(self.no_mdns || disables(Part::Mdns)), !disables(Part::Dns));
+        let scheduler = scheduler_args::config(&self.kube_scheduler_args, &identity.name)?;
+        let scheduler = (!self.disable_scheduler).then_some(scheduler);
         Ok(Settings {
             data_dir: self.common.data_dir,
             cluster_dir: self.node.cluster_dir,
@@ -173,17 +258,71 @@ impl Options {
             bind: self.bind_address,
             advertise: self.advertise_address,
             server,
+            second_cluster_cidr,
+            second_service_cidr,
+            load_balancer_pool: self.load_balancer_pool,
             node_ports: self.service_node_port_range,
             domain: self.cluster_domain,
+            cluster_dns: self.cluster_dns,
+            backend: self.flannel_backend,
+            disable_kube_proxy: self.disable_kube_proxy,
+            service_lb,
+            disable_network_policy: self.disable_network_policy,
+            ingress,
             agent: !self.disable_agent,
-            mdns: !(self.no_mdns || self.disable.contains(&Part::Mdns)),
+            mdns,
+            dns,
+            helm: !self.disable_helm_controller,
+            disabled: self.disable.into_iter().collect(),
             token,
             agent_token: self.agent_token,
             kubeconfig: self.write_kubeconfig.map(|path| (path, self.write_kubeconfig_mode)),
             apiserver: self.kube_apiserver_args,
+            tuning: controller_args::tuning(&self.kube_controller_manager_args),
+            scheduler,
             datastore: self.datastore,
+            snapshots: self.snapshots,
         })
     }
+}
+
+/// Puts an IPv4 range that was given into its place. Answers the IPv6 range that was given with it.
+fn both_families(given: &[Cidr], v4: &mut Cidr, flag: &str) -> Result<Option<Cidr>, Failure> {
+    match *given {
+        [] => Ok(None),
+        [first] if first.address.is_ipv4() => {
+            *v4 = first;
+            Ok(None)
+        }
+        [first, second] if first.address.is_ipv4() && second.address.is_ipv6() => {
+            *v4 = first;
+            Ok(Some(second))
+        }
+        _ => Err(Failure::Input(format!("{flag} takes an IPv4 range, or an IPv4 and an IPv6 range in this order"))),
+    }
+}
+
+/// A range for pods, of either family. As in Kubernetes no more than 16 bits are there to tell nodes' parts of 64 bits apart.
+fn cluster_range(text: &str) -> Result<Cidr, String> {
+    if text.contains(':') { v6_range(text, 48..=64) } else { validate::cluster_range(text) }
+}
+
+/// A range for services, of either family.
+fn service_range(text: &str) -> Result<Cidr, String> {
+    if text.contains(':') { v6_range(text, 64..=124) } else { validate::service_range(text) }
+}
+
+fn v6_range(text: &str, prefixes: RangeInclusive<u8>) -> Result<Cidr, String> {
+    let range: Cidr = text.parse()?;
+    if !range.is_network() {
+        let start = range.nth(0).unwrap_or(range.address);
+        return Err(format!("`{text}` has bits set behind its prefix; write {start}/{}", range.prefix));
+    }
+    if !prefixes.contains(&range.prefix) {
+        let (least, most) = (prefixes.start(), prefixes.end());
+        return Err(format!("the prefix length is {}; take one from {least} to {most}", range.prefix));
+    }
+    Ok(range)
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -202,6 +341,27 @@ fn mode(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_are_of_ipv4_or_of_both_families() {
+        let ranges = |text: &str| text.split(',').map(cluster_range).collect::<Result<Vec<_>, _>>();
+        for (text, second) in [("10.1.0.0/16", None), ("10.1.0.0/16,fd00:42::/56", Some("fd00:42::/56"))] {
+            let mut first = Server::default().cluster_cidr;
+            let found = both_families(&ranges(text).unwrap(), &mut first, "--cluster-cidr").unwrap();
+            assert_eq!(
+                (first.to_string().as_str(), found.map(|range| range.to_string()).as_deref()),
+                ("10.1.0.0/16", second)
+            );
+        }
+        let mut first = Server::default().cluster_cidr;
+        for text in ["fd00:42::/56", "fd00:42::/56,10.1.0.0/16", "10.1.0.0/16,10.2.0.0/16"] {
+            assert!(both_families(&ranges(text).unwrap(), &mut first, "--cluster-cidr").is_err(), "{text}");
+        }
+        for text in ["fd00:42::/96", "fd00:42::/40", "fd00:42::1/56"] {
+            assert!(ranges(text).is_err(), "{text}");
+        }
+        assert!(service_range("fd00:43::/112").is_ok() && service_range("fd00:43::/56").is_err());
+    }
 
     #[test]
     fn ports_and_modes_are_read_as_people_write_them() {

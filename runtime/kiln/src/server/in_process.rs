@@ -7,6 +7,8 @@ use kiln_apiserver::{ApiServer, UserInfo};
 use kiln_client::{Body, BoxFuture, Client, ClientError, Transport};
 use kiln_controllers::account_tokens::Fill;
 use serde_json::Value;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Calls the API server as one user.
 struct InProcess {
@@ -16,8 +18,16 @@ struct InProcess {
 
 impl Transport for InProcess {
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
-        Box::pin(async move { Ok(self.server.call(self.user.clone(), request).await) })
+        let (server, user) = (self.server.clone(), self.user.clone());
+        // On a stack of its own, as behind a socket: what calls is deep already. It ends with its caller.
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { server.call(user, request).await }));
+        Box::pin(async move { task.await.map_err(lost) })
     }
+}
+
+/// A request that the server's fault, or its end, cut off.
+fn lost(error: JoinError) -> ClientError {
+    ClientError::Connect { server: "the API server in this process".into(), why: error.to_string() }
 }
 
 /// A client that is this user.

@@ -12,10 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 const NAME: &str = "kube-controller-manager";
-/// How long a Lease holds, how long its holder tries to renew it before it lets go, and how often anyone looks at it.
-const HOLDS: Duration = Duration::from_secs(15);
-const RENEW_WITHIN: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_secs(2);
+/// How long a Lease holds: with [`LOOK`] twice, another takes over within 15 s.
+const HOLDS: Duration = Duration::from_secs(12);
+/// How long its holder tries to renew it before it lets go, and how often it does.
+const RENEW_WITHIN: Duration = Duration::from_secs(9);
+const RENEW: Duration = Duration::from_secs(2);
+/// How often the others look at it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One server's part in it.
 pub(super) struct Candidate {
@@ -40,17 +43,17 @@ impl Candidate {
         shutdown: CancellationToken,
     ) {
         loop {
-            tokio::select! {
+            let acquired = tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.acquire() => {}
-            }
+                acquired = self.acquire() => acquired,
+            };
             tracing::info!("this server runs the controllers");
             let stop = shutdown.child_token();
             let working = work(stop.clone());
             tokio::pin!(working);
             tokio::select! {
                 () = &mut working => {}
-                () = self.hold() => {
+                () = self.hold(acquired) => {
                     tracing::warn!("another server runs the controllers from now on");
                     stop.cancel();
                     working.await;
@@ -62,10 +65,12 @@ impl Candidate {
         }
     }
 
-    async fn acquire(&mut self) {
+    /// Answers when the Lease was asked for that it has got.
+    async fn acquire(&mut self) -> Instant {
         loop {
+            let asked = Instant::now();
             match self.take().await {
-                Ok(true) => return,
+                Ok(true) => return asked,
                 Ok(false) => {}
                 Err(error) => tracing::debug!(%error, "the controllers' lease"),
             }
@@ -73,16 +78,19 @@ impl Candidate {
         }
     }
 
-    /// Renews until that fails for too long, or another has it.
-    async fn hold(&mut self) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < RENEW_WITHIN {
-            tokio::time::sleep(LOOK).await;
-            match tokio::time::timeout(RENEW_WITHIN, self.take()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+    /// Renews until that fails for too long, or another has it. The time counts from the asking: what is written later is seen
+    /// later by the others, and they wait the longer.
+    async fn hold(&mut self, acquired: Instant) {
+        let mut renewed = acquired;
+        loop {
+            let ends = renewed + RENEW_WITHIN;
+            tokio::time::sleep_until(ends.min(Instant::now() + RENEW)).await;
+            let asked = Instant::now();
+            match tokio::time::timeout_at(ends, self.take()).await {
+                Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "the controllers' lease is not renewed"),
-                Err(_) => tracing::warn!("the controllers' lease is not renewed in time"),
+                Err(_) => return tracing::warn!("the controllers' lease is not renewed in time"),
             }
         }
     }
@@ -165,8 +173,11 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
+    use bytes::Bytes;
     use kiln_client::testing::FakeApi;
+    use kiln_client::{Body, BoxFuture, Transport};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -206,6 +217,57 @@ mod tests {
         b.abort();
         assert_eq!(led.recv().await, Some("c"));
         let waited = killed.elapsed();
-        assert!(waited >= Duration::from_secs(11) && waited <= Duration::from_secs(20), "{waited:?}");
+        assert!(waited >= Duration::from_secs(10) && waited <= Duration::from_secs(15), "{waited:?}");
+    }
+
+    /// An API that stops answering when it is told to.
+    struct Stalling {
+        api: FakeApi,
+        stalls: Arc<AtomicBool>,
+    }
+
+    impl Transport for Stalling {
+        fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
+            if self.stalls.load(Ordering::Relaxed) {
+                return Box::pin(std::future::pending());
+            }
+            self.api.send(request)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_whose_requests_are_not_answered_ends_before_another_begins() {
+        for late in 0..8 {
+            let api = FakeApi::new();
+            let clock = Clock::from_tokio(jiff::Timestamp::UNIX_EPOCH);
+            let stalls = Arc::<AtomicBool>::default();
+            let (tell, mut told) = mpsc::unbounded_channel();
+            let start = |name: &'static str, client: Client| {
+                let (candidate, tell) = (Candidate::new(client, name.to_owned(), clock.clone()), tell.clone());
+                tokio::spawn(async move {
+                    let work = |stop: CancellationToken| {
+                        tell.send((name, true)).unwrap();
+                        let tell = tell.clone();
+                        async move {
+                            stop.cancelled().await;
+                            tell.send((name, false)).unwrap();
+                        }
+                    };
+                    candidate.run(work, CancellationToken::new()).await;
+                })
+            };
+            let stalling = Stalling { api: api.clone(), stalls: Arc::clone(&stalls) };
+            let a = start("a", Client::new(stalling));
+            assert_eq!(told.recv().await, Some(("a", true)));
+            let b = start("b", api.client());
+            tokio::time::sleep(Duration::from_millis(30_000 + 300 * late)).await;
+            let stalled = Instant::now();
+            stalls.store(true, Ordering::Relaxed);
+            assert_eq!(told.recv().await, Some(("a", false)));
+            assert_eq!(told.recv().await, Some(("b", true)));
+            assert!(stalled.elapsed() <= Duration::from_secs(15), "{:?}", stalled.elapsed());
+            a.abort();
+            b.abort();
+        }
     }
 }

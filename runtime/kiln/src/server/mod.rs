@@ -1,4 +1,4 @@
-//! `kiln server`: the API, the cluster's CA and data, the controllers, and the node it runs on.
+//! `kiln server`: the API, the cluster's CA and data, the controllers, the scheduler, and the node it runs on.
 
 mod admin;
 mod advert;
@@ -6,13 +6,19 @@ mod apiserver_args;
 mod authority;
 mod certificate;
 mod compose;
+mod control;
+mod controller_args;
 mod datastore;
 mod flags;
+mod front_proxy;
 mod in_process;
 mod leader;
 mod own_name;
+mod reach;
 mod role_label;
+mod scheduler_args;
 mod shared;
+mod snapshots;
 mod tokens;
 
 use std::path::{Path, PathBuf};

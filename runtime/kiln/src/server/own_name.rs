@@ -68,6 +68,7 @@ mod tests {
     use kiln_client::testing::FakeApi;
 
     use super::*;
+    use crate::node::containers::ContainerOptions;
 
     fn identity(board: &str) -> Identity {
         Identity {
@@ -76,6 +77,9 @@ mod tests {
             labels: Default::default(),
             taints: Vec::new(),
             addresses: Vec::new(),
+            interface: None,
+            ingress: Default::default(),
+            containers: ContainerOptions::default(),
         }
     }
 

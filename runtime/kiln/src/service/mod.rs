@@ -6,6 +6,7 @@ pub(crate) mod status;
 
 use std::future::Future;
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,10 +15,17 @@ use tracing_subscriber::EnvFilter;
 
 pub(crate) use report::Report;
 
+/// Bytes of stack of each thread that serves: a patch goes through admission and the rules of its kind in one call. Only what is
+/// used takes memory.
+const STACK: usize = 8 << 20;
+
 /// Runs a short task of a CLI verb to its end.
 pub(crate) fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?.block_on(task)
 }
+
+/// Whether a kubelet runs that ends its pods on SIGPWR, and then this process. Else there is nothing to wait for.
+pub(crate) static ENDS_PODS: AtomicBool = AtomicBool::new(false);
 
 /// Runs a service until it ends by itself or by SIGTERM or SIGINT; the token it gets is cancelled then.
 ///
@@ -30,6 +38,7 @@ where
     start_logging();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_stack_size(STACK)
         .thread_name("kiln")
         .enable_all()
         .build()
@@ -38,11 +47,21 @@ where
         let shutdown = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let mut power = signal(SignalKind::from_raw(nix::libc::SIGPWR)).context("listening for SIGPWR")?;
         let on_signal = shutdown.clone();
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
-                _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+                    _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+                    _ = power.recv() => {
+                        if ENDS_PODS.load(Ordering::Relaxed) {
+                            continue;
+                        }
+                        tracing::info!("SIGPWR: shutting down");
+                    }
+                }
+                break;
             }
             on_signal.cancel();
         });
@@ -61,6 +80,11 @@ fn start_logging() {
     let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new("info,mdns_sd=off"));
     let terminal = std::io::stderr().is_terminal();
     // Fails only if a logger is set already, and then there is one.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        // Whoever read it may be gone: the complaint about that would go the same way, and panic.
+        .log_internal_errors(false)
+        .try_init();
 }

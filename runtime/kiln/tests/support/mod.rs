@@ -35,10 +35,12 @@ pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
     said: Vec<String>,
+    data: Option<PathBuf>,
 }
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
+        let data = command.get_args().skip_while(|argument| *argument != "--data-dir").nth(1).map(PathBuf::from);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let pipes: [Box<dyn Read + Send>; 2] =
@@ -53,7 +55,7 @@ impl Process {
                 }
             });
         }
-        Process { child, lines, said: Vec::new() }
+        Process { child, lines, said: Vec::new(), data }
     }
 
     /// The next line that holds `part`.
@@ -79,6 +81,11 @@ impl Process {
         self.said.join("\n")
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
     /// Ends it in order, and expects that to succeed.
     pub(crate) fn terminate(mut self) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
@@ -87,8 +94,13 @@ impl Process {
     }
 
     /// Ends it in order, and answers all that it has said.
-    pub(crate) fn end(mut self) -> String {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    pub(crate) fn end(self) -> String {
+        self.end_by(Signal::SIGTERM)
+    }
+
+    /// Ends it in order by another signal, and answers all that it has said.
+    pub(crate) fn end_by(mut self, signal: Signal) -> String {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
         // The lines end with the process.
         self.said.extend(self.lines.iter());
         let status = self.child.wait().unwrap();
@@ -108,6 +120,25 @@ impl Drop for Process {
         // Both fail only if it has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(data) = &self.data {
+            end_runtime(data);
+        }
+    }
+}
+
+/// Ends the containerd of a node that has ended: it goes on by design, for the sake of the pods.
+fn end_runtime(data: &Path) {
+    let config = data.join("containerd-state/config.toml");
+    let is_argument =
+        |text: &[u8]| text.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_encoded_bytes());
+    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let (Some(pid), Ok(text)) = (pid, std::fs::read(entry.path().join("cmdline")))
+            && is_argument(&text)
+        {
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
     }
 }
 
@@ -118,6 +149,25 @@ pub(crate) struct Server {
     dir: PathBuf,
 }
 
+/// Leaves this machine's own network alone, which the nodes of all tests share, and does not mind how full its disk is.
+pub(crate) const APART: [&str; 7] = [
+    "--flannel-backend=none",
+    "--disable-kube-proxy",
+    "--disable=dns",
+    "--disable=ingress",
+    "--disable=servicelb",
+    "--no-mdns",
+    "--kubelet-arg=eviction-hard=memory.available<50Mi,nodefs.available<1%,imagefs.available<1%",
+];
+
+/// A network of somebody else's in the data folder of a node that has none of ours: with one, its runtime is ready.
+pub(crate) fn network(dir: &Path) {
+    let folder = dir.join("agent/cni/net.d");
+    std::fs::create_dir_all(&folder).unwrap();
+    let list = r#"{"cniVersion": "1.0.0", "name": "alone", "plugins": [{"type": "loopback"}]}"#;
+    std::fs::write(folder.join("10-alone.conflist"), list).unwrap();
+}
+
 impl Server {
     /// Starts one as node `server` on a port of its choice.
     pub(crate) fn start(dir: &Path) -> Self {
@@ -126,8 +176,9 @@ impl Server {
 
     pub(crate) fn start_with(dir: &Path, arguments: &[&str]) -> Self {
         let mut command = kiln();
-        command.args(["server", "--bind", "127.0.0.1", "--no-mdns", "--node-name", "server", "--data-dir"]);
-        command.arg(dir).args(arguments).env("KILN_BOARD_ID", "a".repeat(64));
+        network(dir);
+        command.args(["server", "--bind", "127.0.0.1", "--node-name", "server"]).args(APART);
+        command.arg("--data-dir").arg(dir).args(arguments).env("KILN_BOARD_ID", "a".repeat(64));
         let mut process = Process::start(&mut command);
         let line = process.wait_for("serving url=");
         Server::of(process, &line, dir)
@@ -167,6 +218,7 @@ impl Server {
     }
 
     pub(crate) fn agent_command(&self, dir: &Path, name: &str, board: &str, token: Option<&str>) -> Command {
+        network(dir);
         let mut command = kiln();
         command.args(["agent", "--server", &self.url, "--node-name", name, "--data-dir"]).arg(dir);
         command.env("KILN_BOARD_ID", board);

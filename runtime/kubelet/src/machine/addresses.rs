@@ -87,9 +87,17 @@ fn source(destination: IpAddr) -> Option<IpAddr> {
     Some(probe.local_addr().ok()?.ip())
 }
 
-/// The addresses of all interfaces that are up, each with its interface's index.
+/// The addresses of all interfaces that are up, each with its interface's index. What loopback has besides its own address is of
+/// services that answer on this machine, the cluster's DNS among them.
 fn interfaces() -> Vec<(u32, IpAddr)> {
-    let up = getifaddrs().into_iter().flatten().filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+    // The pods' network leads nobody to this machine.
+    let is_of_pods = |name: &str| name == "cni0" || name.starts_with("kiln");
+    let leads_here =
+        |flags: InterfaceFlags| flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK);
+    let up = getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter(|interface| leads_here(interface.flags) && !is_of_pods(&interface.interface_name));
     let addresses = up.filter_map(|interface| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));

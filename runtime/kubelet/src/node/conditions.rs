@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::machine::Pressure;
 
 /// A condition: its type and status, and why.
-type Row = (&'static str, bool, &'static str, &'static str);
+type Row<'a> = (&'static str, bool, &'static str, &'a str);
 
-fn rows(pressure: Pressure) -> [Row; 4] {
+fn rows(pressure: Pressure, fault: Option<&str>) -> [Row<'_>; 4] {
     [
         if pressure.memory {
             ("MemoryPressure", true, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
@@ -24,13 +24,16 @@ fn rows(pressure: Pressure) -> [Row; 4] {
         } else {
             ("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available")
         },
-        ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+        match fault {
+            None => ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+            Some(fault) => ("Ready", false, "KubeletNotReady", fault),
+        },
     ]
 }
 
 /// All conditions of a Node: those of others as they are, then ours.
-pub(super) fn all(known: &Value, pressure: Pressure, now: &str) -> Vec<Value> {
-    let rows = rows(pressure);
+pub(super) fn all(known: &Value, pressure: Pressure, fault: Option<&str>, now: &str) -> Vec<Value> {
+    let rows = rows(pressure, fault);
     let known: &[Value] = known["status"]["conditions"].as_array().map_or(&[], Vec::as_slice);
     let others = known.iter().filter(|condition| rows.iter().all(|(kind, ..)| condition["type"] != *kind));
     let ours = rows.iter().map(|(kind, status, reason, message)| {

@@ -2,15 +2,19 @@
 
 mod conditions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kiln_apimachinery::time;
 use serde_json::{Map, Value, json};
 
+use crate::health::Health;
 use crate::machine::{Facts, Machine, Pressure};
+use crate::pods::machine_end::NOT_READY;
 use crate::{Config, KUBELET_VERSION};
 
+/// What this kubelet does beyond what every node does (KEP-5328), in order.
+const FEATURES: &[&str] = &["RestartAllContainersOnContainerExits"];
 /// The most pods of a node.
 const PODS: u32 = 110;
 /// Memory that pods cannot have: below this much the node is under pressure.
@@ -35,21 +39,34 @@ pub(crate) fn labels(config: &Config) -> BTreeMap<String, String> {
 
 /// The Node's status. `known` is the Node as it is: conditions of others, and times of ours that did not change, are
 /// taken from it.
-pub(crate) fn status(config: &Config, machine: &Machine, known: &Value, pressure: Pressure) -> Value {
+pub(crate) fn status(
+    config: &Config,
+    machine: &Machine,
+    known: &Value,
+    pressure: Pressure,
+    health: &Health,
+    in_use: &BTreeSet<String>,
+) -> Value {
+    let ends = config.pods.as_ref().is_some_and(|pods| pods.end.begins.is_cancelled());
+    let fault = if ends { Some(NOT_READY.to_owned()) } else { health.message() };
     let facts = &machine.facts;
+    let in_use = if in_use.is_empty() { Value::Null } else { json!(in_use) };
     json!({
         "addresses": addresses(config, &machine.addresses.borrow()),
         "capacity": capacity(facts),
         "allocatable": allocatable(facts),
-        "conditions": conditions::all(known, pressure, &time::rfc3339(config.clock.now())),
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+        "conditions": conditions::all(known, pressure, fault.as_deref(), &time::rfc3339(config.clock.now())),
+        "images": health.images,
+        "declaredFeatures": FEATURES,
+        "volumesInUse": in_use,
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": crate::server::PORT}},
         "nodeInfo": {
             "machineID": facts.machine_id,
             "systemUUID": facts.system_uuid,
             "bootID": facts.boot_id,
             "kernelVersion": facts.kernel_version,
             "osImage": facts.os_image,
-            "containerRuntimeVersion": config.container_runtime_version,
+            "containerRuntimeVersion": health.version,
             "kubeletVersion": KUBELET_VERSION,
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
@@ -86,7 +103,7 @@ fn capacity(facts: &Facts) -> Map<String, Value> {
     capacity
 }
 
-fn allocatable(facts: &Facts) -> Map<String, Value> {
+pub(crate) fn allocatable(facts: &Facts) -> Map<String, Value> {
     let mut allocatable = capacity(facts);
     let huge: u64 = facts.huge_pages.values().sum();
     let memory = facts.memory.saturating_sub(RESERVED_MEMORY + huge);

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-use crate::protobuf::wire::{put_bytes, put_integer, put_message};
+use crate::protobuf::wire::{put_bytes, put_double, put_integer, put_message};
 
 /// A field of text, if there is one.
 fn text(out: &mut Vec<u8>, number: u16, value: Option<&Value>) {
@@ -56,13 +56,40 @@ fn schema(out: &mut Vec<u8>, value: &Value) {
     let Some(object) = value.as_object() else { return };
     text(out, 1, object.get("$ref"));
     text(out, 2, object.get("format"));
+    text(out, 3, object.get("title"));
     text(out, 4, object.get("description"));
+    if let Some(value) = object.get("default") {
+        message(out, 5, |out| any(out, value));
+    }
+    for (number, key) in [(6, "multipleOf"), (7, "maximum"), (9, "minimum")] {
+        if let Some(value) = object.get(key).and_then(Value::as_f64) {
+            put_double(out, number, value);
+        }
+    }
+    flag(out, 8, object.get("exclusiveMaximum"));
+    flag(out, 10, object.get("exclusiveMinimum"));
+    for (number, key) in [
+        (11, "maxLength"),
+        (12, "minLength"),
+        (14, "maxItems"),
+        (15, "minItems"),
+        (17, "maxProperties"),
+        (18, "minProperties"),
+    ] {
+        if let Some(value) = object.get(key).and_then(Value::as_i64) {
+            put_integer(out, number, value);
+        }
+    }
+    text(out, 13, object.get("pattern"));
     texts(out, 19, object.get("required"));
     for value in object.get("enum").and_then(Value::as_array).into_iter().flatten() {
         message(out, 20, |out| any(out, value));
     }
     if let Some(values) = object.get("additionalProperties") {
-        message(out, 21, |out| message(out, 1, |out| schema(out, values)));
+        message(out, 21, |out| match values {
+            Value::Bool(yes) => put_integer(out, 2, i64::from(*yes)),
+            values => message(out, 1, |out| schema(out, values)),
+        });
     }
     if let Some(kind) = object.get("type") {
         message(out, 22, |out| text(out, 1, Some(kind)));

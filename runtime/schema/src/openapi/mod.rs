@@ -2,6 +2,7 @@
 //! version 3 for one group and version, version 2 of everything, the latter in JSON or in protobuf. In flow the resources that
 //! are served and the table of types; descriptions for people come out of a compressed file.
 
+mod custom;
 mod descriptions;
 mod gnostic;
 mod paths;
@@ -34,6 +35,19 @@ pub struct Served<'a> {
     pub verbs: &'a [&'a str],
     /// Parts of objects with addresses of their own.
     pub subresources: Vec<ServedPart<'a>>,
+    /// What the kind is like, of a kind that is not in the table of types.
+    pub custom: Option<Custom<'a>>,
+}
+
+/// A custom kind.
+#[derive(Clone, Debug)]
+pub struct Custom<'a> {
+    /// Kind of a list of the objects.
+    pub list_kind: &'a str,
+    /// The `openAPIV3Schema` of the version.
+    pub schema: &'a Value,
+    /// Fields that selectors may name.
+    pub selectable: &'a [String],
 }
 
 /// A subresource.
@@ -120,10 +134,13 @@ fn versions<'a>(resources: &[Served<'a>]) -> Vec<(&'a str, &'a str)> {
 }
 
 /// The types of resources, and what every document has.
-fn reached(resources: &[Served<'_>]) -> Reached {
+fn reached<'a>(resources: &'a [Served<'a>]) -> Reached<'a> {
     let mut reached = Reached::default();
     for resource in resources {
-        reached.kind(&api_version(resource.group, resource.version), resource.kind);
+        match &resource.custom {
+            Some(custom) => reached.custom(resource, custom),
+            None => reached.kind(&api_version(resource.group, resource.version), resource.kind),
+        }
         for (group, version, kind) in resource.subresources.iter().filter_map(|p| p.kind) {
             reached.kind(&api_version(group, version), kind);
         }

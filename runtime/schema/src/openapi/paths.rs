@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::schemas::model;
 use super::verbs::{FLAG, NUMBER, TEXT, VERBS, Verb};
-use super::{Dialect, Served, ServedPart, root};
+use super::{Dialect, Served, ServedPart, custom, root};
 use crate::lookup;
 use crate::table::Code;
 
@@ -18,6 +18,9 @@ const PATCHES: &[&str] = &[
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
+/// The same of kinds whose lists nobody knows to merge.
+const PLAIN_PATCHES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// Verbs of a path without an object's name, and of one with.
 const OF_ALL: &[&str] = &["list", "create", "deletecollection"];
@@ -234,9 +237,12 @@ impl Place<'_> {
         }
         let r = self.resource;
         let (group, version, kind) = self.kind;
-        let own = lookup(&api_version(group, version), kind).map(model).unwrap_or_default();
+        let known = |kind: &str| lookup(&api_version(group, version), kind).map(model).unwrap_or_default();
+        let (own, list) = match &r.custom {
+            Some(custom) if kind == r.kind => (custom::model(r, kind), custom::model(r, custom.list_kind)),
+            _ => (known(kind), known(&format!("{kind}List"))),
+        };
         let own = own.as_str();
-        let list = lookup(&api_version(group, version), &format!("{kind}List")).map(model).unwrap_or_default();
         let of_meta = |kind: &str| lookup("v1", kind).map(model).unwrap_or_default();
         let (status, options) = (of_meta("Status"), of_meta("DeleteOptions"));
         let patch = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
@@ -266,7 +272,12 @@ impl Place<'_> {
             "deletecollection" => (Some((options.as_str(), false)), vec![("200", "OK", status.as_str())]),
             _ => (None, vec![("200", "OK", own)]),
         };
-        let media = if verb.name == "patch" { PATCHES } else { &["*/*"][..] };
+        let media = match (verb.name, &r.custom) {
+            ("patch", None) => PATCHES,
+            ("patch", Some(_)) => PLAIN_PATCHES,
+            (_, None) => &["*/*"][..],
+            (_, Some(_)) => &["application/json", "application/yaml"],
+        };
         if self.dialect == Dialect::V2 {
             operation["consumes"] = json!(media);
         }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use kiln_apimachinery::typed::{ListType, PatchStrategy};
 use serde_json::{Map, Value, json};
 
-use super::Dialect;
 use super::descriptions::Descriptions;
+use super::{Custom, Dialect, Served, custom};
 use crate::builtin;
 use crate::lookup;
 use crate::table::{Code, Field, INLINE, MapType, REQUIRED, TypeRef};
@@ -58,18 +58,31 @@ fn special_schema(code: Code, dialect: Dialect) -> Value {
 
 /// What a document's types are.
 #[derive(Clone, Copy, Debug)]
-enum Model {
+enum Model<'a> {
     Struct(TypeRef<'static>),
     Special(Code),
     /// The body of a patch.
     Patch,
+    /// A custom kind, or the list of one.
+    Custom(&'a Served<'a>, &'a Custom<'a>),
+    List(&'a Served<'a>, &'a Custom<'a>),
 }
 
 /// The types that a document has to define, by name.
 #[derive(Debug, Default)]
-pub(super) struct Reached(BTreeMap<String, Model>);
+pub(super) struct Reached<'a>(BTreeMap<String, Model<'a>>);
 
-impl Reached {
+impl<'a> Reached<'a> {
+    /// Adds a custom kind and its list.
+    pub(super) fn custom(&mut self, served: &'a Served<'a>, custom: &'a Custom<'a>) {
+        self.0.insert(custom::model(served, served.kind), Model::Custom(served, custom));
+        self.0.insert(custom::model(served, custom.list_kind), Model::List(served, custom));
+        let builtin = crate::builtin();
+        for name in ["meta.v1.ObjectMeta", "meta.v1.ListMeta"] {
+            builtin.named(name).into_iter().for_each(|ty| self.add(ty));
+        }
+    }
+
     /// Adds a kind and its list.
     pub(super) fn kind(&mut self, api_version: &str, kind: &str) {
         for name in [kind.to_owned(), format!("{kind}List")] {
@@ -117,7 +130,7 @@ impl Reached {
     }
 
     /// The definitions, one after another.
-    pub(super) fn definitions(self, dialect: Dialect) -> impl Iterator<Item = (String, Value)> {
+    pub(super) fn definitions(self, dialect: Dialect) -> impl Iterator<Item = (String, Value)> + 'a {
         let mut descriptions = Descriptions::new();
         self.0.into_iter().map(move |(name, model)| {
             let (own, fields) = descriptions.of(&name);
@@ -125,6 +138,8 @@ impl Reached {
                 Model::Struct(ty) => definition(ty, dialect, &fields),
                 Model::Special(code) => special_schema(code, dialect),
                 Model::Patch => json!({"type": "object"}),
+                Model::Custom(served, custom) => custom::definition(served, custom, dialect),
+                Model::List(served, custom) => custom::list(served, custom, dialect),
             };
             if let Some(own) = own {
                 schema["description"] = own.into();

@@ -19,6 +19,7 @@ fn served() -> Vec<Served<'static>> {
             namespaced: true,
             verbs: STORED,
             subresources: vec![status()],
+            custom: None,
         },
         Served {
             group: "apps",
@@ -28,6 +29,7 @@ fn served() -> Vec<Served<'static>> {
             namespaced: true,
             verbs: STORED,
             subresources: vec![status(), scale()],
+            custom: None,
         },
     ]
 }

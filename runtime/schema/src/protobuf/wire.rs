@@ -94,6 +94,12 @@ pub(crate) fn put_integer(out: &mut Vec<u8>, number: u16, n: i64) {
     put_varint(out, n.cast_unsigned());
 }
 
+/// Writes a field with a number of double precision.
+pub(crate) fn put_double(out: &mut Vec<u8>, number: u16, n: f64) {
+    put_key(out, number, 1);
+    out.extend_from_slice(&n.to_le_bytes());
+}
+
 /// Writes a field of text or bytes.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u16, bytes: &[u8]) {
     put_key(out, number, 2);

@@ -13,22 +13,24 @@ mod watch;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use expiry::Expiry;
 pub(crate) use staging::{Operation, Staging};
 pub(crate) use state::State;
 pub use watch::Watch;
 
-use crate::types::{Event, ListOptions, Page, Record, Revision, StorageError, Volatile};
+use crate::types::{Clock, Event, ListOptions, Page, Record, Revision, StorageError, Volatile};
 
 /// How much history is kept for watches that resume and for lists at a revision. Whatever exceeds one of the upper
 /// bounds is forgotten at the next write.
 #[derive(Debug, Clone)]
 pub struct Retention {
-    /// Events older than this are forgotten, if there are more than [`Retention::keep`].
+    /// A state that was replaced by another longer ago than this can't be listed any more, and its events are forgotten
+    /// if there are more than [`Retention::keep`]. Kubernetes compacts its etcd by age alone.
     pub age: Duration,
-    /// This many events are kept whatever their age: a quiet cluster's watches resume after a long absence.
+    /// This many events are kept for watches whatever their age: those of a quiet cluster resume after a long absence,
+    /// as they do from the watch cache of Kubernetes.
     pub keep: usize,
     /// The most events kept.
     pub count: usize,
@@ -54,20 +56,21 @@ pub(crate) struct Engine {
     revision: AtomicI64,
     retention: Retention,
     volatile: Vec<Volatile>,
+    clock: Clock,
     /// Whether this is a copy of a store elsewhere, which may be ahead of it.
     lags: bool,
 }
 
 impl Engine {
-    pub(crate) fn new(state: State, retention: Retention, volatile: Vec<Volatile>) -> Arc<Self> {
+    pub(crate) fn new(state: State, retention: Retention, volatile: Vec<Volatile>, clock: Clock) -> Arc<Self> {
         let revision = AtomicI64::new(state.revision);
-        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile, lags: false })
+        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile, clock, lags: false })
     }
 
     /// The copy of a store that others write to as well. It can be watched from revisions that it has not heard of yet.
-    pub(crate) fn copy(state: State, retention: Retention) -> Arc<Self> {
+    pub(crate) fn copy(state: State, retention: Retention, clock: Clock) -> Arc<Self> {
         let revision = AtomicI64::new(state.revision);
-        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile: Vec::new(), lags: true })
+        Arc::new(Self { state: RwLock::new(state), revision, retention, volatile: Vec::new(), clock, lags: true })
     }
 
     /// No code panics while it holds the lock, so a poisoned lock still guards a whole state.
@@ -101,18 +104,39 @@ impl Engine {
         let state = self.read();
         if let Some(at) = options.at {
             state.check_readable(at, self.may_be_volatile(prefix))?;
+            let oldest = state.oldest_listed(self.retention.age, self.clock.now());
+            if at < oldest {
+                return Err(StorageError::Compacted { oldest });
+            }
         }
         Ok(state.list(prefix, options))
     }
 
     /// Makes the events visible and gives back those that fell out of the history.
-    pub(crate) fn apply(&self, events: Vec<Arc<Event>>, now: Instant) -> Vec<Arc<Event>> {
+    pub(crate) fn apply(&self, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+        let now = self.clock.now();
         let mut state = self.write();
         for event in events {
             state.apply(event, now);
         }
         self.revision.store(state.revision, Ordering::Release);
         state.trim(&self.retention, now)
+    }
+
+    /// Takes a revision without an event, so that in a store that nobody writes to, too, the revisions of lists grow old.
+    /// Gives back the events that fell out of the history.
+    pub(crate) fn pass(&self) -> Vec<Arc<Event>> {
+        let now = self.clock.now();
+        let mut state = self.write();
+        state.pass(now);
+        self.revision.store(state.revision, Ordering::Release);
+        state.trim(&self.retention, now)
+    }
+
+    /// How long after the last write [`Engine::pass`] is due: half of the age, so that a state expires after no more
+    /// than one and a half of it.
+    pub(crate) fn patience(&self) -> Duration {
+        self.retention.age / 2
     }
 
     /// Takes note that the store has come to this revision without any event more.

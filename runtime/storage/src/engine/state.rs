@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Retention;
 use super::registry::Registry;
@@ -15,10 +15,15 @@ struct Past {
     event: Arc<Event>,
 }
 
+/// Revisions without an event that are remembered. They are so far apart in time that older ones have expired.
+const PASSED: usize = 4;
+
 /// Everything the store knows, as of one revision.
 pub(crate) struct State {
     pub(crate) records: BTreeMap<Arc<str>, Record>,
     history: VecDeque<Past>,
+    /// The latest revisions that were taken without an event, and when.
+    passed: VecDeque<(Instant, Revision)>,
     /// Bytes of values that only the history still holds.
     replaced_bytes: usize,
     pub(crate) revision: Revision,
@@ -36,6 +41,7 @@ impl State {
         Self {
             records,
             history: VecDeque::new(),
+            passed: VecDeque::new(),
             replaced_bytes: 0,
             revision: compacted,
             compacted,
@@ -65,6 +71,24 @@ impl State {
         self.revision = event.revision;
         self.watches.publish(&event);
         self.history.push_back(Past { at: now, event });
+    }
+
+    /// Takes a revision that changes nothing.
+    pub(super) fn pass(&mut self, now: Instant) {
+        self.revision += 1;
+        self.passed.push_back((now, self.revision));
+        if self.passed.len() > PASSED {
+            self.passed.pop_front();
+        }
+    }
+
+    /// The oldest revision that was replaced by another no longer than `age` ago.
+    pub(super) fn oldest_listed(&self, age: Duration, now: Instant) -> Revision {
+        let is_old = |at: Instant| now.saturating_duration_since(at) > age;
+        let last_event = self.history.partition_point(|past| is_old(past.at)).checked_sub(1);
+        let by_event = last_event.and_then(|i| self.history.get(i)).map(|past| past.event.revision);
+        let passed = self.passed.iter().rev().find(|(at, _)| is_old(*at)).map(|(_, revision)| *revision);
+        by_event.max(passed).unwrap_or(self.compacted)
     }
 
     /// Takes note that nothing has happened up to this revision that was not applied.
@@ -150,7 +174,7 @@ impl State {
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(_, record)| record);
         if revision == self.revision {
-            return page(current, revision, options.limit);
+            return page(current, revision, options);
         }
         // Undo, newest first: what remains for a key is its state before the first event after `revision`.
         let mut undone: BTreeMap<&str, Option<&Record>> = BTreeMap::new();
@@ -165,22 +189,23 @@ impl State {
                 undone.insert(&event.record.key, before);
             }
         }
-        let mut past: BTreeMap<&str, &Record> =
-            current.filter(|r| !undone.contains_key(&*r.key)).map(|r| (&*r.key, r)).collect();
-        let in_range = |key: &str| match from {
-            Bound::Excluded(after) => key > after,
-            _ => true,
-        };
-        past.extend(undone.into_iter().filter(|(key, _)| in_range(key)).filter_map(|(key, r)| Some((key, r?))));
-        page(past.into_values(), revision, options.limit)
+        let mut others = current.filter(|r| !undone.contains_key(&*r.key)).peekable();
+        let mut changed = undone.range::<str, _>((from, Bound::Unbounded)).filter_map(|(_, r)| *r).peekable();
+        let merged = std::iter::from_fn(|| match (others.peek(), changed.peek()) {
+            (Some(other), Some(change)) if other.key < change.key => others.next(),
+            (Some(_), None) => others.next(),
+            _ => changed.next(),
+        });
+        page(merged, revision, options)
     }
 }
 
-fn page<'a>(mut records: impl Iterator<Item = &'a Record>, revision: Revision, limit: usize) -> Page {
-    let limit = if limit == 0 { usize::MAX } else { limit };
+fn page<'a>(mut records: impl Iterator<Item = &'a Record>, revision: Revision, options: &ListOptions) -> Page {
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     let found: Vec<Record> = records.by_ref().take(limit).cloned().collect();
-    let remaining = records.count() as u64;
-    Page { records: found, revision, more: remaining > 0, remaining }
+    let more = records.next().is_some();
+    let remaining = if more && options.count { 1 + records.count() as u64 } else { 0 };
+    Page { records: found, revision, more, remaining }
 }
 
 /// The bytes that an event took out of the current state.

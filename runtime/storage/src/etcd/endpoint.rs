@@ -2,22 +2,17 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper::body::{Body, Bytes, Frame};
-use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kiln_grpc::{Connection, Options};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
 use crate::types::StorageError;
@@ -102,14 +97,13 @@ impl Dialer {
         let host = endpoint.host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((host, endpoint.port)).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let sender = match &self.tls {
+        match &self.tls {
             Some(tls) if endpoint.https => {
                 let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-                handshake(tls.connect(name, stream).await.map_err(|error| error.to_string())?).await?
+                handshake(tls.connect(name, stream).await.map_err(|error| error.to_string())?, endpoint).await
             }
-            _ => handshake(stream).await?,
-        };
-        Ok(Connection { base: endpoint.to_string(), sender })
+            _ => handshake(stream, endpoint).await,
+        }
     }
 }
 
@@ -146,40 +140,13 @@ fn connector(files: &TlsFiles) -> Result<TlsConnector, StorageError> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<Outgoing>, String>
+async fn handshake<S>(stream: S, endpoint: &Endpoint) -> Result<Connection, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).keep_alive_interval(PROBE).keep_alive_timeout(PROBE).keep_alive_while_idle(true);
-    builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // It ends when the last sender is dropped or the peer is gone, which the requests under way are told.
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-/// A connection to a member; clones share it.
-#[derive(Clone)]
-pub(super) struct Connection {
-    /// The endpoint, for URLs and messages.
-    pub(super) base: String,
-    pub(super) sender: SendRequest<Outgoing>,
-}
-
-/// The body of a request: messages as they are sent, until the sender is dropped.
-pub(super) struct Outgoing(pub(super) mpsc::UnboundedReceiver<Bytes>);
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|message| message.map(|bytes| Ok(Frame::data(bytes))))
-    }
+    // A member that has lost the others says so, instead of serving what it remembers.
+    let options = Options { probe: Some(PROBE), window: WINDOW, headers: &[("hasleader", "true")] };
+    Connection::start(stream, endpoint.to_string(), options).await.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

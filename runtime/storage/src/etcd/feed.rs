@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_grpc::{CallError, Outgoing, frame};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Keys;
-use super::endpoint::{Dialer, Outgoing};
-use super::grpc::{CallError, Client, Messages, frame};
+use super::endpoint::Dialer;
+use super::grpc::{Client, method};
 use super::load::{Strange, load, record};
 use super::proto::{
     self, WatchCreateRequest, WatchEvent, WatchEventType, WatchOp, WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use crate::engine::Engine;
-use crate::types::{Clock, Event, EventKind, Record, Revision, StorageError};
+use crate::types::{Event, EventKind, Record, Revision, StorageError};
 
 /// How long the copy may take to come to a revision of etcd's.
 const REACH: Duration = Duration::from_secs(5);
@@ -89,7 +90,6 @@ pub(super) struct Feed {
     pub(super) keys: Keys,
     pub(super) keep: usize,
     pub(super) strange: Strange,
-    pub(super) clock: Clock,
     pub(super) closed: CancellationToken,
 }
 
@@ -160,7 +160,7 @@ impl Feed {
             start_revision: self.engine.revision() + 1,
             progress_notify: true,
         }));
-        let mut messages = Messages::open(connection, "Watch/Watch", Outgoing(body)).await?;
+        let mut messages = connection.open(&method("Watch/Watch"), Outgoing(body)).await?;
         let mut wanted = self.progress.wanted.subscribe();
         loop {
             let behind = *wanted.borrow_and_update() > self.engine.revision();
@@ -196,7 +196,7 @@ impl Feed {
         } else {
             let last = response.events.iter().filter_map(|event| Some(event.kv.as_ref()?.mod_revision)).max();
             let events = self.events(response.events);
-            self.engine.apply(events, self.clock.now());
+            self.engine.apply(events);
             self.engine.advance(last.unwrap_or_default());
         }
         self.progress.note();

@@ -1,9 +1,9 @@
 //! A door for fuzzers, which is no part of what the crate offers: what etcd, or what stands where etcd should, answers.
 
 use bytes::BytesMut;
+use kiln_grpc::{frame, take};
 use prost::Message;
 
-use super::grpc::{frame, take};
 use super::proto::{RangeResponse, StatusResponse, TxnResponse, WatchResponse};
 use super::{Keys, load, value};
 use crate::types::NewValue;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use kiln_grpc::CallError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::feed::Progress;
-use super::grpc::{CallError, Client};
+use super::grpc::{Client, is_compacted};
 use super::lease::Leases;
 use super::load::{foreign, head, record};
 use super::proto::{
@@ -253,7 +254,7 @@ pub(super) async fn compact(client: &Client, revision: Revision) -> Result<(), S
     match client.read::<_, CompactionResponse>("KV/Compact", &CompactionRequest { revision }).await {
         Ok(CompactionResponse {}) => Ok(()),
         // Another server was first.
-        Err(error) if error.is_compacted() => Ok(()),
+        Err(error) if is_compacted(&error) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use kiln_grpc::CallError;
 use tokio::sync::Mutex;
 
-use super::grpc::{CallError, Client};
+use super::grpc::Client;
 use super::proto::{LeaseGrantRequest, LeaseGrantResponse};
 use crate::types::{Clock, Volatile};
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use kiln_grpc::CallError;
 
-use super::grpc::{CallError, Client};
+use super::grpc::{Client, is_compacted};
 use super::proto::{self, KeyValue, RangeRequest, RangeResponse};
 use super::{Keys, value};
 use crate::types::{Record, Revision, StorageError};
@@ -76,7 +77,7 @@ async fn all(
         let ask = RangeRequest { key: from, range_end, limit: PAGE, revision, ..RangeRequest::default() };
         let page: RangeResponse = match client.read("KV/Range", &ask).await {
             Ok(page) => page,
-            Err(error) if error.is_compacted() => return Ok(None),
+            Err(error) if is_compacted(&error) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let Some(last) = page.kvs.last() else { return Ok(Some(records)) };

@@ -102,7 +102,7 @@ pub async fn open(options: Options) -> Result<Arc<dyn Storage>, StorageError> {
     let keep = retention.keep;
     let strange = Strange::default();
     let (records, revision) = load(&client, &keys, keep, &strange).await?;
-    let engine = Engine::copy(State::new(records, revision), retention);
+    let engine = Engine::copy(State::new(records, revision), retention, clock.clone());
     let progress = Arc::new(Progress::new(engine.clone()));
     let closed = CancellationToken::new();
     let feed = Feed {
@@ -113,7 +113,6 @@ pub async fn open(options: Options) -> Result<Arc<dyn Storage>, StorageError> {
         keys: keys.clone(),
         keep,
         strange: strange.clone(),
-        clock: clock.clone(),
         closed: closed.clone(),
     };
     tokio::spawn(feed.run());

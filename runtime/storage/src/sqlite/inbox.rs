@@ -28,7 +28,7 @@ impl Wake for Unpark {
 }
 
 /// Waits on this thread for a request, or until `due`.
-pub(super) fn next(requests: &mut mpsc::Receiver<Request>, due: Option<Instant>, clock: &Clock) -> Wakeup {
+pub(super) fn next(requests: &mut mpsc::Receiver<Request>, due: Instant, clock: &Clock) -> Wakeup {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {
@@ -37,10 +37,9 @@ pub(super) fn next(requests: &mut mpsc::Receiver<Request>, due: Option<Instant>,
             Poll::Ready(None) => return Wakeup::Closed,
             Poll::Pending => {}
         }
-        match due.map(|due| due.saturating_duration_since(clock.now())) {
-            None => std::thread::park(),
-            Some(left) if left.is_zero() => return Wakeup::Due,
-            Some(left) => std::thread::park_timeout(left),
+        match due.saturating_duration_since(clock.now()) {
+            left if left.is_zero() => return Wakeup::Due,
+            left => std::thread::park_timeout(left),
         }
     }
 }

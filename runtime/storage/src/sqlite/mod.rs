@@ -48,10 +48,10 @@ pub fn open(path: &Path, options: Options) -> Result<Arc<dyn Storage>, StorageEr
 fn open_log(log: Log, options: Options) -> Result<Arc<dyn Storage>, StorageError> {
     let Options { volatile, retention, clock } = options;
     let loaded = log.load(|key| is_volatile(&volatile, key))?;
-    let timing = Timing::new(clock, &volatile);
-    let engine = Engine::new(loaded.state, retention, volatile);
+    let timing = Timing::new(clock.clone(), &volatile);
+    let engine = Engine::new(loaded.state, retention, volatile, clock);
     let mut forget = loaded.stray;
-    for event in engine.apply(Vec::new(), timing.clock.now()) {
+    for event in engine.apply(Vec::new()) {
         outdated_rows(&event, &mut forget);
     }
     Ok(Arc::new(SqliteStorage::start(log, engine, timing, loaded.reserved, forget)?))

@@ -62,11 +62,14 @@ pub(super) struct Timing {
     expiry: Expiry,
     /// Not before this is anything expired, after a failure.
     not_before: Option<Instant>,
+    /// When a revision was taken last, or, after a failure, when one would have been.
+    moved: Instant,
 }
 
 impl Timing {
     pub(super) fn new(clock: Clock, volatile: &[Volatile]) -> Self {
-        Self { clock, expiry: Expiry::new(volatile), not_before: None }
+        let moved = clock.now();
+        Self { clock, expiry: Expiry::new(volatile), not_before: None, moved }
     }
 
     /// When there is something to expire.
@@ -108,12 +111,15 @@ impl Writer {
     /// Works until the last handle of the store is gone, or it is closed.
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
-            match inbox::next(&mut requests, self.timing.due(), &self.timing.clock) {
+            let due = self.timing.moved + self.engine.patience();
+            let due = self.timing.due().map_or(due, |expiry| expiry.min(due));
+            match inbox::next(&mut requests, due, &self.timing.clock) {
                 Wakeup::Request(first) => self.serve(first, &mut requests),
                 Wakeup::Due => {}
                 Wakeup::Closed => break,
             }
             self.expire();
+            self.pass();
             if let Err(error) = self.log.checkpoint_if_due() {
                 tracing::warn!(%error, "the store's log could not be moved into its database; it goes on growing");
             }
@@ -166,6 +172,24 @@ impl Writer {
         });
     }
 
+    /// Takes a revision if nobody has for a while.
+    fn pass(&mut self) {
+        let now = self.timing.clock.now();
+        if now < self.timing.moved + self.engine.patience() {
+            return;
+        }
+        self.timing.moved = now;
+        let next = self.engine.revision() + 1;
+        let reserve = (next > self.reserved).then_some(next + RESERVE);
+        match self.commit_batch(Vec::new(), false, reserve) {
+            Ok(()) => {
+                let dropped = self.engine.pass();
+                self.outdate(&dropped);
+            }
+            Err(error) => tracing::warn!(%error, "revisions do not go on; continue tokens stay good for longer"),
+        }
+    }
+
     /// Carries out a batch, with one commit if any of it is to last, and answers it.
     fn write(&mut self, batch: Vec<Pending>) {
         if batch.is_empty() {
@@ -208,7 +232,8 @@ impl Writer {
         for event in &events {
             self.timing.expiry.note(event, now);
         }
-        let dropped = self.engine.apply(events, now);
+        self.timing.moved = now;
+        let dropped = self.engine.apply(events);
         self.outdate(&dropped);
         self.counts.writes.fetch_add(count, Ordering::Relaxed);
         Ok(())

@@ -10,13 +10,19 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::gateways::Gateways;
+use super::ingresses::Ingresses;
 use super::references;
 use crate::authz::follow::View;
 
 const PODS: &str = "/registry/core/pods/";
 const VOLUMES: &str = "/registry/core/persistentvolumes/";
 const ATTACHMENTS: &str = "/registry/storage.k8s.io/volumeattachments/";
+/// The label with the node that a volume's files are on, for those that the cluster makes itself.
+pub(super) const LOCAL: &str = "kiln.dev/local-path-node";
 const SLICES: &str = "/registry/resource.k8s.io/resourceslices/";
+const INGRESSES: &str = "/registry/networking.k8s.io/ingresses/";
+const INGRESS_CLASSES: &str = "/registry/networking.k8s.io/ingressclasses/";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Kinds of objects that are asked about.
@@ -26,6 +32,8 @@ pub(crate) enum Target {
     ConfigMap,
     Claim,
     Volume,
+    /// A volume whose files are on the node.
+    LocalVolume,
     Account,
     ResourceClaim,
     Attachment,
@@ -122,7 +130,10 @@ pub(crate) struct Graph {
     volumes: HashMap<String, Arc<Volume>>,
     /// The node of each, by kind and name.
     attachments: HashMap<String, String>,
+    local_volumes: HashMap<String, String>,
     slices: HashMap<String, String>,
+    ingresses: Ingresses,
+    gateways: Gateways,
 }
 
 impl Graph {
@@ -132,9 +143,12 @@ impl Graph {
         match target {
             Target::Attachment => of(&self.attachments),
             Target::Slice => of(&self.slices),
-            Target::Volume => self.volumes.get(name).is_some_and(|v| self.claimed(node, v)),
+            Target::LocalVolume => of(&self.local_volumes),
+            Target::Volume => of(&self.local_volumes) || self.volumes.get(name).is_some_and(|v| self.claimed(node, v)),
             Target::Secret => {
                 self.pods_of(node).any(|p| p.namespace == namespace && p.secrets.contains(name))
+                    || self.ingresses.name(namespace, name)
+                    || self.gateways.name(namespace, name)
                     || self
                         .volumes
                         .values()
@@ -194,7 +208,7 @@ impl Graph {
     }
 
     fn put_volume(&mut self, record: &Record, name: &str) {
-        self.volumes.remove(name);
+        self.remove_volume(name);
         let Ok(object) = serde_json::from_slice::<Value>(&record.value) else { return };
         let claim = |key: &str| meta::text(&object, &["spec", "claimRef", key]).to_owned();
         let claim = (claim("namespace"), claim("name"));
@@ -202,6 +216,15 @@ impl Graph {
             let secrets = volume_secrets(&object["spec"], &claim.0);
             self.volumes.insert(name.to_owned(), Arc::new(Volume { claim, secrets }));
         }
+        let node = meta::text(&object, &["metadata", "labels", LOCAL]);
+        if !node.is_empty() {
+            self.local_volumes.insert(name.to_owned(), node.to_owned());
+        }
+    }
+
+    fn remove_volume(&mut self, name: &str) {
+        self.volumes.remove(name);
+        self.local_volumes.remove(name);
     }
 }
 
@@ -235,7 +258,17 @@ fn volume_secrets(spec: &Value, home: &str) -> Vec<(String, String)> {
 }
 
 impl View for Graph {
-    const PREFIXES: &'static [&'static str] = &[PODS, VOLUMES, ATTACHMENTS, SLICES];
+    const PREFIXES: &'static [&'static str] = &[
+        PODS,
+        VOLUMES,
+        ATTACHMENTS,
+        SLICES,
+        INGRESSES,
+        INGRESS_CLASSES,
+        Gateways::PREFIXES[0],
+        Gateways::PREFIXES[1],
+        Gateways::PREFIXES[2],
+    ];
 
     fn put(&mut self, record: &Record) {
         if record.key.starts_with(PODS) {
@@ -245,10 +278,16 @@ impl View for Graph {
         } else {
             let Ok(object) = serde_json::from_slice::<Value>(&record.value) else { return };
             let node = meta::text(&object, &["spec", "nodeName"]).to_owned();
-            if let Some(name) = record.key.strip_prefix(ATTACHMENTS) {
+            if let Some(place) = record.key.strip_prefix(INGRESSES) {
+                self.ingresses.put(place, &object);
+            } else if let Some(name) = record.key.strip_prefix(INGRESS_CLASSES) {
+                self.ingresses.put_class(name, &object);
+            } else if let Some(name) = record.key.strip_prefix(ATTACHMENTS) {
                 self.attachments.insert(name.to_owned(), node);
             } else if let Some(name) = record.key.strip_prefix(SLICES) {
                 self.slices.insert(name.to_owned(), node);
+            } else {
+                self.gateways.put(&record.key, &object);
             }
         }
     }
@@ -257,11 +296,17 @@ impl View for Graph {
         if record.key.starts_with(PODS) {
             self.remove_pod(&record.key);
         } else if let Some(name) = record.key.strip_prefix(VOLUMES) {
-            self.volumes.remove(name);
+            self.remove_volume(name);
         } else if let Some(name) = record.key.strip_prefix(ATTACHMENTS) {
             self.attachments.remove(name);
         } else if let Some(name) = record.key.strip_prefix(SLICES) {
             self.slices.remove(name);
+        } else if let Some(place) = record.key.strip_prefix(INGRESSES) {
+            self.ingresses.remove(place);
+        } else if let Some(name) = record.key.strip_prefix(INGRESS_CLASSES) {
+            self.ingresses.remove_class(name);
+        } else {
+            self.gateways.remove(&record.key);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The node authorizer: what a node may do because it is that node, over and above RBAC. What concerns the node's pods is
 //! looked up in a [`graph`] of them, everything else is the same for all nodes.
 
+mod gateways;
 mod graph;
+mod ingresses;
 pub(crate) mod references;
 
 use std::sync::LazyLock;
@@ -12,7 +14,7 @@ use super::follow::Followed;
 use super::rbac::Rule;
 use super::{Attributes, defaults};
 use crate::server::ApiServer;
-use graph::{Graph, Target};
+use graph::{Graph, LOCAL, Target};
 
 /// Namespace of the nodes' leases.
 pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -86,7 +88,7 @@ fn judge(node: &str, what: &Attributes) -> Question {
             _ => Decided(Err("can only get/update/patch this type".into())),
         },
         ("", "persistentvolumeclaims") => get(what, Target::Claim).into(),
-        ("", "persistentvolumes") => get(what, Target::Volume).into(),
+        ("", "persistentvolumes") => volume(node, what),
         ("resource.k8s.io", "resourceclaims") => get(what, Target::ResourceClaim).into(),
         ("storage.k8s.io", "volumeattachments") => get(what, Target::Attachment).into(),
         ("", "serviceaccounts") if verb == "get" && subresource.is_empty() => read(what, Target::Account).into(),
@@ -122,6 +124,15 @@ fn get(what: &Attributes, target: Target) -> Result<Target, &'static str> {
         () if what.verb != "get" => Err("can only get individual resources of this type"),
         () if !what.subresource.is_empty() => Err("cannot get subresource"),
         () => Ok(target),
+    }
+}
+
+/// Volumes whose files are on the node wait, when they are deleted, for the node to remove these.
+fn volume(node: &str, what: &Attributes) -> Question {
+    match (what.verb.as_str(), what.subresource.as_str()) {
+        ("list" | "watch", "") if what.labels == format!("{LOCAL}={node}") => Question::Decided(Ok(())),
+        ("patch", "") => Question::Related(Target::LocalVolume),
+        _ => get(what, Target::Volume).into(),
     }
 }
 

@@ -4,7 +4,7 @@ use kiln_apimachinery::names::{self, NameRule};
 use kiln_apimachinery::{FieldError, meta};
 use serde_json::Value;
 
-use crate::registry::strategy::{Strategy, default_to};
+use crate::registry::strategy::Strategy;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -119,11 +119,16 @@ impl Strategy for Bindings {
     }
 
     fn default(&self, object: &mut Value) {
-        default_to(meta::object_mut(object).entry("roleRef").or_insert(Value::Null), "apiGroup", GROUP);
+        // Clients in Go write an empty group where they mean none.
+        let named = |of: &mut Value| {
+            if meta::text(of, &["apiGroup"]).is_empty() {
+                meta::object_mut(of).insert("apiGroup".into(), GROUP.into());
+            }
+        };
+        named(meta::object_mut(object).entry("roleRef").or_insert(Value::Null));
         for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
-            let group = if meta::text(subject, &["kind"]) == "ServiceAccount" { "" } else { GROUP };
-            if !group.is_empty() {
-                default_to(subject, "apiGroup", group);
+            if meta::text(subject, &["kind"]) != "ServiceAccount" {
+                named(subject);
             }
         }
     }

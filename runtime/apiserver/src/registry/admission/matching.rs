@@ -2,6 +2,7 @@
 
 use kiln_apimachinery::path::Path;
 use kiln_apimachinery::{FieldError, meta, names};
+use kiln_cel::{Program, Type};
 use serde_json::{Value, json};
 
 use crate::registry::rules::{Errors, given, list, name, one_of, required, required_one_of, selector, text};
@@ -117,14 +118,25 @@ pub(super) fn no_deletes(path: &Path<'_>, matches: &Value, errors: &mut Errors) 
     }
 }
 
-/// Conditions in CEL, whose grammar is checked where they are evaluated.
-pub(super) fn conditions(path: &Path<'_>, all: &[Value], errors: &mut Errors) {
+/// An expression in CEL must compile; an empty one is complained of elsewhere.
+pub(super) fn expression(path: &Path<'_>, source: &str, variables: &[(&str, Type)], errors: &mut Errors) {
+    if source.trim().is_empty() {
+        return;
+    }
+    if let Err(why) = Program::compile(source, variables) {
+        errors.push(FieldError::invalid(path, &source.into(), &format!("compilation failed: {why}")));
+    }
+}
+
+/// Conditions in CEL.
+pub(super) fn conditions(path: &Path<'_>, all: &[Value], variables: &[(&str, Type)], errors: &mut Errors) {
     if all.len() > MAX_CONDITIONS {
         errors.push(FieldError::too_many(path, all.len(), MAX_CONDITIONS));
     }
     for (i, condition) in all.iter().enumerate() {
         let at = path.index(i);
         required(&at.child("expression"), text(condition, "expression").trim(), errors);
+        expression(&at.child("expression"), text(condition, "expression"), variables, errors);
         let label = text(condition, "name");
         if label.is_empty() {
             errors.push(FieldError::required(at.child("name"), ""));

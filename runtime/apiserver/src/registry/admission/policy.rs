@@ -2,6 +2,7 @@
 
 use kiln_apimachinery::path::Path;
 use kiln_apimachinery::{FieldError, meta, names};
+use kiln_cel::Type;
 use serde_json::{Value, json};
 
 use super::matching::{self, FAILURE, REINVOCATION};
@@ -71,6 +72,7 @@ impl Strategy for Policies {
         let mut errors = Errors::new();
         let Some(spec) = object.get("spec") else { return errors };
         let path = Path::new("spec");
+        let types = crate::policies::variables(self.mutating);
         required_one_of(&path.child("failurePolicy"), text(spec, "failurePolicy"), FAILURE, &mut errors);
         if let Some(kind) = given(spec, "paramKind") {
             param_kind(&path.child("paramKind"), kind, &mut errors);
@@ -88,12 +90,12 @@ impl Strategy for Policies {
                 }
             }
         }
-        matching::conditions(&path.child("matchConditions"), list(spec, "matchConditions"), &mut errors);
-        variables(&path.child("variables"), list(spec, "variables"), &mut errors);
+        matching::conditions(&path.child("matchConditions"), list(spec, "matchConditions"), &types, &mut errors);
+        variables(&path.child("variables"), list(spec, "variables"), &types, &mut errors);
         if self.mutating {
-            mutations(&path, spec, &mut errors);
+            mutations(&path, spec, &types, &mut errors);
         } else {
-            validations(&path, spec, meta::name(object), &mut errors);
+            validations(&path, spec, meta::name(object), &types, &mut errors);
         }
         errors
     }
@@ -136,7 +138,7 @@ fn param_kind(path: &Path<'_>, kind: &Value, errors: &mut Errors) {
     }
 }
 
-fn variables(path: &Path<'_>, all: &[Value], errors: &mut Errors) {
+fn variables(path: &Path<'_>, all: &[Value], types: &[(&str, Type)], errors: &mut Errors) {
     for (i, variable) in all.iter().enumerate() {
         let at = path.index(i);
         let found = text(variable, "name");
@@ -150,10 +152,11 @@ fn variables(path: &Path<'_>, all: &[Value], errors: &mut Errors) {
         if text(variable, "expression").trim().is_empty() {
             errors.push(FieldError::required(at.child("expression"), "expression is not specified"));
         }
+        matching::expression(&at.child("expression"), text(variable, "expression"), types, errors);
     }
 }
 
-fn validations(path: &Path<'_>, spec: &Value, policy: &str, errors: &mut Errors) {
+fn validations(path: &Path<'_>, spec: &Value, policy: &str, types: &[(&str, Type)], errors: &mut Errors) {
     let (all, annotations) = (list(spec, "validations"), list(spec, "auditAnnotations"));
     if all.is_empty() && annotations.is_empty() {
         for key in ["validations", "auditAnnotations"] {
@@ -167,6 +170,9 @@ fn validations(path: &Path<'_>, spec: &Value, policy: &str, errors: &mut Errors)
         let at = validations_path.index(i);
         if text(validation, "expression").trim().is_empty() {
             errors.push(FieldError::required(at.child("expression"), "expression is not specified"));
+        }
+        for key in ["expression", "messageExpression"] {
+            matching::expression(&at.child(key), text(validation, key), types, errors);
         }
         for key in ["messageExpression", "message"] {
             let message = text(validation, key);
@@ -206,7 +212,7 @@ fn audit_annotations(path: &Path<'_>, all: &[Value], policy: &str, errors: &mut 
     }
 }
 
-fn mutations(path: &Path<'_>, spec: &Value, errors: &mut Errors) {
+fn mutations(path: &Path<'_>, spec: &Value, types: &[(&str, Type)], errors: &mut Errors) {
     let (at, all) = (path.child("mutations"), list(spec, "mutations"));
     if all.is_empty() {
         errors.push(FieldError::required(at, "mutations must contain at least one item"));
@@ -224,7 +230,9 @@ fn mutations(path: &Path<'_>, spec: &Value, errors: &mut Errors) {
                 errors.push(FieldError::required(at.child(mine), &why));
             }
             Some(patch) => {
-                required(&at.child(mine).child("expression"), text(patch, "expression").trim(), errors);
+                let at = at.child(mine);
+                required(&at.child("expression"), text(patch, "expression").trim(), errors);
+                matching::expression(&at.child("expression"), text(patch, "expression"), types, errors);
             }
         }
         for (_, other) in PATCHES.iter().filter(|(_, key)| key != mine && given(mutation, key).is_some()) {

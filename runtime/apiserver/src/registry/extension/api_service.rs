@@ -32,11 +32,18 @@ const PRIORITIES: &[(&str, &str, i64, i64)] = &[
     ("discovery.k8s.io", "v1", 16200, 15),
     ("resource.k8s.io", "v1", 16200, 21),
     ("flowcontrol.apiserver.k8s.io", "v1", 16100, 21),
+    ("metrics.k8s.io", "v1beta1", 100, 100),
 ];
+
+/// The priorities of a group and version that is served here.
+pub(crate) fn priorities(group: &str, version: &str) -> Option<(i64, i64)> {
+    let found = PRIORITIES.iter().find(|(g, v, _, _)| *g == group && *v == version);
+    found.map(|(_, _, minimum, priority)| (*minimum, *priority))
+}
 
 /// The object for a group and version that is served here; none for one that has no place in the order.
 pub(crate) fn local(group: &str, version: &str) -> Option<Value> {
-    let (_, _, minimum, priority) = PRIORITIES.iter().find(|(g, v, _, _)| *g == group && *v == version)?;
+    let (minimum, priority) = priorities(group, version)?;
     Some(json!({
         "metadata": {
             "name": format!("{version}.{group}"),

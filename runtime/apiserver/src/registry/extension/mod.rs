@@ -1,8 +1,8 @@
-//! Which server answers for which group and version: APIServices. All of those that are served here are local.
+//! Which server answers for which group and version: APIServices.
 
 mod api_service;
 
-pub(crate) use api_service::local;
+pub(crate) use api_service::{local, priorities};
 
 use jiff::Timestamp;
 use kiln_apimachinery::meta;
@@ -14,6 +14,10 @@ use crate::registry::columns::{AGE, Column, NAME, text};
 use crate::registry::resource::{Resource, v1};
 
 pub(crate) const GROUP: &str = "apiregistration.k8s.io";
+/// The plural of APIServices.
+pub(crate) const APISERVICES: &str = "apiservices";
+/// What their keys begin with.
+pub(crate) const PREFIX: &str = "/registry/apiregistration.k8s.io/apiservices/";
 
 const API_SERVICE: &[Column] = &[NAME, text("Service", With(service)), text("Available", With(available)), AGE];
 
@@ -36,7 +40,7 @@ fn available(object: &Value, _: Timestamp) -> Value {
 /// The rows.
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
-        v1(GROUP, "APIService", "apiservices")
+        v1(GROUP, "APIService", APISERVICES)
             .cluster()
             .categories(&["api-extensions"])
             .with_status()

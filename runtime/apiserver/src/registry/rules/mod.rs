@@ -1,5 +1,6 @@
 //! Rules that fields of many kinds share, in the words that clients know. Each adds its complaints to a list.
 
+pub(crate) mod client;
 pub(crate) mod domain;
 pub(crate) mod net;
 pub(crate) mod quantities;

@@ -2,7 +2,7 @@
 
 use kiln_apimachinery::path::Path;
 use kiln_apimachinery::quantity::Quantity;
-use kiln_apimachinery::{FieldError, meta, names};
+use kiln_apimachinery::{FieldError, diff, meta, names};
 use serde_json::Value;
 
 use super::cells::BETA_CLASS;
@@ -114,9 +114,11 @@ pub(super) fn validate_update(new: &Value, old: &Value) -> Errors {
         }
     }
     if !same_spec(&wanted, &before) {
-        let why =
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        errors.push(FieldError::forbidden("spec", why));
+        let why = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+            diff(&before, &wanted)
+        );
+        errors.push(FieldError::forbidden("spec", &why));
     }
     let (new_size, old_size) = (storage(spec, &size), storage(was, &size));
     if new_size < old_size && new_size <= storage(old, &["status", "capacity", "storage"]) {

@@ -2,7 +2,7 @@
 
 use kiln_apimachinery::path::Path;
 use kiln_apimachinery::quantity::Quantity;
-use kiln_apimachinery::{FieldError, meta, names};
+use kiln_apimachinery::{FieldError, diff, meta, names};
 use serde_json::Value;
 
 use crate::registry::rules::{
@@ -238,21 +238,22 @@ fn attributes_class(path: &Path<'_>, spec: &Value, errors: &mut Errors) {
 pub(super) fn validate_update(new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     let (Some(spec), Some(was)) = (new.get("spec"), old.get("spec")) else { return errors };
-    let source = |spec: &Value, ignore_secret: bool| -> Vec<Value> {
-        let sources = SOURCES.iter().map(|key| spec.get(*key).cloned().unwrap_or_default());
-        let trimmed = sources.map(|mut source| {
+    let source = |spec: &Value, ignore_secret: bool| -> Value {
+        let sources = SOURCES.iter().filter_map(|key| Some(((*key).to_owned(), given(spec, key)?.clone())));
+        let trimmed = sources.map(|(key, mut source)| {
             if ignore_secret && let Some(map) = source.as_object_mut() {
                 map.remove("controllerExpandSecretRef");
             }
-            source
+            (key, source)
         });
-        trimmed.collect()
+        Value::Object(trimmed.collect())
     };
     // The one secret that may be added later.
     let lacked = meta::at(was, &["csi", "controllerExpandSecretRef"]).is_none();
-    if source(spec, lacked) != source(was, lacked) {
-        let why = "spec.persistentvolumesource is immutable after creation";
-        errors.push(FieldError::forbidden("spec.persistentvolumesource", why));
+    let (now, before) = (source(spec, lacked), source(was, lacked));
+    if now != before {
+        let why = format!("spec.persistentvolumesource is immutable after creation\n{}", diff(&before, &now));
+        errors.push(FieldError::forbidden("spec.persistentvolumesource", &why));
     }
     rules::immutable(&Path::new("volumeMode"), spec.get("volumeMode"), was.get("volumeMode"), &mut errors);
     let affinity = given(was, "nodeAffinity");

@@ -16,6 +16,7 @@ use super::store::Stored;
 use super::{Cx, encode, errors, list, render};
 use crate::admission;
 use crate::allocate;
+use crate::apiextensions::{self, finalizer, versions};
 use crate::http::body::Body;
 use crate::http::respond;
 
@@ -24,7 +25,7 @@ const TOGETHER: usize = 32;
 
 pub(crate) async fn delete(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let options = Options::of(cx)?;
-    match one(cx, &cx.info.name, &options).await? {
+    match one(cx, &cx.info.name, &options).await?.shown(cx).await? {
         Outcome::Gone(last) if policy::answers_with_object(&cx.resource) => render::object(cx, StatusCode::OK, &last),
         Outcome::Gone(last) => {
             let object: Value = serde_json::from_slice(&last).map_err(Status::internal)?;
@@ -68,6 +69,17 @@ fn unless_gone<'a>(cx: &'a Cx<'a>, name: &'a str, options: &'a Options) -> BoxFu
 enum Outcome {
     Gone(Bytes),
     Kept(Bytes),
+}
+
+impl Outcome {
+    /// With the last state in the request's version.
+    async fn shown(self, cx: &Cx<'_>) -> Result<Self, Status> {
+        let of = |bytes| versions::shown_bytes(cx.server, &cx.resource, bytes);
+        Ok(match self {
+            Self::Gone(bytes) => Self::Gone(of(bytes).await?),
+            Self::Kept(bytes) => Self::Kept(of(bytes).await?),
+        })
+    }
 }
 
 /// Why one attempt came to nothing.
@@ -124,7 +136,12 @@ impl Attempt<'_> {
             return Ok(Outcome::Kept(self.old.record.value.clone()));
         }
         admission::delete(cx, old).await?;
-        let finalizers = policy::finalizers(&cx.resource, old, self.options);
+        let mut finalizers = policy::finalizers(&cx.resource, old, self.options);
+        // The first delete of a definition holds it until its objects are gone.
+        let defines = cx.resource.group == apiextensions::GROUP && !meta::is_terminating(old);
+        if defines && !finalizers.iter().any(|f| f == finalizer::NAME) {
+            finalizers.push(finalizer::NAME.into());
+        }
         let held = !finalizers.is_empty();
         match way {
             Way::Gracefully(mut marked, seconds) => {
@@ -133,12 +150,19 @@ impl Attempt<'_> {
                 if held || seconds > 0 {
                     return Ok(Outcome::Kept(record.value));
                 }
-                self.remove(&record).await
+                match self.remove(&record).await {
+                    // Whoever was waiting for the mark removed it first: it is gone, as was asked.
+                    Err(_) if self.is_gone().await? => Ok(Outcome::Gone(record.value)),
+                    removed => removed,
+                }
             }
             _ if held => {
                 let mut marked = old.clone();
                 policy::set_finalizers(&mut marked, &finalizers);
                 policy::mark_now(&mut marked, now);
+                if defines {
+                    finalizer::mark(&mut marked, now);
+                }
                 Ok(Outcome::Kept(self.write(marked).await?.value))
             }
             _ => self.remove(&self.old.record).await,
@@ -197,6 +221,15 @@ impl Attempt<'_> {
         let (record, revision): (Record, Revision) = removed.map_err(|e| self.failure(e))?;
         allocate::gone(self.cx, &self.old.object).await;
         Ok(Outcome::Gone(encode::restamped(&record.value, revision)))
+    }
+
+    /// Whether the object is there no more.
+    async fn is_gone(&self) -> Result<bool, Status> {
+        let found = self.cx.server.storage().get(&self.old.record.key).await.map_err(errors::storage)?;
+        Ok(match found {
+            Some(record) => meta::uid(&Stored::parse(record)?.object) != meta::uid(&self.old.object),
+            None => true,
+        })
     }
 
     fn failure(&self, error: StorageError) -> Failure {

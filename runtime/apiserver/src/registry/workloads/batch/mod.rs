@@ -3,7 +3,6 @@
 mod defaults;
 mod indexes;
 mod policies;
-mod schedule;
 mod status;
 mod template;
 mod validate;

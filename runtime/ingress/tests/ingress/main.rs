@@ -1,0 +1,11 @@
+//! The ingress over real sockets, with an API in memory and small servers as pods.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod faults;
+mod gateways;
+mod rules;
+mod secure;
+mod settings;
+mod streams;
+mod support;

@@ -1,0 +1,185 @@
+//! A driver for tests: its volumes are folders of this machine, which it shows by bind mounts. It is its own registrar.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Response};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kiln_grpc::{frame, take};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use prost::Message;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use super::messages::*;
+
+/// What the driver was asked: the call's name, the volume, and what else matters.
+type Calls = Arc<Mutex<Vec<(String, HashMap<String, String>)>>>;
+
+pub(crate) struct FakeDriver {
+    pub(crate) socket: PathBuf,
+    calls: Calls,
+    task: JoinHandle<()>,
+}
+
+impl Drop for FakeDriver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl FakeDriver {
+    /// Listens at a socket; `root` holds the volumes.
+    pub(crate) fn start(socket: &Path, root: &Path, capabilities: &'static [Capability]) -> Self {
+        let (calls, root) = (Calls::default(), root.to_owned());
+        let listener = UnixListener::bind(socket).expect("a socket");
+        let noted = calls.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (noted, root) = (noted.clone(), root.clone());
+                let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                    let (noted, root) = (noted.clone(), root.clone());
+                    async move {
+                        let call = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+                        let body = request.into_body().collect().await.expect("a body").to_bytes();
+                        let answer = answer(&call, body, &root, capabilities, &noted);
+                        Ok::<_, Infallible>(respond(answer))
+                    }
+                });
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { socket: socket.to_owned(), calls, task }
+    }
+
+    /// What it was asked since the last time, without what changes nothing.
+    pub(crate) fn calls(&self) -> Vec<(String, HashMap<String, String>)> {
+        std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The names of these calls.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.calls().into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+type Answer = Result<Bytes, (u16, String)>;
+
+fn respond(answer: Answer) -> Response<StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>>>> {
+    let mut trailers = HeaderMap::new();
+    let mut set = |name: &'static str, value: String| trailers.insert(name, value.parse().expect("a value"));
+    let mut frames = Vec::new();
+    match answer {
+        Ok(bytes) => {
+            set("grpc-status", "0".to_owned());
+            frames.push(Ok(Frame::data(bytes)));
+        }
+        Err((code, message)) => {
+            set("grpc-status", code.to_string());
+            set("grpc-message", message);
+        }
+    }
+    frames.push(Ok(Frame::trailers(trailers)));
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    Response::builder().header("content-type", "application/grpc").body(body).expect("a response")
+}
+
+fn read<M: Message + Default>(body: Bytes) -> M {
+    take(&mut BytesMut::from(&body[..])).expect("a message").unwrap_or_default()
+}
+
+fn bind(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bound");
+}
+
+fn answer(call: &str, body: Bytes, root: &Path, capabilities: &[Capability], noted: &Calls) -> Answer {
+    let note = |said: &[(&str, String)]| {
+        let said = said.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        noted.lock().unwrap_or_else(PoisonError::into_inner).push((call.to_owned(), said));
+    };
+    let data = |handle: &str| {
+        let folder = root.join(handle);
+        fs::create_dir_all(&folder).expect("a folder");
+        folder
+    };
+    match call {
+        "GetInfo" => Ok(frame(&PluginInfo {
+            kind: "CSIPlugin".to_owned(),
+            name: "fake.csi.example.org".to_owned(),
+            endpoint: String::new(),
+            supported_versions: vec!["1.0.0".to_owned()],
+        })),
+        "NotifyRegistrationStatus" => {
+            let status: RegistrationStatus = read(body);
+            note(&[("registered", status.plugin_registered.to_string()), ("error", status.error)]);
+            Ok(frame(&Empty {}))
+        }
+        "NodeGetInfo" => Ok(frame(&NodeGetInfoResponse {
+            node_id: "machine-1".to_owned(),
+            max_volumes_per_node: 7,
+            accessible_topology: Some(Topology {
+                segments: [("topology.fake/node".to_owned(), "here".to_owned())].into(),
+            }),
+        })),
+        "NodeGetCapabilities" => {
+            let of = |kind: &Capability| NodeServiceCapability { rpc: Some(Rpc { kind: *kind as i32 }) };
+            Ok(frame(&NodeGetCapabilitiesResponse { capabilities: capabilities.iter().map(of).collect() }))
+        }
+        "NodeStageVolume" => {
+            let asked: NodeStageVolumeRequest = read(body);
+            let secret = asked.secrets.get("password").cloned().unwrap_or_default();
+            let device = asked.publish_context.get("device").cloned().unwrap_or_default();
+            note(&[("volume", asked.volume_id.clone()), ("secret", secret), ("device", device)]);
+            bind(&data(&asked.volume_id), Path::new(&asked.staging_target_path));
+            Ok(frame(&Empty {}))
+        }
+        "NodePublishVolume" => {
+            let asked: NodePublishVolumeRequest = read(body);
+            if asked.volume_context.contains_key("fails") {
+                note(&[]);
+                return Err((3, "no such thing".to_owned()));
+            }
+            let mut said: Vec<(&str, String)> = vec![("volume", asked.volume_id.clone())];
+            for key in ["csi.storage.k8s.io/pod.name", "csi.storage.k8s.io/ephemeral", "kind"] {
+                said.extend(asked.volume_context.get(key).map(|value| (key, value.clone())));
+            }
+            note(&said);
+            let staged = Path::new(&asked.staging_target_path);
+            let from = if asked.staging_target_path.is_empty() { data(&asked.volume_id) } else { staged.to_owned() };
+            let target = Path::new(&asked.target_path);
+            if !crate::volumes::is_mounted(target) {
+                bind(&from, target);
+            }
+            Ok(frame(&Empty {}))
+        }
+        "NodeUnpublishVolume" => {
+            let asked: NodeUnpublishVolumeRequest = read(body);
+            note(&[("volume", asked.volume_id)]);
+            _ = umount2(asked.target_path.as_str(), MntFlags::MNT_DETACH);
+            _ = fs::remove_dir(asked.target_path);
+            Ok(frame(&Empty {}))
+        }
+        "NodeUnstageVolume" => {
+            let asked: NodeUnstageVolumeRequest = read(body);
+            note(&[("volume", asked.volume_id)]);
+            _ = umount2(asked.staging_target_path.as_str(), MntFlags::MNT_DETACH);
+            Ok(frame(&Empty {}))
+        }
+        "NodeExpandVolume" => {
+            let asked: NodeExpandVolumeRequest = read(body);
+            let bytes = asked.capacity_range.map_or(0, |range| range.required_bytes);
+            note(&[("bytes", bytes.to_string())]);
+            Ok(frame(&NodeExpandVolumeResponse { capacity_bytes: bytes }))
+        }
+        other => Err((12, format!("no such call: {other}"))),
+    }
+}

@@ -1,0 +1,138 @@
+//! What each path is answered by.
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use kiln_client::Body;
+
+use super::access::Who;
+use super::answer::{Refusal, text};
+use super::{Server, logs, pods, streams};
+use crate::stats;
+
+/// What a request asks for, taken apart.
+pub(super) struct Asked {
+    pub(super) path: Vec<String>,
+    pub(super) query: Vec<(String, String)>,
+}
+
+impl Asked {
+    pub(super) fn new(uri: &http::Uri) -> Self {
+        let path = uri.path().trim_matches('/').split('/').map(decode).collect();
+        let pair = |part: &str| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
+        };
+        let query = uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()).map(pair).collect();
+        Self { path, query }
+    }
+
+    /// The first value of a parameter, if it is not empty.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// All values of a parameter.
+    pub(super) fn all(&self, key: &str) -> Vec<String> {
+        self.query.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect()
+    }
+
+    /// As Kubernetes reads a boolean parameter.
+    pub(super) fn flag(&self, key: &str) -> bool {
+        let found = self.query.iter().find(|(k, _)| k == key);
+        found.is_some_and(|(_, v)| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
+    }
+}
+
+/// Undoes percent-encoding.
+fn decode(text: &str) -> String {
+    let (bytes, mut out, mut i) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
+    while i < bytes.len() {
+        let hex = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+        match (bytes[i], hex(i + 1), hex(i + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                // Two hex digits make at most 255.
+                out.push((high * 16 + low) as u8);
+                i += 3;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                i += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl Server {
+    /// Answers a request of someone.
+    pub(super) async fn answer(&self, request: Request<Incoming>, who: &Who) -> Response<Body> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answered = match self.0.access.check(who, &request).await {
+            Ok(()) => self.route(request).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = answered.unwrap_or_else(Refusal::response);
+        tracing::debug!(%method, path, code = response.status().as_u16(), "request");
+        response
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let asked = Asked::new(request.uri());
+        let parts: Vec<&str> = asked.path.iter().map(String::as_str).collect();
+        let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+        let upgradable = matches!(*request.method(), Method::GET | Method::POST);
+        let metrics = |body: String| Ok(text(StatusCode::OK, stats::MEDIA_TYPE, body));
+        match parts.as_slice() {
+            ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if is_get => {
+                Ok(text(StatusCode::OK, "text/plain; charset=utf-8", "ok"))
+            }
+            ["pods"] if is_get => Ok(pods::bound(self)),
+            ["runningpods"] if is_get => Ok(pods::running(self)),
+            ["containerLogs", namespace, pod, container] if is_get => {
+                logs::serve(self, namespace, pod, container, &asked).await
+            }
+            ["exec", namespace, pod, rest @ ..] if upgradable => {
+                let (uid, container) = container(rest)?;
+                streams::exec(self, streams::Of { namespace, pod, uid, container }, &asked, request).await
+            }
+            ["attach", namespace, pod, rest @ ..] if upgradable => {
+                let (uid, container) = container(rest)?;
+                streams::attach(self, streams::Of { namespace, pod, uid, container }, &asked, request).await
+            }
+            ["portForward", namespace, pod, rest @ ..] if upgradable && rest.len() < 2 => {
+                let uid = rest.first().copied().unwrap_or_default();
+                let of = streams::Of { namespace, pod, uid, container: "" };
+                streams::port_forward(self, of, &asked, request).await
+            }
+            ["run", namespace, pod, rest @ ..] if *request.method() == Method::POST => {
+                let (uid, container) = container(rest)?;
+                streams::run(self, streams::Of { namespace, pod, uid, container }, &asked).await
+            }
+            ["stats", "summary"] if upgradable => {
+                let only = asked.flag("only_cpu_and_memory");
+                let (pods, server) = (self.0.host.pods(), &self.0);
+                let summary = stats::summary(&server.runtime, &server.disks, &pods, &server.node_name, only).await?;
+                Ok(super::answer::json(&summary))
+            }
+            ["metrics"] if is_get => {
+                let server = &self.0;
+                metrics(stats::own(&server.host.pods(), server.host.claims(), &server.node_name, server.started).await)
+            }
+            ["metrics", "resource"] if is_get => metrics(stats::resource(&self.0.runtime, &self.0.host.pods()).await),
+            ["metrics", "cadvisor"] if is_get => {
+                metrics(stats::cadvisor(&self.0.runtime, &self.0.host.pods(), &self.0.disks.group()).await)
+            }
+            ["metrics", "probes"] if is_get => metrics(stats::probes(&self.0.host.probes())),
+            _ => Err(Refusal::not_found("404 page not found\n")),
+        }
+    }
+}
+
+/// Container, or uid and container.
+fn container<'a>(rest: &[&'a str]) -> Result<(&'a str, &'a str), Refusal> {
+    match rest {
+        [container] => Ok(("", container)),
+        [uid, container] => Ok((uid, container)),
+        _ => Err(Refusal::not_found("404 page not found\n")),
+    }
+}

@@ -1,0 +1,212 @@
+//! `/metrics/resource` and `/metrics`.
+
+use std::time::Instant;
+
+use super::node::{FileSystem, Machine};
+use super::text::Text;
+use super::usage::{self, ContainerUsage, PodRef, PodUsage};
+use crate::cri::Runtime;
+use crate::probes::counts::FOUND;
+use crate::server::{PodView, ProbeCount};
+use crate::volumes::ClaimedAt;
+
+pub(super) fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+pub(super) fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// `/metrics/resource`: what scaling and `kubectl top` need.
+pub(crate) async fn resource(runtime: &Runtime, pods: &[PodView]) -> String {
+    let mut text = Text(String::new());
+    let usage = usage::all(runtime).await;
+    let failed = usage.is_err();
+    let usage: Vec<(PodRef, PodUsage)> = usage.unwrap_or_default().into_iter().collect();
+    let of_containers =
+        |text: &mut Text, name: &str, help: &str, kind: &str, of: &dyn Fn(&ContainerUsage) -> Option<f64>| {
+            text.family(name, help, kind);
+            for (pod, usage) in &usage {
+                for container in &usage.containers {
+                    let labels = [("container", &*container.name), ("namespace", &*pod.namespace), ("pod", &*pod.name)];
+                    if let Some(value) = of(container) {
+                        text.sample(name, &labels, value, container.time / 1_000_000);
+                    }
+                }
+            }
+        };
+    of_containers(
+        &mut text,
+        "container_cpu_usage_seconds_total",
+        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+        "counter",
+        &|c| c.cpu.map(seconds),
+    );
+    of_containers(
+        &mut text,
+        "container_memory_working_set_bytes",
+        "[STABLE] Current working set of the container in bytes",
+        "gauge",
+        &|c| c.working_set.map(|v| v as f64),
+    );
+    of_containers(
+        &mut text,
+        "container_swap_usage_bytes",
+        "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+        "gauge",
+        &|c| c.swap.map(|v| v as f64),
+    );
+    let name = "container_start_time_seconds";
+    text.family(name, "[STABLE] Start time of the container since unix epoch in seconds", "gauge");
+    for view in pods {
+        for (container, started) in started(view) {
+            let labels = [("container", container), ("namespace", view.namespace()), ("pod", view.name())];
+            text.sample(name, &labels, started, 0);
+        }
+    }
+    let (machine, at) = (Machine::read(), now());
+    let name = "node_cpu_usage_seconds_total";
+    text.family(name, "[STABLE] Cumulative cpu time consumed by the node in core-seconds", "counter");
+    text.sample(name, &[], seconds(machine.cpu), at);
+    let name = "node_memory_working_set_bytes";
+    text.family(name, "[STABLE] Current working set of the node in bytes", "gauge");
+    text.sample(name, &[], machine.working_set() as f64, at);
+    let name = "node_swap_usage_bytes";
+    text.family(name, "[ALPHA] Current swap usage of the node in bytes. Reported only on non-windows systems", "gauge");
+    text.sample(name, &[], machine.swap_total.saturating_sub(machine.swap_free) as f64, at);
+    let of_pods = |text: &mut Text, name: &str, help: &str, kind: &str, of: &dyn Fn(&PodUsage) -> Option<f64>| {
+        text.family(name, help, kind);
+        for (pod, usage) in &usage {
+            if let Some(value) = of(usage) {
+                text.sample(
+                    name,
+                    &[("namespace", &pod.namespace), ("pod", &pod.name)],
+                    value,
+                    usage.time() / 1_000_000,
+                );
+            }
+        }
+    };
+    of_pods(
+        &mut text,
+        "pod_cpu_usage_seconds_total",
+        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+        "counter",
+        &|p| p.sum(|c| c.cpu).map(seconds),
+    );
+    of_pods(
+        &mut text,
+        "pod_memory_working_set_bytes",
+        "[STABLE] Current working set of the pod in bytes",
+        "gauge",
+        &|p| p.sum(|c| c.working_set).map(|v| v as f64),
+    );
+    of_pods(
+        &mut text,
+        "pod_swap_usage_bytes",
+        "[ALPHA] Current amount of the pod swap usage in bytes. Reported only on non-windows systems",
+        "gauge",
+        &|p| p.sum(|c| c.swap).map(|v| v as f64),
+    );
+    let name = "resource_scrape_error";
+    text.family(name, "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise", "gauge");
+    text.sample(name, &[], f64::from(u8::from(failed)), 0);
+    text.0
+}
+
+/// The pod's containers that run, with their starts in seconds since 1970.
+pub(super) fn started(view: &PodView) -> impl Iterator<Item = (&str, f64)> {
+    let status = view.status();
+    let lists = status.map(|s| [&s.init_container_statuses, &s.container_statuses, &s.ephemeral_container_statuses]);
+    lists.into_iter().flatten().flatten().flatten().filter_map(|status| {
+        let running = status.state.as_ref()?.running.as_ref()?;
+        Some((status.name.as_str(), running.started_at.as_ref()?.0.as_second() as f64))
+    })
+}
+
+/// `/metrics`: the kubelet's own.
+pub(crate) async fn own(pods: &[PodView], claims: Vec<ClaimedAt>, node_name: &str, started: Instant) -> String {
+    let mut text = Text(String::new());
+    text.family("kubelet_node_name", "[ALPHA] The node's name. The count is always 1.", "gauge");
+    text.sample("kubelet_node_name", &[("node", node_name)], 1.0, 0);
+    text.family("kubelet_running_pods", "[BETA] Number of pods that have a running pod sandbox", "gauge");
+    text.sample("kubelet_running_pods", &[], pods.iter().filter(|p| p.sandbox.is_some()).count() as f64, 0);
+    text.family("kubelet_running_containers", "[BETA] Number of containers currently running", "gauge");
+    let containers =
+        |running: bool| pods.iter().flat_map(|p| &p.containers).filter(|c| c.running == running).count() as f64;
+    text.sample("kubelet_running_containers", &[("container_state", "exited")], containers(false), 0);
+    text.sample("kubelet_running_containers", &[("container_state", "running")], containers(true), 0);
+    text.family("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "gauge");
+    let start = now() as f64 / 1e3 - started.elapsed().as_secs_f64();
+    text.sample("process_start_time_seconds", &[], start, 0);
+    // A file system of another machine may not answer for a while.
+    let measured = tokio::task::spawn_blocking(move || {
+        claims.into_iter().filter_map(|claim| Some((FileSystem::of(&claim.path)?, claim))).collect::<Vec<_>>()
+    });
+    volumes(&mut text, &measured.await.unwrap_or_default());
+    text.0
+}
+
+/// The volumes of claims.
+fn volumes(text: &mut Text, measured: &[(FileSystem, ClaimedAt)]) {
+    type Figure = (&'static str, &'static str, fn(&FileSystem) -> u64);
+    let figures: [Figure; 6] = [
+        ("capacity_bytes", "Capacity in bytes of the volume", |fs| fs.capacity),
+        ("available_bytes", "Number of available bytes in the volume", |fs| fs.available),
+        ("used_bytes", "Number of used bytes in the volume", |fs| fs.capacity.saturating_sub(fs.available)),
+        ("inodes", "Maximum number of inodes in the volume", |fs| fs.inodes),
+        ("inodes_free", "Number of free inodes in the volume", |fs| fs.inodes_free),
+        ("inodes_used", "Number of used inodes in the volume", |fs| fs.inodes.saturating_sub(fs.inodes_free)),
+    ];
+    for (name, help, of) in figures {
+        let name = format!("kubelet_volume_stats_{name}");
+        if !measured.is_empty() {
+            text.family(&name, &format!("[ALPHA] {help}"), "gauge");
+        }
+        for (fs, claim) in measured {
+            let labels = [("namespace", &*claim.namespace), ("persistentvolumeclaim", &*claim.claim)];
+            text.sample(&name, &labels, of(fs) as f64, 0);
+        }
+    }
+}
+
+/// `/metrics/probes`.
+pub(crate) fn probes(counts: &[ProbeCount]) -> String {
+    let mut text = Text(String::new());
+    let name = "prober_probe_total";
+    let help = "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    text.family(name, help, "counter");
+    for ((namespace, pod, uid, container, kind), counts) in counts {
+        for (found, count) in FOUND.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            let labels = [
+                ("container", &**container),
+                ("namespace", &**namespace),
+                ("pod", &**pod),
+                ("pod_uid", &**uid),
+                ("probe_type", *kind),
+                ("result", *found),
+            ];
+            text.sample(name, &labels, *count as f64, 0);
+        }
+    }
+    text.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_counted_by_what_they_found() {
+        let of = |text: &str| text.to_owned();
+        let key = (of("ns"), of("web"), of("u"), of("main"), "Liveness");
+        let text = probes(&[(key, [3, 0, 1])]);
+        let labels = "container=\"main\",namespace=\"ns\",pod=\"web\",pod_uid=\"u\",probe_type=\"Liveness\"";
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let expected = [("successful", 3), ("unknown", 1)];
+        let expected =
+            expected.map(|(found, count)| format!("prober_probe_total{{{labels},result=\"{found}\"}} {count}"));
+        assert_eq!(lines, expected);
+    }
+}

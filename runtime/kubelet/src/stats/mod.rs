@@ -1,0 +1,16 @@
+//! What pods and the node use: figures of the runtime and of /proc, as Kubernetes' summary and as Prometheus' text.
+//!
+//! Nothing is measured unless someone asks. In come answers of the CRI (`usage`) and files of the kernel (`node`), out go the
+//! bodies of `/stats/summary`, `/metrics`, `/metrics/resource`, `/metrics/cadvisor` and `/metrics/probes`.
+
+mod cadvisor;
+mod metrics;
+mod node;
+mod summary;
+mod text;
+mod usage;
+
+pub(crate) use cadvisor::cadvisor;
+pub(crate) use metrics::{own, probes, resource};
+pub(crate) use summary::{Disks, summary};
+pub(crate) use text::MEDIA_TYPE;
