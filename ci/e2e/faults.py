@@ -165,7 +165,20 @@ def forgotten_networks():
     for place in pathlib.Path("/proc").glob("[0-9]*/ns/net"):
         with contextlib.suppress(OSError):
             used.add(place.stat().st_ino)
-    return len([place for place in pathlib.Path("/run/netns").glob("cni-*") if place.stat().st_ino not in used])
+    found = 0
+    for place in pathlib.Path("/run/netns").glob("cni-*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += place.stat().st_ino not in used
+    return found
+
+
+def below(folder):
+    """The folders and the files below a folder; what goes away meanwhile is left out."""
+    folders, files = [], []
+    for _, inner, names in os.walk(folder):
+        folders += inner
+        files += names
+    return folders, files
 
 
 def count(node):
@@ -189,7 +202,7 @@ def count(node):
     return {
         "mounts": len([line for line in mounts if folder in line]),
         "network namespaces": forgotten_networks(),
-        "cgroups": len([path for path in kubepods.rglob("*") if path.is_dir()]),
+        "cgroups": len(below(kubepods)[0]),
         "tasks": len(ctr(node, "tasks", "list")) - 1,
         "containers": len(ctr(node, "containers", "list")) - 1,
         "leases": len(ctr(node, "leases", "list")) - 1,
@@ -197,7 +210,7 @@ def count(node):
         "shims": shims(folder),
         "pods' folders": len(list((NODES.folder / node / "kubelet/pods").iterdir())),
         "links": len([line for line in NODES.ip(node, "-o", "link").stdout.splitlines() if "veth" in line]),
-        "addresses": len(list((NODES.folder / node / "agent/cni/networks").rglob("[0-9]*"))),
+        "addresses": len([name for name in below(NODES.folder / node / "agent/cni/networks")[1] if name[0].isdigit()]),
         "kiln's sockets": connected,
         "kiln's files": opened,
         "kiln's threads": number("task", kiln),
