@@ -17,6 +17,7 @@ pub mod cron_job;
 pub mod csr;
 pub mod daemon_set;
 pub mod deployment;
+mod discovery;
 pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoint_slice_mirroring;

@@ -54,7 +54,7 @@ impl Mapper {
 }
 
 /// The path of an API: `/api/v1`, `/apis/apps/v1`.
-fn root(api_version: &str) -> String {
+pub(crate) fn root(api_version: &str) -> String {
     if api_version.contains('/') { format!("/apis/{api_version}") } else { format!("/api/{api_version}") }
 }
 
@@ -64,13 +64,15 @@ impl Place {
         format!("{}/{}", root(api_version), self.plural)
     }
 
+    /// The path of the objects of this kind in a namespace.
+    pub(crate) fn within(&self, api_version: &str, namespace: &str) -> String {
+        format!("{}/namespaces/{namespace}/{}", root(api_version), self.plural)
+    }
+
     /// The path of an object of this kind.
     pub(crate) fn path(&self, api_version: &str, namespace: &str, name: &str) -> String {
-        let (root, plural) = (root(api_version), &self.plural);
-        if self.namespaced {
-            format!("{root}/namespaces/{namespace}/{plural}/{name}")
-        } else {
-            format!("{root}/{plural}/{name}")
-        }
+        let collection =
+            if self.namespaced { self.within(api_version, namespace) } else { self.collection(api_version) };
+        format!("{collection}/{name}")
     }
 }

@@ -107,9 +107,21 @@ impl Graph {
         self.dependents(uid).next().is_some()
     }
 
-    /// Every object that is known.
-    pub(super) fn uids(&self) -> BTreeSet<Uid> {
-        self.objects.keys().cloned().collect()
+    /// Every object that is known, but those of some API versions.
+    pub(super) fn uids_but(&self, versions: &BTreeSet<String>) -> BTreeSet<Uid> {
+        let known = self.objects.iter().filter(|(_, object)| !versions.contains(&object.api_version));
+        known.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// What has to be looked at when all objects of a kind have been told anew: those of it, and those that they own.
+    pub(super) fn concerned(&self, api_version: &str, kind: &str) -> Vec<Task> {
+        let is_of = |version: &str, other: &str| version == api_version && other == kind;
+        let is_concerned = |object: &&Object| {
+            is_of(&object.api_version, &object.kind)
+                || object.metadata.owner_references.iter().any(|owner| is_of(&owner.api_version, &owner.kind))
+        };
+        let concerned = self.objects.values().filter(is_concerned);
+        concerned.map(|object| Task::Check(object.metadata.uid.clone())).collect()
     }
 
     /// Takes in an object; answers what has to be looked at.
@@ -217,6 +229,19 @@ mod tests {
         graph.apply(object("e", &[], None));
         assert!(!graph.has_dependents("o"));
         assert!(graph.get("e").is_none(), "an object without owners is kept");
+    }
+
+    #[test]
+    fn a_kind_told_anew_concerns_its_objects_and_what_they_own() {
+        let mut graph = Graph::default();
+        for mut object in [object("d", &[("o", true)], None), object("e", &[("o", true)], None)] {
+            object.api_version = format!("{}.org/v1", object.metadata.uid);
+            graph.apply(object);
+        }
+        assert_eq!(graph.concerned("d.org/v1", "A"), [Task::Check("d".into())]);
+        assert_eq!(graph.concerned("v1", "A").len(), 2);
+        assert_eq!(graph.concerned("v1", "B"), []);
+        assert_eq!(graph.uids_but(&["d.org/v1".to_owned()].into()), ["e".to_owned()].into());
     }
 
     #[test]

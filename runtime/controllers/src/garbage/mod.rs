@@ -1,13 +1,14 @@
 //! Collects objects whose owners are gone, as the documentation on garbage collection has it: in the background, in the
 //! foreground (dependents first, the owner waits), or not at all (orphans lose the reference).
 //!
-//! The API server's ownership stream feeds a [`graph`]; what it says has to be looked at is looked at against the live
+//! The API server's ownership stream feeds a [`graph`], and what [other servers](others) tell of their objects does; what they say has to be looked at is looked at against the live
 //! objects, several at a time. A stream that ends is taken up anew from the whole state.
 
 mod graph;
+mod others;
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -25,7 +26,8 @@ const WORKERS: usize = 16;
 
 /// Runs the controller until the shutdown.
 pub async fn run(client: Client, shutdown: CancellationToken) {
-    let collector = Collector { mapper: Mapper::new(client.clone()), client, graph: Mutex::default() };
+    let mapper = Mapper::new(client.clone());
+    let collector = Arc::new(Collector { mapper, client, graph: Mutex::default(), others: Mutex::default() });
     let queue = WorkQueue::default();
     let workers = (0..WORKERS).map(|_| work("garbage", &queue, &shutdown, |task| collector.reconcile(&queue, task)));
     let follow = async {
@@ -34,13 +36,16 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
             () = collector.follow(&queue) => {}
         }
     };
-    tokio::join!(follow, join_all(workers));
+    let others = others::follow(collector.clone(), queue.clone(), shutdown.clone());
+    tokio::join!(follow, others, join_all(workers));
 }
 
 struct Collector {
     client: Client,
     mapper: Mapper,
     graph: Mutex<Graph>,
+    /// API versions that other servers answer for, or did since the start, as `apps/v1`.
+    others: Mutex<BTreeSet<String>>,
 }
 
 /// How an owner is.
@@ -58,6 +63,22 @@ impl Collector {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn others(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The live object at a path; `None` if it is gone. Where another server answers, only who names the object knows that: any
+    /// other 404 says that the API is not there now, with all its objects.
+    async fn live(&self, api_version: &str, path: &str) -> Result<Option<Object>, Failure> {
+        match self.client.get(path).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_not_found() && (names_object(&error) || !self.others().contains(api_version)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn follow(&self, queue: &WorkQueue<Task>) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         loop {
@@ -73,7 +94,7 @@ impl Collector {
         let none = ListParams::default();
         let mut stream = self.client.watch::<Object>(OWNERSHIP, &none, "", Duration::from_secs(3600)).await?;
         // What an earlier stream told and this one does not is gone.
-        let mut untold: BTreeSet<_> = self.graph().uids();
+        let mut untold: BTreeSet<_> = self.graph().uids_but(&self.others());
         let mut synced = false;
         while let Some(event) = stream.next().await? {
             let tasks = match event {
@@ -120,7 +141,7 @@ impl Collector {
     async fn check(&self, queue: &WorkQueue<Task>, uid: &str) -> Result<(), Failure> {
         let Some(known) = self.graph().get(uid).cloned() else { return Ok(()) };
         let path = self.path(&known).await?;
-        let live: Option<Object> = self.client.find(&path).await?;
+        let live = self.live(&known.api_version, &path).await?;
         let Some(live) = live.filter(|live| live.metadata.uid == uid) else {
             let tasks = self.graph().remove(uid);
             tasks.into_iter().for_each(|task| queue.add(task));
@@ -211,7 +232,7 @@ impl Collector {
             return Ok(Standing::Solid);
         }
         let path = place.path(&owner.api_version, namespace, &owner.name);
-        let live: Option<Object> = self.client.find(&path).await?;
+        let live = self.live(&owner.api_version, &path).await?;
         Ok(match live.filter(|live| live.metadata.uid == owner.uid) {
             None => Standing::Dangling,
             Some(live) if live.waits_for_dependents() => Standing::Waiting,
@@ -225,13 +246,13 @@ impl Collector {
         let dependents: Vec<Object> = self.graph().dependents(uid).cloned().collect();
         for dependent in dependents {
             let path = self.path(&dependent).await?;
-            let live: Option<Object> = self.client.find(&path).await?;
+            let live = self.live(&dependent.api_version, &path).await?;
             if let Some(live) = live.filter(|live| live.metadata.uid == dependent.metadata.uid) {
                 self.keep_owners(&path, &live, |owner| owner != uid).await?;
             }
         }
         let path = self.path(&owner).await?;
-        match self.client.find::<Object>(&path).await? {
+        match self.live(&owner.api_version, &path).await? {
             Some(live) if live.metadata.uid == uid => self.drop_finalizer(&path, &live, ORPHAN).await,
             _ => Ok(()),
         }
@@ -262,6 +283,11 @@ impl Collector {
 /// A kind that the server does not serve now; it may later, so its objects are left alone.
 fn unknown(api_version: &str, kind: &str) -> Failure {
     Failure::Waiting(format!("the server knows no kind {kind} in {api_version}"))
+}
+
+/// Whether a refusal is about an object, not about its path.
+fn names_object(error: &ClientError) -> bool {
+    error.status().and_then(|status| status.details.as_ref()).is_some_and(|details| !details.name.is_empty())
 }
 
 fn absent_is_fine(result: Result<(), ClientError>) -> Result<(), Failure> {

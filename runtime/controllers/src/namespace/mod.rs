@@ -1,7 +1,5 @@
 //! Empties namespaces that are being deleted, then lets them go.
 
-mod discovery;
-
 use std::collections::BTreeSet;
 use std::future::Future;
 
@@ -11,8 +9,8 @@ use kiln_apimachinery::{meta, time};
 use kiln_client::{Client, Clock, Informers, List, ListParams, ObjectRef, Store, WorkQueue};
 use serde_json::{Value, json};
 
-use self::discovery::Collection;
 use crate::Context;
+use crate::discovery::{self, Collection};
 use crate::reconcile::{Failure, Next, to_value, work};
 
 const PATH: &str = "/api/v1/namespaces";
@@ -66,9 +64,11 @@ impl Controller {
 
     /// Deletes everything in the namespace; answers what is still there.
     async fn empty(&self, namespace: &str) -> Result<Remains, Failure> {
-        let discovered = discovery::namespaced(&self.client).await?;
-        let mut remains = Remains { undiscovered: discovered.failures, ..Remains::default() };
-        for collection in discovered.collections {
+        let discovered = discovery::discover(&self.client, |_| true).await?;
+        let failures = discovered.failures.iter().map(|(version, error)| format!("{version}: {error}"));
+        let mut remains = Remains { undiscovered: failures.collect(), ..Remains::default() };
+        let emptied = |c: &Collection| c.place.namespaced && c.can("list") && c.can("delete");
+        for collection in discovered.collections.into_iter().filter(emptied) {
             if let Err(error) = self.empty_collection(namespace, &collection, &mut remains).await {
                 remains.failures.push(format!("{}: {error}", collection.name));
             }
@@ -82,13 +82,13 @@ impl Controller {
         collection: &Collection,
         remains: &mut Remains,
     ) -> Result<(), Failure> {
-        let path = collection.path(namespace);
+        let path = collection.place.within(&collection.api_version, namespace);
         let found: List<Value> = self.client.list(&path, &ListParams::default()).await?;
         if found.items.is_empty() {
             return Ok(());
         }
         let background = json!({"propagationPolicy": "Background"});
-        if collection.at_once {
+        if collection.can("deletecollection") {
             self.client.delete(&path, &background).await?;
         } else {
             for object in found.items.iter().filter(|object| !meta::is_terminating(object)) {

@@ -11,6 +11,7 @@ mod real;
 
 mod account_tokens;
 mod addons;
+mod aggregated;
 mod autoscaler;
 mod bad_lines;
 mod charts;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kiln_apiserver::{ApiServer, Config, UserInfo};
+use kiln_client::testing::FakeApi;
 use kiln_client::{
     Body, BoxFuture, Client, ClientError, Clock, Informers, ListParams, Transport, WatchEvent, full_body,
 };
@@ -22,21 +23,33 @@ pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// The time that paused clocks begin at.
 const START: &str = "2026-03-01T12:00:00Z";
 
-/// Answers by path in place of the server, as APIs that it would pass on to others.
-type Documents = Arc<Mutex<HashMap<String, Value>>>;
+/// What answers in place of the server.
+#[derive(Default)]
+struct Others {
+    /// Answers by path.
+    documents: HashMap<String, Value>,
+    /// Servers of aggregated APIs, by the paths of their groups.
+    servers: HashMap<String, FakeApi>,
+}
 
+#[derive(Clone)]
 struct InProcess {
     server: ApiServer,
-    documents: Documents,
+    others: Arc<Mutex<Others>>,
 }
 
 impl Transport for InProcess {
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>, ClientError>> {
-        let document = self.documents.lock().unwrap().get(request.uri().path()).cloned();
+        let others = self.others.lock().unwrap();
+        let path = request.uri().path();
+        let document = others.documents.get(path).cloned();
+        let other = others.servers.iter().find(|(root, _)| path.starts_with(root.as_str())).map(|(_, api)| api.clone());
+        drop(others);
         Box::pin(async move {
-            match document {
-                Some(document) => Ok(http::Response::new(full_body(document.to_string()))),
-                None => Ok(self.server.call(UserInfo::system("test"), request).await),
+            match (document, other) {
+                (Some(document), _) => Ok(http::Response::new(full_body(document.to_string()))),
+                (None, Some(other)) => other.send(request).await,
+                (None, None) => Ok(self.server.call(UserInfo::system("test"), request).await),
             }
         })
     }
@@ -50,7 +63,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) shutdown: CancellationToken,
-    documents: Documents,
+    line: InProcess,
     _end: DropGuard,
 }
 
@@ -69,14 +82,27 @@ impl World {
         let config = Config { clock: Arc::new(move || time.now()), ..Config::default() };
         let server = ApiServer::build(config, kiln_storage::memory::open()).await.unwrap();
         let shutdown = CancellationToken::new();
-        let documents = Documents::default();
-        let client = Client::new(InProcess { server: server.clone(), documents: documents.clone() });
-        Self { server, client, clock, _end: shutdown.clone().drop_guard(), documents, shutdown }
+        let line = InProcess { server: server.clone(), others: Arc::default() };
+        let client = Client::new(line.clone());
+        Self { server, client, clock, _end: shutdown.clone().drop_guard(), line, shutdown }
     }
 
     /// Answers GETs of a path with this from now on.
     pub(crate) fn serve(&self, path: &str, document: Value) {
-        self.documents.lock().unwrap().insert(path.to_owned(), document);
+        self.line.others.lock().unwrap().documents.insert(path.to_owned(), document);
+    }
+
+    /// Has another server answer for a group and version from now on, as an APIService says that is made for it.
+    pub(crate) async fn aggregate(&self, group: &str, version: &str) -> FakeApi {
+        let other = FakeApi::new();
+        self.line.others.lock().unwrap().servers.insert(format!("/apis/{group}/{version}"), other.clone());
+        let spec = json!({
+            "group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 15,
+            "insecureSkipTLSVerify": true, "service": {"namespace": "default", "name": "other"},
+        });
+        let object = json!({"metadata": {"name": format!("{version}.{group}")}, "spec": spec});
+        self.client.create::<Value>("/apis/apiregistration.k8s.io/v1/apiservices", &object).await.unwrap();
+        other
     }
 
     /// Runs controllers.
@@ -93,9 +119,8 @@ impl World {
         &self,
         build: impl FnOnce(&mut Informers, &Context) -> F + Send + 'static,
     ) -> DropGuard {
-        let line = InProcess { server: self.server.clone(), documents: self.documents.clone() };
         let stop = self.shutdown.child_token();
-        let client = Client::new(BadLine::new(line));
+        let client = Client::new(BadLine::new(self.line.clone()));
         tokio::spawn(kiln_controllers::alone(client, self.clock.clone(), stop.clone(), build));
         stop.drop_guard()
     }
