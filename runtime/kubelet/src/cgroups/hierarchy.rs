@@ -53,7 +53,8 @@ impl Hierarchy {
         }
     }
 
-    fn folder(&self, group: &str, controller: &str) -> Option<PathBuf> {
+    /// The folder of a group that has a controller's files.
+    pub(super) fn folder(&self, group: &str, controller: &str) -> Option<PathBuf> {
         let below = group.trim_start_matches('/');
         match self {
             Self::V1(mounts) => mounts.get(controller).map(|mount| mount.join(below)),
@@ -177,6 +178,12 @@ impl Hierarchy {
         let path = self.folder(group, "pids").map(|folder| folder.join("pids.current"));
         let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
+    }
+
+    pub(super) fn pids(&self, group: &str) -> Vec<u32> {
+        let path = self.folder(group, "cpu").map(|folder| folder.join("cgroup.procs"));
+        let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     pub(super) fn counts_swap(&self, group: &str) -> bool {

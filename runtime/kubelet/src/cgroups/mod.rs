@@ -2,9 +2,12 @@
 //! those one for each pod, in which the runtime makes one for each container. In flow pods and amounts, out flow folders and
 //! numbers of the kernel's, of version 1 or 2. What is found in the kernel is what there is: nothing of it is remembered.
 
+mod figures;
 mod hierarchy;
 mod limits;
 mod remove;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 
+pub use figures::{DiskIo, Figures, Stalled};
 use hierarchy::Hierarchy;
 pub use hierarchy::Version;
 pub use limits::{Limits, PERIOD, pod_limits, quota, shares};
@@ -153,16 +157,35 @@ impl Cgroups {
         self.hierarchy.working_set(group)
     }
 
+    /// All that the kernel tells of a group.
+    pub fn figures(&self, group: &str) -> Figures {
+        self.hierarchy.figures(group)
+    }
+
+    /// Whether there is such a group.
+    pub fn has(&self, group: &str) -> bool {
+        self.hierarchy.folder(group, "cpu").is_some_and(|folder| folder.is_dir())
+    }
+
+    /// The processes right in a group.
+    pub fn pids(&self, group: &str) -> Vec<u32> {
+        self.hierarchy.pids(group)
+    }
+
     /// How many processes and threads a group has.
     pub fn processes(&self, group: &str) -> u64 {
         self.hierarchy.processes(group)
     }
 
+    /// The groups of the classes, that of all pods first: the best class is right in it.
+    pub fn classes(&self) -> [String; 3] {
+        [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort].map(|class| class_path(&self.root, class))
+    }
+
     /// All groups of pods that there are, by the pods' uids.
     pub fn pods(&self) -> BTreeMap<String, String> {
-        let classes = [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort].map(|class| class_path(&self.root, class));
         let mut found = BTreeMap::new();
-        for class in classes {
+        for class in self.classes() {
             for name in self.hierarchy.children(&class) {
                 if let Some(uid) = name.strip_prefix(POD).filter(|uid| !uid.is_empty()) {
                     found.insert(uid.to_owned(), format!("{class}/{name}"));

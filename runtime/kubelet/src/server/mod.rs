@@ -14,7 +14,7 @@ mod pods;
 mod routes;
 mod streams;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::access::{Access, Who};
 use crate::cri::Runtime;
+use crate::machine::Facts;
 use crate::stats::Disks;
 
 pub use self::host::{ContainerView, Host, PodView, ProbeCount};
@@ -63,6 +64,7 @@ struct Shared {
     runtime: Runtime,
     node_name: String,
     disks: Disks,
+    facts: Facts,
     clock: Clock,
     shutdown: CancellationToken,
     access: Access,
@@ -74,9 +76,11 @@ impl Server {
     pub fn new(config: Config) -> Self {
         let Config { host, runtime, client, node_name, root, logs, clock, shutdown } = config;
         let disks = Disks::new(runtime.clone(), &root, &logs);
+        // What is not known of the machine is shown as nothing.
+        let facts = Facts::read(Path::new("/"), &root).unwrap_or_default();
         let access = Access::new(client, node_name.clone());
         let started = Instant::now();
-        Self(Arc::new(Shared { host, runtime, node_name, disks, clock, shutdown, access, started }))
+        Self(Arc::new(Shared { host, runtime, node_name, disks, facts, clock, shutdown, access, started }))
     }
 }
 

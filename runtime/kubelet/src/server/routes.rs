@@ -120,7 +120,7 @@ impl Server {
             }
             ["metrics", "resource"] if is_get => metrics(stats::resource(&self.0.runtime, &self.0.host.pods()).await),
             ["metrics", "cadvisor"] if is_get => {
-                metrics(stats::cadvisor(&self.0.runtime, &self.0.host.pods(), &self.0.disks.group()).await)
+                metrics(stats::cadvisor(&self.0.disks, self.0.host.pods(), self.0.facts.clone()).await)
             }
             ["metrics", "probes"] if is_get => metrics(stats::probes(&self.0.host.probes())),
             _ => Err(Refusal::not_found("404 page not found\n")),

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::ContainerStatus;
+
 use super::node::{FileSystem, Machine};
 use super::text::Text;
 use super::usage::{self, ContainerUsage, PodRef, PodUsage};
@@ -115,11 +117,16 @@ pub(crate) async fn resource(runtime: &Runtime, pods: &[PodView]) -> String {
     text.0
 }
 
-/// The pod's containers that run, with their starts in seconds since 1970.
-pub(super) fn started(view: &PodView) -> impl Iterator<Item = (&str, f64)> {
+/// The statuses of a pod's containers of all kinds.
+pub(super) fn statuses(view: &PodView) -> impl Iterator<Item = &ContainerStatus> {
     let status = view.status();
     let lists = status.map(|s| [&s.init_container_statuses, &s.container_statuses, &s.ephemeral_container_statuses]);
-    lists.into_iter().flatten().flatten().flatten().filter_map(|status| {
+    lists.into_iter().flatten().flatten().flatten()
+}
+
+/// The pod's containers that run, with their starts in seconds since 1970.
+pub(super) fn started(view: &PodView) -> impl Iterator<Item = (&str, f64)> {
+    statuses(view).filter_map(|status| {
         let running = status.state.as_ref()?.running.as_ref()?;
         Some((status.name.as_str(), running.started_at.as_ref()?.0.as_second() as f64))
     })

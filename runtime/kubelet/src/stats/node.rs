@@ -1,6 +1,6 @@
 //! What the kernel says of the whole machine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -75,6 +75,33 @@ impl Machine {
     }
 }
 
+/// How the machine's processors are built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Topology {
+    /// Cores, of which each may be several processors.
+    pub(super) cores: u64,
+    /// Packages of cores.
+    pub(super) sockets: u64,
+}
+
+impl Topology {
+    /// By a folder with one of each processor (`cpu0` and so on).
+    pub(super) fn read(folder: &Path) -> Self {
+        let (mut cores, mut sockets) = (HashSet::new(), HashSet::new());
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let number = |name: &str| {
+                let text = fs::read_to_string(entry.path().join("topology").join(name)).ok()?;
+                text.trim().parse::<i64>().ok()
+            };
+            if let (Some(socket), Some(core)) = (number("physical_package_id"), number("core_id")) {
+                sockets.insert(socket);
+                cores.insert((socket, core));
+            }
+        }
+        Self { cores: cores.len() as u64, sockets: sockets.len() as u64 }
+    }
+}
+
 /// Bytes and inodes of a file system: all and those that are free.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct FileSystem {
@@ -118,5 +145,17 @@ mod tests {
         assert_eq!((machine.booted, machine.working_set()), (1_700_000_000, 600 * 1024));
         assert_eq!(Machine::parse("", ""), Machine::default());
         assert!(FileSystem::of(Path::new("/")).unwrap().capacity > 0);
+    }
+    #[test]
+    fn processors_of_one_core_are_counted_once() {
+        let root = tempfile::tempdir().expect("a folder");
+        for (name, socket, core) in [("cpu0", 0, 0), ("cpu1", 0, 0), ("cpu2", 0, 1), ("cpu3", 1, 0)] {
+            let folder = root.path().join(name).join("topology");
+            fs::create_dir_all(&folder).expect("a folder");
+            fs::write(folder.join("physical_package_id"), format!("{socket}\n")).expect("a file");
+            fs::write(folder.join("core_id"), format!("{core}\n")).expect("a file");
+        }
+        fs::create_dir(root.path().join("cpufreq")).expect("a folder");
+        assert_eq!(Topology::read(root.path()), Topology { cores: 3, sockets: 2 });
     }
 }

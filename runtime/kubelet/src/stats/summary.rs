@@ -1,89 +1,16 @@
 //! Kubernetes' own form: `/stats/summary`.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use super::disks::Disks;
 use super::node::{FileSystem, Machine};
 use super::usage::{self, ContainerUsage, PodUsage};
-use crate::cgroups::{Cgroups, root_of};
-use crate::cri::{CriError, FilesystemUsage, ImageFsInfoRequest, NetworkUsage, Runtime, UInt64Value};
-use crate::eviction::{self, DiskUsage, Meter};
+use crate::cri::{CriError, NetworkUsage, Runtime, UInt64Value};
+use crate::eviction::{self, DiskUsage};
 use crate::server::PodView;
-use crate::volumes::Dirs;
-
-/// How long what pods have on disks is taken for what they have now: their folders are walked for it.
-const FRESH: Duration = Duration::from_secs(60);
-
-/// What pods have on the node's disks, measured when someone asks and not more often than once a minute.
-pub(crate) struct Disks {
-    meter: Meter,
-    root: PathBuf,
-    last: Mutex<Option<(Instant, Arc<Measured>)>>,
-}
-
-type Measured = HashMap<String, eviction::PodUsage>;
-
-impl Disks {
-    /// Nothing is measured yet. `root` is the kubelet's folder, `logs` that of pods' logs.
-    pub(crate) fn new(runtime: Runtime, root: &Path, logs: &Path) -> Self {
-        // A machine without control groups runs no pods.
-        let cgroups = Cgroups::here(&root_of(root)).ok();
-        let meter = Meter { runtime, cgroups, dirs: Dirs::new(root), pod_logs: logs.to_owned() };
-        Self { meter, root: root.to_owned(), last: Mutex::new(None) }
-    }
-
-    /// The control group of all pods.
-    pub(crate) fn group(&self) -> String {
-        root_of(&self.root)
-    }
-
-    async fn measured(&self, pods: &[PodView]) -> Arc<Measured> {
-        // Who asks meanwhile gets the same answer.
-        let mut last = self.last.lock().await;
-        if let Some((at, known)) = &*last
-            && at.elapsed() < FRESH
-        {
-            return known.clone();
-        }
-        let pods: Vec<_> = pods.iter().map(|view| view.pod.clone()).collect();
-        let measured = Arc::new(self.meter.measure(&pods, true).await);
-        *last = Some((Instant::now(), measured.clone()));
-        measured
-    }
-
-    /// The disk of the kubelet's folder.
-    fn own(&self) -> Option<FileSystem> {
-        FileSystem::of(&self.root).or_else(|| FileSystem::of(Path::new("/")))
-    }
-
-    /// The disk of images, with what the runtime has on it of images and of containers.
-    async fn images(&self) -> Option<(FileSystem, Used, Used)> {
-        let answer = self.meter.runtime.image_fs_info(&ImageFsInfoRequest::default()).await.ok()?;
-        let first = |all: &[FilesystemUsage]| all.first().cloned();
-        let images = first(&answer.image_filesystems)?;
-        let place = images.fs_id.as_ref().map(|id| id.mountpoint.clone())?;
-        let used = |usage: &FilesystemUsage| {
-            let value = |v: &Option<UInt64Value>| v.map(|v| v.value).unwrap_or_default();
-            (value(&usage.used_bytes), value(&usage.inodes_used))
-        };
-        let containers = first(&answer.container_filesystems);
-        Some((
-            FileSystem::of(Path::new(&place))?,
-            used(&images),
-            containers.as_ref().map_or_else(|| used(&images), used),
-        ))
-    }
-}
-
-/// Bytes and inodes.
-type Used = (u64, u64);
 
 /// The summary of the node and its pods; `only` leaves out all but CPU and memory.
 pub(crate) async fn summary(

@@ -1,6 +1,6 @@
 //! What the runtime says of its containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::cri::{
     ContainerStats, CriError, ListContainerStatsRequest, ListPodSandboxStatsRequest, NetworkUsage, Runtime, UInt64Value,
@@ -23,7 +23,6 @@ pub(super) struct PodRef {
 pub(super) struct ContainerUsage {
     pub(super) id: String,
     pub(super) name: String,
-    pub(super) image: String,
     /// Of the CPU figures, in nanoseconds since 1970.
     pub(super) time: i64,
     /// Nanoseconds of CPU.
@@ -84,6 +83,13 @@ pub(super) async fn all(runtime: &Runtime) -> Result<BTreeMap<PodRef, PodUsage>,
     Ok(pods)
 }
 
+/// Bytes that containers have written to their own layers, by their ids; nothing, if the runtime does not tell.
+pub(super) async fn layers(runtime: &Runtime) -> HashMap<String, u64> {
+    let stats = runtime.list_container_stats(&ListContainerStatsRequest::default()).await;
+    let layer = |stats: ContainerStats| Some((stats.attributes?.id, stats.writable_layer?.used_bytes?.value));
+    stats.map(|answer| answer.stats.into_iter().filter_map(layer).collect()).unwrap_or_default()
+}
+
 fn container(stats: ContainerStats) -> Option<(PodRef, ContainerUsage)> {
     let attributes = stats.attributes?;
     let label = |key: &str| attributes.labels.get(key).cloned().unwrap_or_default();
@@ -92,7 +98,6 @@ fn container(stats: ContainerStats) -> Option<(PodRef, ContainerUsage)> {
     let (cpu, memory) = (stats.cpu.unwrap_or_default(), stats.memory.unwrap_or_default());
     let usage = ContainerUsage {
         name: attributes.metadata.map(|m| m.name).unwrap_or_default(),
-        image: String::new(),
         id: attributes.id,
         time: cpu.timestamp.max(memory.timestamp),
         cpu: value(cpu.usage_core_nano_seconds),
