@@ -28,7 +28,12 @@ async fn main() {
         eprintln!("csi_driver SOCKET FOLDER");
         std::process::exit(64);
     };
-    let can = &[Capability::StageUnstageVolume, Capability::ExpandVolume];
+    let can = &[
+        Capability::StageUnstageVolume,
+        Capability::ExpandVolume,
+        Capability::GetVolumeStats,
+        Capability::VolumeCondition,
+    ];
     let _driver = FakeDriver::start(socket.as_ref(), folder.as_ref(), can);
     println!("serving");
     std::future::pending::<()>().await;

@@ -8,12 +8,16 @@ use kiln_grpc::{CallError, Code, Connection, Options};
 use prost::Message;
 use tokio::net::UnixStream;
 
-use super::messages::{Capability, Empty, NodeGetCapabilitiesResponse};
+use super::messages::{
+    Capability, Empty, NodeGetCapabilitiesResponse, NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse,
+};
 
 /// How long a call may take, as with upstream's kubelet.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a socket may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a driver may take to measure a volume: who monitors a node does not wait for longer.
+const MEASURING: Duration = Duration::from_secs(10);
 /// Bytes in flight.
 const WINDOW: u32 = 1 << 16;
 
@@ -85,4 +89,23 @@ pub(crate) async fn capabilities(socket: &Path) -> Result<HashSet<Capability>, C
     let answer: NodeGetCapabilitiesResponse = node(socket, "NodeGetCapabilities", &Empty {}).await?;
     let kinds = answer.capabilities.into_iter().filter_map(|capability| capability.rpc);
     Ok(kinds.filter_map(|rpc| Capability::try_from(rpc.kind).ok()).collect())
+}
+
+/// What a driver says of a volume at a path of this node; nothing, if it does not measure volumes. How the volume is it says only if
+/// it is one that can.
+pub(crate) async fn volume_stats(
+    socket: &Path,
+    handle: &str,
+    path: &Path,
+) -> Result<Option<NodeGetVolumeStatsResponse>, CsiError> {
+    let can = capabilities(socket).await?;
+    if !can.contains(&Capability::GetVolumeStats) {
+        return Ok(None);
+    }
+    let request =
+        NodeGetVolumeStatsRequest { volume_id: handle.to_owned(), volume_path: path.to_string_lossy().into_owned() };
+    let mut answer: NodeGetVolumeStatsResponse =
+        call(socket, "/csi.v1.Node/NodeGetVolumeStats", &request, MEASURING).await?;
+    answer.volume_condition = answer.volume_condition.filter(|_| can.contains(&Capability::VolumeCondition));
+    Ok(Some(answer))
 }

@@ -154,7 +154,9 @@ pub(crate) struct Rpc {
 pub(crate) enum Capability {
     Unknown = 0,
     StageUnstageVolume = 1,
+    GetVolumeStats = 2,
     ExpandVolume = 3,
+    VolumeCondition = 4,
     SingleNodeMultiWriter = 5,
     VolumeMountGroup = 6,
 }
@@ -201,4 +203,50 @@ pub(crate) struct CapacityRange {
 pub(crate) struct NodeExpandVolumeResponse {
     #[prost(int64, tag = "1")]
     pub(crate) capacity_bytes: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NodeGetVolumeStatsRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) volume_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) volume_path: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NodeGetVolumeStatsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) usage: Vec<VolumeUsage>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) volume_condition: Option<VolumeCondition>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct VolumeUsage {
+    #[prost(int64, tag = "1")]
+    pub(crate) available: i64,
+    #[prost(int64, tag = "2")]
+    pub(crate) total: i64,
+    #[prost(int64, tag = "3")]
+    pub(crate) used: i64,
+    #[prost(enumeration = "Unit", tag = "4")]
+    pub(crate) unit: i32,
+}
+
+/// What usage is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub(crate) enum Unit {
+    Unknown = 0,
+    Bytes = 1,
+    Inodes = 2,
+}
+
+/// How a volume is.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct VolumeCondition {
+    #[prost(bool, tag = "1")]
+    pub(crate) abnormal: bool,
+    #[prost(string, tag = "2")]
+    pub(crate) message: String,
 }

@@ -1,9 +1,11 @@
-//! A driver for tests: its volumes are folders of this machine, which it shows by bind mounts. It is its own registrar.
+//! A driver for tests: its volumes are folders of this machine, or files as block devices, which it shows by bind mounts. It is its own
+//! registrar.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -97,8 +99,36 @@ fn read<M: Message + Default>(body: Bytes) -> M {
 }
 
 fn bind(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
+    if from.is_dir() {
+        fs::create_dir_all(to).expect("a folder");
+    } else {
+        fs::write(to, "").expect("a file");
+    }
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bound");
+}
+
+fn is_block(capability: Option<&VolumeCapability>) -> bool {
+    matches!(capability.and_then(|capability| capability.access_type.as_ref()), Some(AccessType::Block(_)))
+}
+
+/// Makes a device of a volume's file: what its attributes name, or a new one that is noted beside the file.
+fn attach(file: &Path, context: &HashMap<String, String>) {
+    let device = context.get("device").cloned().unwrap_or_else(|| {
+        fs::File::create(file).and_then(|file| file.set_len(1 << 20)).expect("a file");
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().expect("losetup");
+        String::from_utf8(made.stdout).expect("a path")
+    });
+    fs::write(file.with_extension("device"), device.trim()).expect("noted");
+}
+
+/// Undoes [`attach`].
+fn detach(file: &Path) {
+    let noted = file.with_extension("device");
+    if let Ok(device) = fs::read_to_string(&noted) {
+        // Fails for a device that was not made here.
+        _ = Command::new("losetup").args(["--detach", &device]).output();
+        fs::remove_file(noted).expect("removed");
+    }
 }
 
 fn answer(call: &str, body: Bytes, root: &Path, capabilities: &[Capability], noted: &Calls) -> Answer {
@@ -139,7 +169,11 @@ fn answer(call: &str, body: Bytes, root: &Path, capabilities: &[Capability], not
             let secret = asked.secrets.get("password").cloned().unwrap_or_default();
             let device = asked.publish_context.get("device").cloned().unwrap_or_default();
             note(&[("volume", asked.volume_id.clone()), ("secret", secret), ("device", device)]);
-            bind(&data(&asked.volume_id), Path::new(&asked.staging_target_path));
+            if is_block(asked.volume_capability.as_ref()) {
+                attach(&root.join(&asked.volume_id), &asked.volume_context);
+            } else {
+                bind(&data(&asked.volume_id), Path::new(&asked.staging_target_path));
+            }
             Ok(frame(&Empty {}))
         }
         "NodePublishVolume" => {
@@ -154,7 +188,14 @@ fn answer(call: &str, body: Bytes, root: &Path, capabilities: &[Capability], not
             }
             note(&said);
             let staged = Path::new(&asked.staging_target_path);
-            let from = if asked.staging_target_path.is_empty() { data(&asked.volume_id) } else { staged.to_owned() };
+            let from = if is_block(asked.volume_capability.as_ref()) {
+                let device = root.join(&asked.volume_id).with_extension("device");
+                fs::read_to_string(device).expect("it is staged").into()
+            } else if asked.staging_target_path.is_empty() {
+                data(&asked.volume_id)
+            } else {
+                staged.to_owned()
+            };
             let target = Path::new(&asked.target_path);
             if !crate::volumes::is_mounted(target) {
                 bind(&from, target);
@@ -165,14 +206,25 @@ fn answer(call: &str, body: Bytes, root: &Path, capabilities: &[Capability], not
             let asked: NodeUnpublishVolumeRequest = read(body);
             note(&[("volume", asked.volume_id)]);
             _ = umount2(asked.target_path.as_str(), MntFlags::MNT_DETACH);
-            _ = fs::remove_dir(asked.target_path);
+            _ = fs::remove_dir(&asked.target_path).or_else(|_| fs::remove_file(&asked.target_path));
             Ok(frame(&Empty {}))
         }
         "NodeUnstageVolume" => {
             let asked: NodeUnstageVolumeRequest = read(body);
+            detach(&root.join(&asked.volume_id));
             note(&[("volume", asked.volume_id)]);
             _ = umount2(asked.staging_target_path.as_str(), MntFlags::MNT_DETACH);
             Ok(frame(&Empty {}))
+        }
+        "NodeGetVolumeStats" => {
+            let asked: NodeGetVolumeStatsRequest = read(body);
+            let is_there = Path::new(&asked.volume_path).exists();
+            let usage =
+                |total, used, unit: Unit| VolumeUsage { available: total - used, total, used, unit: unit as i32 };
+            Ok(frame(&NodeGetVolumeStatsResponse {
+                usage: vec![usage(1 << 30, 1 << 20, Unit::Bytes), usage(1000, 1, Unit::Inodes)],
+                volume_condition: Some(VolumeCondition { abnormal: !is_there, message: String::new() }),
+            }))
         }
         "NodeExpandVolume" => {
             let asked: NodeExpandVolumeRequest = read(body);

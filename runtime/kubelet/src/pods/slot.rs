@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::view::{Container, Shared, View};
 use super::{logs, name, namespace, uid};
 use crate::probes::counts::Counts;
-use crate::volumes::{ClaimedAt, Volumes};
+use crate::volumes::{VolumeAt, Volumes};
 
 /// A pod and its worker's side of it.
 pub(crate) struct Slot {
@@ -255,9 +255,9 @@ impl Pods {
         _ = self.0.volumes.set(volumes);
     }
 
-    /// Where the volumes of claims are that pods have.
-    pub(crate) fn claims(&self) -> Vec<ClaimedAt> {
-        self.0.volumes.get().map(Volumes::claims).unwrap_or_default()
+    /// The volumes of pods that have room of their own.
+    pub(crate) fn volumes(&self) -> Vec<VolumeAt> {
+        self.0.volumes.get().map(Volumes::measurable).unwrap_or_default()
     }
 
     /// Takes note of a container or sandbox, before it can end.

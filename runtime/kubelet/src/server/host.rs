@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
 use crate::pods::{Pods, RunningPod, RuntimeContainer, State};
-use crate::volumes::ClaimedAt;
+use crate::volumes::VolumeAt;
 
 /// The pods of the node.
 pub trait Host: Send + Sync {
@@ -14,8 +14,8 @@ pub trait Host: Send + Sync {
     fn pod(&self, namespace: &str, name: &str) -> Option<PodView>;
     /// All pods.
     fn pods(&self) -> Vec<PodView>;
-    /// Where the volumes of claims are that pods have.
-    fn claims(&self) -> Vec<ClaimedAt>;
+    /// The volumes of pods that have room of their own.
+    fn volumes(&self) -> Vec<VolumeAt>;
     /// How often probes were made: by namespace, name and uid of the pod, container, kind; successful, failed, unknown.
     fn probes(&self) -> Vec<ProbeCount>;
 }
@@ -32,8 +32,8 @@ impl Host for Pods {
         self.list().into_iter().map(view).collect()
     }
 
-    fn claims(&self) -> Vec<ClaimedAt> {
-        Self::claims(self)
+    fn volumes(&self) -> Vec<VolumeAt> {
+        Self::volumes(self)
     }
 
     fn probes(&self) -> Vec<ProbeCount> {

@@ -110,13 +110,15 @@ impl Server {
             }
             ["stats", "summary"] if upgradable => {
                 let only = asked.flag("only_cpu_and_memory");
-                let (pods, server) = (self.0.host.pods(), &self.0);
-                let summary = stats::summary(&server.runtime, &server.disks, &pods, &server.node_name, only).await?;
+                let (server, host) = (&self.0, &self.0.host);
+                let (pods, volumes, name) = (host.pods(), host.volumes(), &server.node_name);
+                let summary = stats::summary(&server.runtime, &server.disks, &pods, volumes, name, only).await?;
                 Ok(super::answer::json(&summary))
             }
             ["metrics"] if is_get => {
                 let server = &self.0;
-                metrics(stats::own(&server.host.pods(), server.host.claims(), &server.node_name, server.started).await)
+                let (pods, volumes) = (server.host.pods(), server.host.volumes());
+                metrics(stats::own(&pods, &server.disks, volumes, &server.node_name, server.started).await)
             }
             ["metrics", "resource"] if is_get => metrics(stats::resource(&self.0.runtime, &self.0.host.pods()).await),
             ["metrics", "cadvisor"] if is_get => {

@@ -13,33 +13,35 @@ use tokio::time::Instant;
 
 use super::node::FileSystem;
 use super::usage;
+use super::volumes::{self, Rooms};
 use crate::cgroups::{Cgroups, root_of};
 use crate::cri::{FilesystemUsage, ImageFsInfoRequest, Runtime, UInt64Value};
 use crate::eviction::{self, Meter};
 use crate::server::PodView;
-use crate::volumes::Dirs;
+use crate::volumes::{Dirs, VolumeAt};
 
 /// How long what pods have on disks is taken for what they have now: their folders are walked for it.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Something that is found out when someone asks, and not more often than once in [`FRESH`].
-struct Cached<T>(Mutex<Option<(Instant, Arc<T>)>>);
+/// Something that is found out of others when someone asks: of the same not more often than once in [`FRESH`].
+struct Cached<K, T>(Mutex<Option<(Instant, K, Arc<T>)>>);
 
-impl<T> Cached<T> {
+impl<K: PartialEq, T> Cached<K, T> {
     const fn new() -> Self {
         Self(Mutex::const_new(None))
     }
 
-    async fn get(&self, find: impl Future<Output = T>) -> Arc<T> {
+    async fn get(&self, of: K, find: impl AsyncFnOnce(&K) -> T) -> Arc<T> {
         // Who asks meanwhile gets the same answer.
         let mut last = self.0.lock().await;
-        if let Some((at, known)) = &*last
+        if let Some((at, known, found)) = &*last
             && at.elapsed() < FRESH
+            && *known == of
         {
-            return known.clone();
+            return found.clone();
         }
-        let found = Arc::new(find.await);
-        *last = Some((Instant::now(), found.clone()));
+        let found = Arc::new(find(&of).await);
+        *last = Some((Instant::now(), of, found.clone()));
         found
     }
 }
@@ -48,8 +50,9 @@ impl<T> Cached<T> {
 pub(crate) struct Disks {
     meter: Meter,
     root: PathBuf,
-    measured: Cached<Measured>,
-    layers: Cached<HashMap<String, u64>>,
+    measured: Cached<(), Measured>,
+    layers: Cached<(), HashMap<String, u64>>,
+    rooms: Cached<Vec<VolumeAt>, Rooms>,
 }
 
 /// What pods use, by their uids.
@@ -61,7 +64,7 @@ impl Disks {
         // A machine without control groups runs no pods.
         let cgroups = Cgroups::here(&root_of(root)).ok();
         let meter = Meter { runtime, cgroups, dirs: Dirs::new(root), pod_logs: logs.to_owned() };
-        Self { meter, root: root.to_owned(), measured: Cached::new(), layers: Cached::new() }
+        Self { meter, root: root.to_owned(), measured: Cached::new(), layers: Cached::new(), rooms: Cached::new() }
     }
 
     /// The control groups of pods, if the kernel has any.
@@ -72,12 +75,17 @@ impl Disks {
     /// What pods use, their folders included.
     pub(super) async fn measured(&self, pods: &[PodView]) -> Arc<Measured> {
         let pods: Vec<_> = pods.iter().map(|view| view.pod.clone()).collect();
-        self.measured.get(self.meter.measure(&pods, true)).await
+        self.measured.get((), async |()| self.meter.measure(&pods, true).await).await
     }
 
     /// Bytes that containers have in their own layers, by the runtime's ids.
     pub(super) async fn layers(&self) -> Arc<HashMap<String, u64>> {
-        self.layers.get(usage::layers(&self.meter.runtime)).await
+        self.layers.get((), async |()| usage::layers(&self.meter.runtime).await).await
+    }
+
+    /// How much room is in these volumes.
+    pub(super) async fn rooms(&self, volumes: Vec<VolumeAt>) -> Arc<Rooms> {
+        self.rooms.get(volumes, async |volumes| volumes::measure(volumes).await).await
     }
 
     /// The disk of the kubelet's folder.

@@ -1,16 +1,19 @@
 //! `/metrics/resource` and `/metrics`.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ContainerStatus;
 
-use super::node::{FileSystem, Machine};
+use super::disks::Disks;
+use super::node::Machine;
 use super::text::Text;
 use super::usage::{self, ContainerUsage, PodRef, PodUsage};
+use super::volumes::{Room, Rooms};
 use crate::cri::Runtime;
 use crate::probes::counts::FOUND;
 use crate::server::{PodView, ProbeCount};
-use crate::volumes::ClaimedAt;
+use crate::volumes::VolumeAt;
 
 pub(super) fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
@@ -133,7 +136,13 @@ pub(super) fn started(view: &PodView) -> impl Iterator<Item = (&str, f64)> {
 }
 
 /// `/metrics`: the kubelet's own.
-pub(crate) async fn own(pods: &[PodView], claims: Vec<ClaimedAt>, node_name: &str, started: Instant) -> String {
+pub(crate) async fn own(
+    pods: &[PodView],
+    disks: &Disks,
+    volumes: Vec<VolumeAt>,
+    node_name: &str,
+    started: Instant,
+) -> String {
     let mut text = Text(String::new());
     text.family("kubelet_node_name", "[ALPHA] The node's name. The count is always 1.", "gauge");
     text.sample("kubelet_node_name", &[("node", node_name)], 1.0, 0);
@@ -147,33 +156,32 @@ pub(crate) async fn own(pods: &[PodView], claims: Vec<ClaimedAt>, node_name: &st
     text.family("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "gauge");
     let start = now() as f64 / 1e3 - started.elapsed().as_secs_f64();
     text.sample("process_start_time_seconds", &[], start, 0);
-    // A file system of another machine may not answer for a while.
-    let measured = tokio::task::spawn_blocking(move || {
-        claims.into_iter().filter_map(|claim| Some((FileSystem::of(&claim.path)?, claim))).collect::<Vec<_>>()
-    });
-    volumes(&mut text, &measured.await.unwrap_or_default());
+    write_volumes(&mut text, &disks.rooms(volumes).await);
     text.0
 }
 
-/// The volumes of claims.
-fn volumes(text: &mut Text, measured: &[(FileSystem, ClaimedAt)]) {
-    type Figure = (&'static str, &'static str, fn(&FileSystem) -> u64);
-    let figures: [Figure; 6] = [
-        ("capacity_bytes", "Capacity in bytes of the volume", |fs| fs.capacity),
-        ("available_bytes", "Number of available bytes in the volume", |fs| fs.available),
-        ("used_bytes", "Number of used bytes in the volume", |fs| fs.capacity.saturating_sub(fs.available)),
-        ("inodes", "Maximum number of inodes in the volume", |fs| fs.inodes),
-        ("inodes_free", "Number of free inodes in the volume", |fs| fs.inodes_free),
-        ("inodes_used", "Number of used inodes in the volume", |fs| fs.inodes.saturating_sub(fs.inodes_free)),
+/// The volumes of claims, each once.
+fn write_volumes(text: &mut Text, rooms: &Rooms) {
+    type Figure = (&'static str, &'static str, fn(&Room) -> Option<u64>);
+    let figures: [Figure; 7] = [
+        ("capacity_bytes", "Capacity in bytes of the volume", |room| room.capacity),
+        ("available_bytes", "Number of available bytes in the volume", |room| room.available),
+        ("used_bytes", "Number of used bytes in the volume", |room| room.used),
+        ("inodes", "Maximum number of inodes in the volume", |room| room.inodes),
+        ("inodes_free", "Number of free inodes in the volume", |room| room.inodes_free),
+        ("inodes_used", "Number of used inodes in the volume", |room| room.inodes_used),
+        ("health_status_abnormal", "Whether something is wrong with the volume", |room| room.abnormal.map(u64::from)),
     ];
+    let claims: BTreeMap<_, _> = rooms.iter().filter_map(|(at, room)| Some((at.claim.as_ref()?, room))).collect();
     for (name, help, of) in figures {
         let name = format!("kubelet_volume_stats_{name}");
-        if !measured.is_empty() {
+        let mut known = claims.iter().filter_map(|(claim, room)| Some((claim, of(room)?))).peekable();
+        if known.peek().is_some() {
             text.family(&name, &format!("[ALPHA] {help}"), "gauge");
         }
-        for (fs, claim) in measured {
-            let labels = [("namespace", &*claim.namespace), ("persistentvolumeclaim", &*claim.claim)];
-            text.sample(&name, &labels, of(fs) as f64, 0);
+        for ((namespace, claim), value) in known {
+            let labels = [("namespace", namespace.as_str()), ("persistentvolumeclaim", claim)];
+            text.sample(&name, &labels, value as f64, 0);
         }
     }
 }
@@ -203,6 +211,7 @@ pub(crate) fn probes(counts: &[ProbeCount]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::MeasuredBy;
 
     #[test]
     fn probes_are_counted_by_what_they_found() {
@@ -215,5 +224,22 @@ mod tests {
         let expected =
             expected.map(|(found, count)| format!("prober_probe_total{{{labels},result=\"{found}\"}} {count}"));
         assert_eq!(lines, expected);
+    }
+    #[test]
+    fn a_claim_that_two_pods_have_is_shown_once() {
+        let at = |uid: &str, claim: Option<&str>| VolumeAt {
+            uid: uid.to_owned(),
+            name: "v".to_owned(),
+            claim: claim.map(|name| ("ns".to_owned(), name.to_owned())),
+            by: MeasuredBy::Kernel("/v".into()),
+        };
+        let room = Room { capacity: Some(100), abnormal: Some(true), ..Room::default() };
+        let mut text = Text::default();
+        write_volumes(&mut text, &vec![(at("a", Some("c")), room), (at("b", Some("c")), room), (at("a", None), room)]);
+        let lines: Vec<&str> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
+        let labels = "{namespace=\"ns\",persistentvolumeclaim=\"c\"}";
+        let expected = ["capacity_bytes", "health_status_abnormal"].into_iter().zip([100, 1]);
+        let expected = expected.map(|(name, value)| format!("kubelet_volume_stats_{name}{labels} {value}"));
+        assert_eq!(lines, expected.collect::<Vec<_>>());
     }
 }

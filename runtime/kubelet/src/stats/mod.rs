@@ -10,6 +10,7 @@ mod node;
 mod summary;
 mod text;
 mod usage;
+mod volumes;
 
 pub(crate) use cadvisor::cadvisor;
 pub(crate) use disks::Disks;

@@ -8,15 +8,18 @@ use serde_json::{Map, Value, json};
 use super::disks::Disks;
 use super::node::{FileSystem, Machine};
 use super::usage::{self, ContainerUsage, PodUsage};
+use super::volumes::{Room, Rooms};
 use crate::cri::{CriError, NetworkUsage, Runtime, UInt64Value};
 use crate::eviction::{self, DiskUsage};
 use crate::server::PodView;
+use crate::volumes::VolumeAt;
 
 /// The summary of the node and its pods; `only` leaves out all but CPU and memory.
 pub(crate) async fn summary(
     runtime: &Runtime,
     disks: &Disks,
     pods: &[PodView],
+    volumes: Vec<VolumeAt>,
     node_name: &str,
     only: bool,
 ) -> Result<Value, CriError> {
@@ -50,19 +53,23 @@ pub(crate) async fn summary(
         node["rlimit"] = json!({"time": now, "maxpid": machine.most_processes, "curproc": machine.processes});
         disk = fs;
     }
-    let measured = if only { Arc::default() } else { disks.measured(pods).await };
+    let (measured, rooms) = match only {
+        true => (Arc::default(), Arc::default()),
+        false => tokio::join!(disks.measured(pods), disks.rooms(volumes)),
+    };
     let of = |view: &PodView| {
         let (_, usage) = usage.iter().find(|(pod, _)| pod.uid == view.uid())?;
-        let disk = disk.as_ref().map(|fs| Disk { fs, measured: measured.get(view.uid()) });
+        let disk = disk.as_ref().map(|fs| Disk { fs, measured: measured.get(view.uid()), rooms: &rooms });
         Some(pod(view, usage, &now, disk.as_ref()))
     };
     Ok(json!({"node": node, "pods": pods.iter().filter_map(of).collect::<Vec<Value>>()}))
 }
 
-/// The node's disk, and what a pod has on it.
+/// The node's disk, what a pod has on it, and volumes of all pods that are elsewhere.
 struct Disk<'a> {
     fs: &'a FileSystem,
     measured: Option<&'a eviction::PodUsage>,
+    rooms: &'a Rooms,
 }
 
 fn pod(view: &PodView, usage: &PodUsage, now: &str, disk: Option<&Disk<'_>>) -> Value {
@@ -83,18 +90,40 @@ fn pod(view: &PodView, usage: &PodUsage, now: &str, disk: Option<&Disk<'_>>) -> 
     if let Some(network) = &usage.network {
         pod["network"] = self::network(network, now);
     }
+    let own = disk.rooms.iter().filter(|(volume, _)| volume.uid == view.uid());
+    let mut volumes: Vec<Value> = own.map(|(at, room)| claimed(at, room, now)).collect();
     if let Some(measured) = disk.measured {
         let volume = |(name, used): (&String, &DiskUsage)| {
             let mut volume = file_system(disk.fs, now, Some((used.bytes, used.inodes)));
             volume["name"] = name.as_str().into();
             volume
         };
-        pod["volume"] = measured.volumes.iter().map(volume).collect::<Vec<Value>>().into();
+        volumes.extend(measured.volumes.iter().map(volume));
         let all = measured.disk();
         pod["ephemeral-storage"] = file_system(disk.fs, now, Some((all.bytes, all.inodes)));
         pod["process_stats"] = json!({"process_count": measured.processes});
     }
+    if !volumes.is_empty() {
+        pod["volume"] = volumes.into();
+    }
     pod
+}
+
+/// A volume with room of its own.
+fn claimed(volume: &VolumeAt, room: &Room, now: &str) -> Value {
+    let claim = volume.claim.as_ref().map(|(namespace, name)| json!({"name": name, "namespace": namespace}));
+    figures(&[
+        ("name", Some(volume.name.as_str().into())),
+        ("pvcRef", claim),
+        ("time", Some(now.into())),
+        ("availableBytes", room.available.map(Into::into)),
+        ("capacityBytes", room.capacity.map(Into::into)),
+        ("usedBytes", room.used.map(Into::into)),
+        ("inodesFree", room.inodes_free.map(Into::into)),
+        ("inodes", room.inodes.map(Into::into)),
+        ("inodesUsed", room.inodes_used.map(Into::into)),
+        ("volumeHealthStats", room.abnormal.map(|abnormal| json!({"abnormal": abnormal}))),
+    ])
 }
 
 fn container(view: &PodView, usage: &ContainerUsage, now: &str, disk: Option<&Disk<'_>>) -> Value {
@@ -173,4 +202,23 @@ fn network(usage: &NetworkUsage, now: &str) -> Value {
     let all = usage.default_interface.iter().chain(&usage.interfaces);
     network["interfaces"] = all.map(of).collect::<Vec<Value>>().into();
     network
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volumes::MeasuredBy;
+
+    #[test]
+    fn a_volume_names_its_claim_and_shows_what_is_known() {
+        let room = Room { capacity: Some(100), used: Some(40), abnormal: Some(false), ..Room::default() };
+        let by = MeasuredBy::Kernel("/v".into());
+        let claim = Some(("ns".to_owned(), "claim".to_owned()));
+        let volume = VolumeAt { uid: "u".to_owned(), name: "v".to_owned(), claim, by };
+        let expected = json!({"name": "v", "pvcRef": {"name": "claim", "namespace": "ns"}, "time": "now", "capacityBytes": 100,
+            "usedBytes": 40, "volumeHealthStats": {"abnormal": false}});
+        assert_eq!(claimed(&volume, &room, "now"), expected);
+        let inline = VolumeAt { claim: None, ..volume };
+        assert_eq!(claimed(&inline, &Room::default(), "now"), json!({"name": "v", "time": "now"}));
+    }
 }

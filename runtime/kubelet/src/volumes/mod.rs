@@ -20,6 +20,7 @@ mod refresh;
 mod set_up;
 pub(crate) mod subpath;
 mod tokens;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use tokio::sync::{Notify, watch};
 pub use csi::InUse;
 pub use dirs::Dirs;
 pub(crate) use dirs::Plugin;
+pub use usage::{MeasuredBy, VolumeAt};
 
 use crate::csi::Drivers;
 use crate::resources::Amounts;
@@ -123,17 +125,6 @@ pub struct Mounted {
     pub read_only: bool,
     /// It may be labelled for the pod, where the kernel has SELinux.
     pub relabel: bool,
-}
-
-/// A claim's volume as a pod of this node has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimedAt {
-    /// The claim's namespace.
-    pub namespace: String,
-    /// The claim's name.
-    pub claim: String,
-    /// Where the volume is.
-    pub path: PathBuf,
 }
 
 /// Is told of a fault of a pod's volumes.
@@ -277,22 +268,6 @@ impl Volumes {
             entry.checks = true;
         }
         self.0.stale.add(uid);
-    }
-
-    /// Where the volumes of claims are, each once.
-    pub(crate) fn claims(&self) -> Vec<ClaimedAt> {
-        let mut found: BTreeMap<(String, String), PathBuf> = BTreeMap::new();
-        for entry in self.0.pods().values() {
-            for volume in entry.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-                let place = entry.mounted.as_ref().and_then(|mounted| mounted.get(&volume.name));
-                if let (Some((claim, _)), Some(Mounted { place: Place::Path(path), .. })) =
-                    (claims::named(&entry.pod, volume), place)
-                {
-                    found.insert((namespace(&entry.pod).to_owned(), claim), path.clone());
-                }
-            }
-        }
-        found.into_iter().map(|((namespace, claim), path)| ClaimedAt { namespace, claim, path }).collect()
     }
 
     /// The volumes of a pod that are set up.

@@ -18,12 +18,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
+use super::{Dirs, Place};
+
 /// The volumes that this node uses or is about to, by the names that the Node has for them.
 pub type InUse = Arc<watch::Sender<BTreeSet<String>>>;
 
 /// How an attachable volume is called in a Node's status.
 pub(super) fn unique_name(driver: &str, handle: &str) -> String {
     format!("kubernetes.io/csi/{driver}^{handle}")
+}
+
+/// Driver and handle of a pod's volume, if it is a driver's.
+pub(super) fn driven(dirs: &Dirs, uid: &str, place: &Place) -> Option<(String, String)> {
+    let data = places::at(dirs, uid, place)?;
+    Some((data.driver_name, data.volume_handle))
 }
 
 /// What is known of the volumes of drivers, whatever pods they are for.

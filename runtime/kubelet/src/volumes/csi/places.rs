@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::super::dirs::names;
-use super::super::{Dirs, mounts};
+use super::super::{Dirs, Place, mounts};
 
 const CSI: &str = "kubernetes.io/csi";
 const FOLDER: &str = "kubernetes.io~csi";
@@ -112,6 +112,18 @@ pub(super) fn of(dirs: &Dirs, uid: &str) -> io::Result<Vec<(bool, Data)>> {
         }
     }
     Ok(found)
+}
+
+/// What was written down about the volume that a pod has at a place.
+pub(super) fn at(dirs: &Dirs, uid: &str, place: &Place) -> Option<Data> {
+    let folder = match place {
+        Place::Path(path) if path.starts_with(dirs.volumes(uid)) => path.parent()?.to_owned(),
+        Place::Device(path) if path.starts_with(dirs.plugins()) => {
+            device_of_pod(dirs, uid, path.parent()?.file_name()?.to_str()?)
+        }
+        _ => return None,
+    };
+    Data::load(&folder).ok().flatten()
 }
 
 /// All CSI volumes of all pods, by the pods' uids.

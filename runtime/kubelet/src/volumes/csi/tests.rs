@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
-use super::super::{Config, Dirs, Mounted, Place, VolumeError, Volumes, mounts};
+use super::super::{Config, Dirs, MeasuredBy, Mounted, Place, VolumeAt, VolumeError, Volumes, mounts};
 use super::InUse;
 use crate::csi::messages::Capability;
 use crate::csi::testing::FakeDriver;
@@ -23,6 +23,7 @@ use crate::csi::{Driver, Drivers};
 const NAME: &str = "fake.csi.example.org";
 const UNIQUE: &str = "kubernetes.io/csi/fake.csi.example.org^handle";
 const CLAIM: &str = "/api/v1/namespaces/ns/persistentvolumeclaims/claim";
+const VOLUME: &str = "/api/v1/persistentvolumes/pv";
 const CSI_DRIVER: &str = "/apis/storage.k8s.io/v1/csidrivers/fake.csi.example.org";
 const ALL: &[Capability] = &[Capability::StageUnstageVolume, Capability::ExpandVolume];
 
@@ -83,7 +84,7 @@ impl Node {
             "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}),
         );
         self.api.put(
-            "/api/v1/persistentvolumes/pv",
+            VOLUME,
             json!({"apiVersion": "v1", "kind": "PersistentVolume",
             "metadata": {"name": "pv"}, "spec": {
             "claimRef": {"uid": "c1"}, "accessModes": ["ReadWriteOnce"], "capacity": {"storage": size},
@@ -169,6 +170,10 @@ async fn a_claims_volume_is_attached_staged_once_published_to_each_pod_and_taken
     assert_eq!(published, (&"pod-a".to_owned(), &"fast".to_owned()));
     assert_eq!(fs::metadata(&target).expect("it is there").gid(), 4321, "it belongs to the pod's group");
     fs::write(target.join("file"), "kept").expect("written");
+    let by = MeasuredBy::Driver { socket: node.driver.socket.clone(), handle: "handle".to_owned(), path: target };
+    let claim = Some(("ns".to_owned(), "claim".to_owned()));
+    let expected = VolumeAt { uid: "a".to_owned(), name: "v".to_owned(), claim, by };
+    assert_eq!(node.volumes.measurable(), [expected], "its driver knows how full it is");
     node.mount(&of_claim("b")).await;
     assert_eq!(node.driver.names(), ["NodePublishVolume"]);
     node.mount(&of_claim("b")).await;
@@ -182,6 +187,38 @@ async fn a_claims_volume_is_attached_staged_once_published_to_each_pod_and_taken
     assert!(!is_left(node.root.path()), "nothing is left of what was staged");
     assert_eq!(mounts::below(node.root.path()).expect("read"), []);
     assert_eq!(fs::read_to_string(node.root.path().join("data/handle/file")).expect("a file"), "kept");
+}
+
+#[tokio::test]
+async fn a_block_device_is_published_to_a_path_of_its_own_for_each_pod() {
+    let node = Node::new();
+    node.claim("1Gi");
+    let mut volume = node.api.object(VOLUME).expect("it is there");
+    volume["spec"]["volumeMode"] = json!("Block");
+    volume["spec"]["csi"]["volumeAttributes"]["device"] = json!("/dev/zero");
+    node.api.put(VOLUME, volume);
+    node.csi_driver(json!({"attachRequired": false, "fsGroupPolicy": "File"}));
+    let devices = node.root.path().join("plugins/kubernetes.io/csi/volumeDevices");
+    let place = |uid: &str| devices.join("publish/pv").join(uid);
+    for (uid, calls) in [("a", &["NodeStageVolume", "NodePublishVolume"][..]), ("b", &["NodePublishVolume"])] {
+        let mounted = node.mount(&of_claim(uid)).await;
+        assert_eq!(mounted, Mounted { place: Place::Device(place(uid)), read_only: false, relabel: true });
+        assert_eq!(node.driver.names(), calls);
+        let rdev = |path: &Path| fs::metadata(path).expect("it is there").rdev();
+        assert_eq!(rdev(&place(uid)), rdev(Path::new("/dev/zero")));
+    }
+    let measured = node.volumes.measurable();
+    let by = MeasuredBy::Driver { socket: node.driver.socket.clone(), handle: "handle".to_owned(), path: place("a") };
+    assert_eq!(measured[0].by, by);
+    node.mount(&of_claim("a")).await;
+    assert_eq!(node.driver.names(), Vec::<String>::new(), "what is there is left alone");
+    node.volumes.remove("a").await.expect("removed");
+    assert_eq!(node.driver.names(), ["NodeUnpublishVolume"]);
+    // By a kubelet that did not set it up.
+    node.restarted().remove("b").await.expect("removed");
+    assert_eq!(node.driver.names(), ["NodeUnpublishVolume", "NodeUnstageVolume"]);
+    assert!(!devices.join("publish/pv").exists() && !devices.join("staging/pv").exists(), "nothing is left");
+    assert_eq!(mounts::below(node.root.path()).expect("read"), []);
 }
 
 #[tokio::test]
