@@ -7,6 +7,7 @@ Uses the server, the network and the images of `pods.py`, which see. Needs root,
 import base64
 import json
 import pathlib
+import re
 import sys
 import time
 
@@ -437,6 +438,7 @@ def an_image_is_a_volume_that_is_read_only():
     mounts = [{"name": "i", "mountPath": "/image"}, {"name": "i", "mountPath": "/part", "subPath": "etc"}]
     found = once("imaged", [
         "echo name=$(head -n 1 /image/etc/passwd)", "echo part=$(ls /part)", "touch /image/x 2>/dev/null && echo writes=yes",
+        "/image/bin/busybox true 2>/dev/null && echo runs=yes",
         "echo done=yes"],
         main={"volumeMounts": mounts}, volumes=[{"name": "i", "image": {"reference": "busybox", "pullPolicy": "IfNotPresent"}}])
     assert found == {"name": "root:x:0:0:root:/root:/bin/sh", "part": "group passwd", "done": "yes"}, found
@@ -534,9 +536,107 @@ def a_driver_of_volumes_registers_and_its_volumes_are_used():
     assert eventually(lambda: not KUBE("get", "volumeattachments", "-o", "name").stdout), "it is detached when no pod has it"
     assert eventually(lambda: not list((root / "plugins/kubernetes.io/csi" / name).glob("*"))), "nothing is staged"
     assert (FOLDER / "driver/handle/file").exists()
+    devices_of_a_driver_are_used_and_its_volumes_measured(name)
+    assert eventually(lambda: not KUBE("get", "volumeattachments", "-o", "name").stdout), "both are detached"
+    assert eventually(lambda: not list((root / "plugins/kubernetes.io/csi/volumeDevices").glob("*/*"))), "no device is left"
     driver.kill()
     (root / "plugins_registry/fake-reg.sock").unlink()
     assert eventually(lambda: not json.loads(KUBE("get", "csinode", "hub", "-o", "json").stdout)["spec"]["drivers"])
+
+
+def devices_of_a_driver_are_used_and_its_volumes_measured(driver):
+    """A part of the scenario before: the driver is there."""
+    create("PersistentVolume", "block", spec={
+        "capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"], "claimRef": {"namespace": "default", "name": "block"},
+        "storageClassName": "", "volumeMode": "Block", "csi": {"driver": driver, "volumeHandle": "block"}})
+    create("PersistentVolumeClaim", "block", spec={"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": "block",
+                                                   "volumeMode": "Block", "resources": {"requests": {"storage": "1Mi"}}})
+    lines = script("test -b /dev/mine && echo device=yes", "echo kept | dd of=/dev/mine conv=fsync,notrunc 2>/dev/null",
+                   "echo size=$(dd if=/dev/mine bs=1k 2>/dev/null | wc -c)", "echo file=$(cat /c/file)", "sleep 1000")
+    apply(pod("measured", terminationGracePeriodSeconds=0, main={
+        **lines, "volumeMounts": [{"name": "c", "mountPath": "/c"}], "volumeDevices": [{"name": "b", "devicePath": "/dev/mine"}]},
+        volumes=[{"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in (("c", "driven"), ("b", "block"))]))
+
+    def both():
+        found = KUBE("get", "volumeattachments", "-o", "name").stdout.split()
+        return found if len(found) == 2 else None
+
+    for attachment in eventually(both):
+        KUBE("patch", attachment, "--subresource=status", "--type=merge", "--patch", '{"status": {"attached": true}}')
+    phase("measured", "Running")
+    assert eventually(lambda: told("measured") == {"device": "yes", "size": str(1 << 20), "file": "kept"}), told("measured")
+    assert (FOLDER / "driver/block").read_bytes().startswith(b"kept\n"), "it is the driver's own"
+    summary = json.loads(KUBE("get", "--raw", "/api/v1/nodes/hub/proxy/stats/summary").stdout)
+    [found] = [one for one in summary["pods"] if one["podRef"]["name"] == "measured"]
+    for volume, claim in (("c", "driven"), ("b", "block")):
+        [one] = [one for one in found["volume"] if one["name"] == volume]
+        assert one["pvcRef"] == {"name": claim, "namespace": "default"}, one
+        assert (one["capacityBytes"], one["usedBytes"], one["inodesUsed"]) == (1 << 30, 1 << 20, 1), one
+        assert one["volumeHealthStats"] == {"abnormal": False}, one
+        assert sample("", "kubelet_volume_stats_used_bytes", namespace="default", persistentvolumeclaim=claim) == [1 << 20]
+    delete("measured")
+
+
+def samples(path):
+    """The series of a node, as names, labels and values."""
+    text = KUBE("get", "--raw", f"/api/v1/nodes/hub/proxy/metrics{path}").stdout
+    lines = [re.match(r"([^{ ]+)(?:\{(.*)\})? ([^ ]+)", line) for line in text.splitlines() if not line.startswith("#")]
+    return [(line[1], dict(re.findall(r'(\w+)="([^"]*)"', line[2] or "")), float(line[3])) for line in lines]
+
+
+def sample(path, name, **labels):
+    """The values of a series with these labels."""
+    return [value for of, has, value in samples(path) if of == name and labels.items() <= has.items()]
+
+
+def what_a_pod_uses_is_shown_as_dashboards_ask_for_it():
+    busy = {"command": ["sh", "-c", "echo x > /file; wget -q -T 1 -O - http://$KUBERNETES_SERVICE_HOST:443/; while :; do :; done"],
+            "resources": {"limits": {"cpu": "50m", "memory": "32Mi"}},
+            "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}}
+    apply(pod("counted", terminationGracePeriodSeconds=0, main=busy))
+    phase("counted", "Running")
+    throttled = "container_cpu_cfs_throttled_periods_total"
+    assert eventually(lambda: max(sample("/cadvisor", throttled, pod="counted", container="main"), default=0) > 3)
+    found = samples("/cadvisor")
+
+    def value(name, **labels):
+        values = [value for of, has, value in found if of == name and labels.items() <= has.items()]
+        assert len(values) == 1, (name, labels, values)
+        return values[0]
+
+    of = {"namespace": "default", "pod": "counted", "container": "main"}
+    usage = value("container_cpu_usage_seconds_total", cpu="total", **of)
+    assert 0 < value("container_cpu_user_seconds_total", **of) + value("container_cpu_system_seconds_total", **of) <= usage * 1.1
+    assert value("container_cpu_cfs_throttled_seconds_total", **of) > 0
+    assert value("container_cpu_cfs_periods_total", **of) >= value("container_cpu_cfs_throttled_periods_total", **of)
+    assert value("container_spec_cpu_quota", **of) == 5000 and value("container_spec_cpu_period", **of) == 100000
+    assert value("container_spec_memory_limit_bytes", **of) == 32 << 20
+    assert 0 < value("container_memory_working_set_bytes", **of) <= value("container_memory_max_usage_bytes", **of)
+    assert value("container_processes", **of) >= 1 and value("container_threads", **of) >= 1
+    [(labels, start)] = [(has, value) for name, has, value in found if name == "container_start_time_seconds" and of.items() <= has.items()]
+    assert labels["image"].endswith("busybox:latest") and labels["id"].endswith("/" + labels["name"]), labels
+    assert abs(start - time.time()) < 120, start
+    whole = {**of, "container": "", "name": ""}
+    # The pod's group is read a moment earlier.
+    assert value("container_cpu_usage_seconds_total", **whole) >= usage * 0.9
+    for direction in ("receive", "transmit"):
+        for what in ("bytes", "packets"):
+            assert value(f"container_network_{direction}_{what}_total", interface="eth0", pod="counted") > 0
+        for what in ("errors", "packets_dropped"):
+            value(f"container_network_{direction}_{what}_total", interface="eth0", pod="counted")
+    assert value("container_memory_usage_bytes", id="/") > value("container_memory_working_set_bytes", **of)
+    assert value("container_fs_limit_bytes", id="/") > value("container_fs_usage_bytes", id="/")
+    assert value("machine_cpu_cores") >= value("machine_cpu_physical_cores") >= value("machine_cpu_sockets")
+    own = {name for name, _, _ in samples("")}
+    for name in ("kubelet_pod_start_duration_seconds_count", "kubelet_pod_worker_duration_seconds_bucket", "kubelet_node_name",
+                 "kubelet_pleg_relist_duration_seconds_bucket", "kubelet_pleg_relist_interval_seconds_bucket", "kubelet_running_pods",
+                 "kubelet_cgroup_manager_duration_seconds_count", "kubelet_started_containers_total", "process_resident_memory_bytes"):
+        assert name in own, name
+    assert sample("", "kubelet_runtime_operations_total", operation_type="run_podsandbox")[0] > 0
+    probes = {"namespace": "default", "pod": "counted", "probe_type": "Readiness"}
+    assert eventually(lambda: sum(sample("/probes", "prober_probe_total", result="successful", **probes)) > 0)
+    assert sample("/probes", "prober_probe_duration_seconds_count", **probes)[0] > 0
+    delete("counted")
 
 
 def nothing_is_left_of_pods_that_are_gone():

@@ -17,6 +17,7 @@ mod hooks;
 mod images;
 mod lease;
 mod machine;
+mod metrics;
 pub mod network;
 mod node;
 mod pleg;
@@ -45,6 +46,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use machine::{Facts, Machine, MachineError, Pressure};
+pub use metrics::Metrics;
 pub use runner::{NodeSettings, PodConfig, RuntimeChoice};
 
 use health::Health;

@@ -23,6 +23,7 @@ use crate::eviction;
 use crate::health::Health;
 use crate::images::Present;
 use crate::machine::Facts;
+use crate::metrics::Metrics;
 use crate::node;
 use crate::pods::events::{About, Recorder};
 use crate::pods::{is_static, name, namespace, uid};
@@ -87,6 +88,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) views: Option<Views>,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
 }
 
 /// Makes ready, and clears away.
@@ -116,7 +118,7 @@ impl Preparer {
         let dirs = Dirs::new(parts.root);
         let allocatable = amounts(facts);
         let cgroup_root = cgroups::root_of(dirs.root());
-        let cgroups = start_cgroups(&cgroup_root, &allocatable);
+        let cgroups = start_cgroups(&cgroup_root, &allocatable, parts.metrics);
         let (users, allocations) = (Users::restore(dirs.clone()), Allocations::new(dirs.clone()));
         let config = volumes::Config {
             dirs: dirs.clone(),
@@ -403,8 +405,9 @@ fn amounts(facts: &Facts) -> Amounts {
     node::allocatable(facts).into_iter().filter_map(parse).collect()
 }
 
-fn start_cgroups(root: &str, allocatable: &Amounts) -> Option<Cgroups> {
-    let started = Cgroups::here(root).and_then(|cgroups| cgroups.start(allocatable).map(|()| cgroups));
+fn start_cgroups(root: &str, allocatable: &Amounts, metrics: Metrics) -> Option<Cgroups> {
+    let found = Cgroups::here(root).map(|cgroups| cgroups.counted(metrics));
+    let started = found.and_then(|cgroups| cgroups.start(allocatable).map(|()| cgroups));
     match started {
         Ok(cgroups) => Some(cgroups),
         Err(error) => {

@@ -115,7 +115,7 @@ pub(crate) async fn run(
     signals: Signals,
     shutdown: CancellationToken,
 ) {
-    let runtime = Runtime::new(config.runtime.socket());
+    let runtime = Runtime::counted(config.runtime.socket(), config.table.metrics().clone());
     let (recorder, events) = Recorder::new(client.clone(), node_name.clone(), clock.clone(), shutdown.clone());
     let drivers = Drivers::default();
     let registry = Registry {
@@ -143,6 +143,7 @@ pub(crate) async fn run(
         health: signals.health.clone(),
         recorder: recorder.clone(),
         clock: clock.clone(),
+        metrics: config.table.metrics().clone(),
     };
     let registries = match &config.runtime {
         RuntimeChoice::Containerd(options) => Some(options.registries.clone()),

@@ -1,13 +1,12 @@
 //! `/metrics`: what the server has done, under the names that dashboards and alerts for Kubernetes ask for.
 
 pub(crate) mod admission;
-mod process;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_apimachinery::metrics::{Counter, Family, Gauge, Held, Histogram, Labels, write_once};
+use kiln_apimachinery::metrics::{Counter, Family, Gauge, Held, Histogram, Labels, process, write_once};
 use kiln_storage::ListOptions;
 
 use crate::request_info::RequestInfo;

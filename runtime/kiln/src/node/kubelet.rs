@@ -101,7 +101,8 @@ pub(crate) async fn run(
     let table = Pods::new(Path::new(POD_LOGS));
     let service = Server::new(server::Config {
         host: Arc::new(table.clone()),
-        runtime: Runtime::new(runtime.socket()),
+        runtime: Runtime::counted(runtime.socket(), table.metrics().clone()),
+        metrics: table.metrics().clone(),
         client: client.clone(),
         node_name: identity.name.clone(),
         root: containers.root(data_dir),

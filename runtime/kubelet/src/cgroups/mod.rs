@@ -12,6 +12,7 @@ pub(crate) mod testing;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -20,6 +21,7 @@ use hierarchy::Hierarchy;
 pub use hierarchy::Version;
 pub use limits::{Limits, PERIOD, pod_limits, quota, shares};
 
+use crate::metrics::Metrics;
 use crate::resources::{Amounts, CPU, MEMORY, Overhead, Qos, pod_requests, qos};
 
 /// The group of all pods.
@@ -60,6 +62,7 @@ pub enum CgroupError {
 pub struct Cgroups {
     hierarchy: Hierarchy,
     root: String,
+    metrics: Metrics,
 }
 
 impl Cgroups {
@@ -68,7 +71,12 @@ impl Cgroups {
     /// # Errors
     /// If the kernel has none.
     pub fn here(root: &str) -> Result<Self, CgroupError> {
-        Ok(Self { hierarchy: Hierarchy::find()?, root: root.to_owned() })
+        Ok(Self { hierarchy: Hierarchy::find()?, root: root.to_owned(), metrics: Metrics::default() })
+    }
+
+    /// The same tree, with what is done to pods' groups counted.
+    pub fn counted(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The kernel's version of control groups.
@@ -118,7 +126,10 @@ impl Cgroups {
         let requests = burstable.filter_map(|pod| pod_requests(pod, Overhead::With).get(CPU).copied());
         let sum: i64 = requests.map(|cpu| cpu.milli_value()).sum();
         let path = class_path(&self.root, Qos::Burstable);
-        self.hierarchy.set(&path, &Limits { shares: Some(shares(sum)), ..Limits::default() })
+        let began = Instant::now();
+        let set = self.hierarchy.set(&path, &Limits { shares: Some(shares(sum)), ..Limits::default() });
+        self.metrics.group("update", began);
+        set
     }
 
     /// Makes a pod's group, or sets its limits anew if it is there. The pod must have the resources that the node has allocated
@@ -127,9 +138,11 @@ impl Cgroups {
     /// # Errors
     /// If it can't be made or limited.
     pub fn make_pod(&self, pod: &Pod, cpu_quota: bool, pids: Option<i64>) -> Result<(), CgroupError> {
-        let path = pod_path(&self.root, pod);
-        self.hierarchy.make(&path)?;
-        self.hierarchy.set(&path, &Limits { pids, ..pod_limits(pod, cpu_quota) })
+        let (path, began) = (pod_path(&self.root, pod), Instant::now());
+        let limits = Limits { pids, ..pod_limits(pod, cpu_quota) };
+        let made = self.hierarchy.make(&path).and_then(|()| self.hierarchy.set(&path, &limits));
+        self.metrics.group("create", began);
+        made
     }
 
     /// Sets some of a pod's limits, leaving the others as they are.
@@ -137,7 +150,10 @@ impl Cgroups {
     /// # Errors
     /// If the kernel does not take them: memory below what is used, say.
     pub fn set_pod(&self, pod: &Pod, limits: &Limits) -> Result<(), CgroupError> {
-        self.hierarchy.set(&pod_path(&self.root, pod), limits)
+        let began = Instant::now();
+        let set = self.hierarchy.set(&pod_path(&self.root, pod), limits);
+        self.metrics.group("update", began);
+        set
     }
 
     /// The limits that a pod has now.
@@ -200,10 +216,11 @@ impl Cgroups {
     /// # Errors
     /// If something of it is left; to be called again.
     pub async fn remove_pod(&self, uid: &str) -> Result<(), CgroupError> {
-        match self.pods().remove(uid) {
-            Some(path) => self.hierarchy.remove(&path).await,
-            None => Ok(()),
-        }
+        let Some(path) = self.pods().remove(uid) else { return Ok(()) };
+        let began = Instant::now();
+        let removed = self.hierarchy.remove(&path).await;
+        self.metrics.group("destroy", began);
+        removed
     }
 
     /// Removes the whole tree: for tests and for an uninstalled node.

@@ -98,5 +98,5 @@ pub(crate) fn recorded(folder: &Path, group: &str, files: &[Recorded]) -> Cgroup
     } else {
         Hierarchy::V2(folder.to_owned())
     };
-    Cgroups { hierarchy, root: super::PODS.to_owned() }
+    Cgroups { hierarchy, root: super::PODS.to_owned(), metrics: crate::metrics::Metrics::default() }
 }

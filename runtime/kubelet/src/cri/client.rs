@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_grpc::{CallError, Connection, Messages, Options};
 use prost::Message;
@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::error::CriError;
 use super::messages::*;
+use crate::metrics::Metrics;
 
 /// How long a call may take that does no lasting work: upstream's `runtimeRequestTimeout`.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,6 +29,7 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     socket: PathBuf,
     connection: Mutex<Option<Connection>>,
+    metrics: Metrics,
 }
 
 /// What a call that goes on tells, message by message.
@@ -49,7 +51,12 @@ impl<M: Message + Default> Stream<M> {
 impl Runtime {
     /// The runtime behind a unix socket, which need not be there yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Shared { socket: socket.into(), connection: Mutex::new(None) }))
+        Self::counted(socket, Metrics::default())
+    }
+
+    /// Likewise; its calls are counted.
+    pub fn counted(socket: impl Into<PathBuf>, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared { socket: socket.into(), connection: Mutex::new(None), metrics }))
     }
 
     /// Its socket.
@@ -88,7 +95,7 @@ impl Runtime {
         Q: Message,
         A: Message + Default,
     {
-        let path = format!("/runtime.v1.{call}");
+        let (path, began) = (format!("/runtime.v1.{call}"), Instant::now());
         let exchange = async {
             match self.connection().await?.unary(&path, ask).await {
                 // The runtime was restarted since, and was not asked yet.
@@ -96,10 +103,12 @@ impl Runtime {
                 answered => Ok(answered?),
             }
         };
-        match limit {
+        let answer = match limit {
             None => exchange.await,
             Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(CriError::Timeout(limit))),
-        }
+        };
+        self.0.metrics.operation(call, began.elapsed(), answer.is_err());
+        answer
     }
 
     /// Runs a command in a container and waits for its end. A command past the request's `timeout` (seconds; 0 for none) is

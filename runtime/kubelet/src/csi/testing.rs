@@ -113,6 +113,7 @@ fn is_block(capability: Option<&VolumeCapability>) -> bool {
 
 /// Makes a device of a volume's file: what its attributes name, or a new one that is noted beside the file.
 fn attach(file: &Path, context: &HashMap<String, String>) {
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
     let device = context.get("device").cloned().unwrap_or_else(|| {
         fs::File::create(file).and_then(|file| file.set_len(1 << 20)).expect("a file");
         let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().expect("losetup");

@@ -12,23 +12,22 @@ pub(super) fn is_limited(pod: &Pod) -> bool {
     folders.any(|folder| folder.size_limit.is_some()) || containers(pod).any(|container| limit(container).is_some())
 }
 
-/// The limit that a pod has gone beyond, as a message.
-pub(super) fn breach(pod: &Pod, usage: &PodUsage, has_own_image_fs: bool) -> Option<String> {
+/// The limit that a pod has gone beyond: what metrics call it, and a message.
+pub(super) fn breach(pod: &Pod, usage: &PodUsage, has_own_image_fs: bool) -> Option<(&'static str, String)> {
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         let Some(size) = volume.empty_dir.as_ref().and_then(|folder| folder.size_limit.as_ref()) else { continue };
         let (limit, used) = (read(size), usage.volumes.get(&volume.name));
         if used.is_some_and(|used| limit.value() > 0 && exceeds(used.bytes, limit.value())) {
-            return Some(format!(
-                "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
-                volume.name,
-                limit.to_string()
-            ));
+            let (name, limit) = (&volume.name, limit.to_string());
+            let message = format!("Usage of EmptyDir volume {name:?} exceeds the limit {limit:?}. ");
+            return Some(("emptydirfs.limit", message));
         }
     }
     if let Some(limit) = pod_limits(pod, Overhead::With).get(EPHEMERAL_STORAGE)
         && exceeds(usage.disk().bytes, limit.value())
     {
-        return Some(format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "));
+        let message = format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. ");
+        return Some(("ephemeralpodfs.limit", message));
     }
     let spec = pod.spec.iter();
     for container in spec.flat_map(|spec| &spec.containers) {
@@ -38,7 +37,8 @@ pub(super) fn breach(pod: &Pod, usage: &PodUsage, has_own_image_fs: bool) -> Opt
         if limit.value() != 0 && exceeds(logs + root, limit.value()) {
             let name = &container.name;
             let limit = limit.to_string();
-            return Some(format!("Container {name} exceeded its local ephemeral storage limit {limit:?}. "));
+            let message = format!("Container {name} exceeded its local ephemeral storage limit {limit:?}. ");
+            return Some(("ephemeralcontainerfs.limit", message));
         }
     }
     None
@@ -83,7 +83,7 @@ mod tests {
             ..PodUsage::default()
         };
         let mega = 1 << 20;
-        let of = |usage: &PodUsage, own: bool| breach(&pod, usage, own);
+        let of = |usage: &PodUsage, own: bool| breach(&pod, usage, own).map(|(_, message)| message);
         assert_eq!(of(&used(mega, 0, 0, 0), false), None);
         let why = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
         assert_eq!(of(&used(mega + 1, 0, 0, 0), false).as_deref(), Some(why));

@@ -32,6 +32,8 @@ pub struct Evicted {
     pub pod: Arc<Pod>,
     /// The message of its status and of the event, both of reason [`super::EVICTED`].
     pub message: String,
+    /// What it is ended for, as metrics have it: `memory.available`, say.
+    pub signal: &'static str,
     /// Seconds that it is given.
     pub grace: i64,
     /// It gets the condition `DisruptionTarget` of reason `TerminationByKubelet` with the same message.
@@ -119,10 +121,10 @@ impl Eviction {
         let mut any = false;
         for pod in limited {
             let breach = usage.get(uid(&pod)).and_then(|usage| local::breach(&pod, usage, false));
-            if let Some(message) = breach
+            if let Some((signal, message)) = breach
                 && !is_critical(&pod)
             {
-                (self.hooks.evict)(Evicted { pod, message, grace: AT_ONCE, disruption: false }).await;
+                (self.hooks.evict)(Evicted { pod, message, signal, grace: AT_ONCE, disruption: false }).await;
                 any = true;
             }
         }
@@ -148,7 +150,7 @@ impl Eviction {
         let message = message::of(&pod, &threshold, seen, usage.get(uid(&pod)));
         let own = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(i64::MAX);
         let grace = if threshold.grace.is_zero() { AT_ONCE } else { own.min(self.most_grace) };
-        (self.hooks.evict)(Evicted { pod, message, grace, disruption: true }).await;
+        (self.hooks.evict)(Evicted { pod, message, signal: threshold.signal.name(), grace, disruption: true }).await;
         true
     }
 }

@@ -40,6 +40,11 @@ impl Signal {
         found.map(|(signal, _)| signal).ok_or_else(|| ThresholdError::Signal(name.to_owned()))
     }
 
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(signal, _)| *signal == self).map_or("", |(_, name)| name)
+    }
+
     /// The resource that runs out, as messages name it.
     pub(super) fn resource(self) -> &'static str {
         match self {

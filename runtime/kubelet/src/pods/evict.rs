@@ -47,6 +47,7 @@ pub(crate) fn hooks(node: &Arc<Node>) -> Hooks {
 async fn end(node: &Node, evicted: Evicted) {
     let Some(slot) = node.pods.slot(uid(&evicted.pod)) else { return };
     tracing::warn!(pod = slot.uid, why = evicted.message, "the pod is ended");
+    node.pods.metrics().evicted(evicted.signal);
     node.recorder.warning(&evicted.pod, About::Pod, EVICTED, evicted.message.clone());
     slot.change(|current| {
         current.eviction = Some(slot::Eviction {

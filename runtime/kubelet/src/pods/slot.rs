@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::Notify;
@@ -10,12 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::view::{Container, Shared, View};
 use super::{logs, name, namespace, uid};
+use crate::metrics::Metrics;
 use crate::probes::counts::Counts;
 use crate::volumes::{VolumeAt, Volumes};
 
 /// A pod and its worker's side of it.
 pub(crate) struct Slot {
     pub(crate) uid: String,
+    /// When the kubelet first saw it.
+    pub(crate) seen: Instant,
     state: Mutex<Current>,
     /// Something changed: the worker looks.
     pub(crate) wake: Notify,
@@ -70,6 +74,7 @@ impl Slot {
         let uid = uid(&pod).to_owned();
         Self {
             uid,
+            seen: Instant::now(),
             state: Mutex::new(current),
             wake: Notify::new(),
             interrupt: Notify::new(),
@@ -138,6 +143,7 @@ struct Table {
     /// The pod of each container and sandbox that may be running.
     owners: Mutex<HashMap<String, Arc<Slot>>>,
     probes: Counts,
+    metrics: Metrics,
     /// The pods' volumes, once somebody runs pods.
     volumes: OnceLock<Volumes>,
 }
@@ -188,6 +194,7 @@ impl Pods {
             slots: Mutex::default(),
             owners: Mutex::default(),
             probes: Counts::default(),
+            metrics: Metrics::default(),
             volumes: OnceLock::new(),
         }))
     }
@@ -242,6 +249,11 @@ impl Pods {
         self.slots().remove(&slot.uid);
         self.owners().retain(|_, owner| owner.uid != slot.uid);
         self.0.probes.forget(&slot.uid);
+    }
+
+    /// What is counted of the work on them.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// How often probes were made.

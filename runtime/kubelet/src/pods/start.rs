@@ -37,6 +37,15 @@ impl Kind {
         }
     }
 
+    /// As metrics have it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Ephemeral => "ephemeral_container",
+            Self::Init => "init_container",
+            Self::Regular => "container",
+        }
+    }
+
     pub(super) fn of(pod: &Pod, name: &str) -> Self {
         let is_in = |list: &[Container]| list.iter().any(|container| container.name == name);
         if is_in(containers(pod)) {
@@ -70,7 +79,9 @@ impl Worker {
             return (progress, Some(until));
         }
         if plan.create_sandbox && self.view.sandbox(pod).is_none() {
-            if let Err(message) = self.make_sandbox(pod).await {
+            let made = self.make_sandbox(pod).await;
+            self.node.pods.metrics().sandbox(made.is_err());
+            if let Err(message) = made {
                 let message = format!("Failed to create pod sandbox: {message}");
                 self.node.recorder.warning(pod, About::Pod, "FailedCreatePodSandBox", message);
                 return (progress, Some(self.hold("", RETRY)));
@@ -154,7 +165,10 @@ impl Worker {
             }
             self.backoffs.next(&key, finished, now);
         }
-        match self.start(pod, spec, kind).await {
+        let started = self.start(pod, spec, kind).await;
+        let failed = started.as_ref().err().map(|(waiting, _)| waiting.reason);
+        self.node.pods.metrics().container(kind.text(), failed);
+        match started {
             Ok(()) => {
                 self.waiting.remove(name);
                 self.held.remove(name);

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -94,12 +93,16 @@ impl Worker {
     async fn live(&mut self) {
         let slot = self.slot.clone();
         let mut health = self.node.health.clone();
+        let mut step = "create";
         while !ending(&slot.current()) {
+            let began = Instant::now();
             let next = tokio::select! {
                 biased;
                 () = slot.interrupt.notified() => continue,
                 next = self.sync() => next,
             };
+            self.node.pods.metrics().worked(step, began.into_std());
+            step = "sync";
             let until = match next {
                 Next::Over => break,
                 Next::Wait(until) => until,
@@ -113,7 +116,9 @@ impl Worker {
                 () = sleep_until(until) => {}
             }
         }
+        let began = Instant::now();
         self.end().await;
+        self.node.pods.metrics().worked("kill", began.into_std());
         self.stay().await;
         self.remove().await;
     }
@@ -170,7 +175,9 @@ impl Worker {
 
     /// Asks the runtime what there is.
     pub(super) async fn look(&mut self) -> Result<(), CriError> {
+        let began = Instant::now();
         self.view = Arc::new(View::fetch(&self.node.runtime, &self.slot.uid, &self.view).await?);
+        self.node.pods.metrics().looked(began.into_std());
         self.slot.note(|current| current.view = self.view.clone());
         self.node.pods.own_all(&self.view, &self.slot);
         let current = self.slot.current();
@@ -201,7 +208,7 @@ impl Worker {
             status.reason = Some(eviction.reason.clone());
             status.message = Some(eviction.message.clone());
             if let Some(message) = &eviction.disruption {
-                disrupt(&mut status, message, &facts);
+                status::disrupt(&mut status, message, &facts);
             }
         }
         status
@@ -221,6 +228,11 @@ impl Worker {
         }
         if current.status.as_deref() == Some(&status) && !is_undone(&current, &status) {
             return;
+        }
+        // Of pods that ran when the kubelet started it is not known how long that took.
+        let phase = |status: &PodStatus| status.phase.clone().unwrap_or_default();
+        if phase(&status) == "Running" && old.is_none_or(|old| ["", "Pending"].contains(&phase(old).as_str())) {
+            self.node.pods.metrics().pod_started(self.slot.seen);
         }
         let status = Arc::new(status);
         self.slot.note(|current| current.status = Some(status.clone()));
@@ -376,22 +388,4 @@ async fn sleep_until(until: Option<Instant>) {
         Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
     }
-}
-
-/// The condition that tells others that the pod was ended by its node.
-fn disrupt(status: &mut PodStatus, message: &str, facts: &Facts<'_>) {
-    const KIND: &str = "DisruptionTarget";
-    let conditions = status.conditions.get_or_insert_default();
-    if conditions.iter().any(|condition| condition.type_ == KIND) {
-        return;
-    }
-    conditions.push(PodCondition {
-        type_: KIND.to_owned(),
-        status: "True".to_owned(),
-        reason: Some("TerminationByKubelet".to_owned()),
-        message: Some(message.to_owned()),
-        last_transition_time: Some(Time(facts.now)),
-        observed_generation: facts.pod.metadata.generation,
-        ..PodCondition::default()
-    });
 }

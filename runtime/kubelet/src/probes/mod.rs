@@ -239,6 +239,7 @@ impl Task {
         let name = &self.check.spec.name;
         let about = if is_init { About::InitContainer(name) } else { About::Container(name) };
         let (recorder, kind) = (&self.node.recorder, self.kind.text());
+        let began = Instant::now();
         let found = self.check.run().await;
         self.node.pods.probes().add(
             &self.pod,
@@ -249,6 +250,7 @@ impl Task {
                 Found::Failure(_) => counts::Found::Failed,
                 Found::Error(_) => counts::Found::Unknown,
             },
+            began.elapsed(),
         );
         match found {
             Found::Success => Some(Outcome::Success),

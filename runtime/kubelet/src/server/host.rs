@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
 use crate::pods::{Pods, RunningPod, RuntimeContainer, State};
+use crate::probes::counts::Count;
 use crate::volumes::VolumeAt;
 
 /// The pods of the node.
@@ -16,12 +17,12 @@ pub trait Host: Send + Sync {
     fn pods(&self) -> Vec<PodView>;
     /// The volumes of pods that have room of their own.
     fn volumes(&self) -> Vec<VolumeAt>;
-    /// How often probes were made: by namespace, name and uid of the pod, container, kind; successful, failed, unknown.
+    /// How often probes were made: by namespace, name and uid of the pod, container and kind.
     fn probes(&self) -> Vec<ProbeCount>;
 }
 
 /// See [`Host::probes`].
-pub type ProbeCount = ((String, String, String, String, &'static str), [u64; 3]);
+pub type ProbeCount = ((String, String, String, String, &'static str), Count);
 
 impl Host for Pods {
     fn pod(&self, namespace: &str, name: &str) -> Option<PodView> {

@@ -16,7 +16,6 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::access::{Access, Who};
 use crate::cri::Runtime;
 use crate::machine::Facts;
+use crate::metrics::Metrics;
 use crate::stats::Disks;
 
 pub use self::host::{ContainerView, Host, PodView, ProbeCount};
@@ -41,6 +41,8 @@ pub struct Config {
     pub host: Arc<dyn Host>,
     /// The container runtime.
     pub runtime: Runtime,
+    /// What the kubelet counts of its work.
+    pub metrics: Metrics,
     /// Asks the API who someone is and what he may.
     pub client: Client,
     /// The Node's name.
@@ -68,19 +70,18 @@ struct Shared {
     clock: Clock,
     shutdown: CancellationToken,
     access: Access,
-    started: Instant,
+    metrics: Metrics,
 }
 
 impl Server {
     /// Makes the service; it listens nowhere yet.
     pub fn new(config: Config) -> Self {
-        let Config { host, runtime, client, node_name, root, logs, clock, shutdown } = config;
+        let Config { host, runtime, metrics, client, node_name, root, logs, clock, shutdown } = config;
         let disks = Disks::new(runtime.clone(), &root, &logs);
         // What is not known of the machine is shown as nothing.
         let facts = Facts::read(Path::new("/"), &root).unwrap_or_default();
         let access = Access::new(client, node_name.clone());
-        let started = Instant::now();
-        Self(Arc::new(Shared { host, runtime, node_name, disks, facts, clock, shutdown, access, started }))
+        Self(Arc::new(Shared { host, runtime, node_name, disks, facts, clock, shutdown, access, metrics }))
     }
 }
 

@@ -118,7 +118,7 @@ impl Server {
             ["metrics"] if is_get => {
                 let server = &self.0;
                 let (pods, volumes) = (server.host.pods(), server.host.volumes());
-                metrics(stats::own(&pods, &server.disks, volumes, &server.node_name, server.started).await)
+                metrics(stats::own(&pods, &server.disks, volumes, &server.node_name, &server.metrics).await)
             }
             ["metrics", "resource"] if is_get => metrics(stats::resource(&self.0.runtime, &self.0.host.pods()).await),
             ["metrics", "cadvisor"] if is_get => {

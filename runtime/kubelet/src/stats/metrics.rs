@@ -1,16 +1,19 @@
 //! `/metrics/resource` and `/metrics`.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ContainerStatus;
+use kiln_apimachinery::metrics::{Labels, Metric as _, process};
 
 use super::disks::Disks;
 use super::node::Machine;
 use super::text::Text;
 use super::usage::{self, ContainerUsage, PodRef, PodUsage};
-use super::volumes::{Room, Rooms};
+use super::volumes::Room;
+use crate::KUBELET_VERSION;
 use crate::cri::Runtime;
+use crate::machine::Facts;
+use crate::metrics::Metrics;
 use crate::probes::counts::FOUND;
 use crate::server::{PodView, ProbeCount};
 use crate::volumes::VolumeAt;
@@ -141,7 +144,7 @@ pub(crate) async fn own(
     disks: &Disks,
     volumes: Vec<VolumeAt>,
     node_name: &str,
-    started: Instant,
+    counted: &Metrics,
 ) -> String {
     let mut text = Text(String::new());
     text.family("kubelet_node_name", "[ALPHA] The node's name. The count is always 1.", "gauge");
@@ -153,15 +156,19 @@ pub(crate) async fn own(
         |running: bool| pods.iter().flat_map(|p| &p.containers).filter(|c| c.running == running).count() as f64;
     text.sample("kubelet_running_containers", &[("container_state", "exited")], containers(false), 0);
     text.sample("kubelet_running_containers", &[("container_state", "running")], containers(true), 0);
-    text.family("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "gauge");
-    let start = now() as f64 / 1e3 - started.elapsed().as_secs_f64();
-    text.sample("process_start_time_seconds", &[], start, 0);
-    write_volumes(&mut text, &disks.rooms(volumes).await);
+    let name = "kubernetes_build_info";
+    text.family(name, "[ALPHA] The version. The value is always 1.", "gauge");
+    let platform = format!("linux/{}", Facts::ARCHITECTURE);
+    text.sample(name, &[("git_version", KUBELET_VERSION), ("platform", &platform)], 1.0, 0);
+    counted.write(&mut text.0);
+    process::write(&mut text.0);
+    let rooms = disks.rooms(volumes).await;
+    write_volumes(&mut text, &rooms);
     text.0
 }
 
 /// The volumes of claims, each once.
-fn write_volumes(text: &mut Text, rooms: &Rooms) {
+fn write_volumes(text: &mut Text, rooms: &[(VolumeAt, Room)]) {
     type Figure = (&'static str, &'static str, fn(&Room) -> Option<u64>);
     let figures: [Figure; 7] = [
         ("capacity_bytes", "Capacity in bytes of the volume", |room| room.capacity),
@@ -188,12 +195,12 @@ fn write_volumes(text: &mut Text, rooms: &Rooms) {
 
 /// `/metrics/probes`.
 pub(crate) fn probes(counts: &[ProbeCount]) -> String {
-    let mut text = Text(String::new());
+    let mut text = Text::default();
     let name = "prober_probe_total";
     let help = "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.";
     text.family(name, help, "counter");
-    for ((namespace, pod, uid, container, kind), counts) in counts {
-        for (found, count) in FOUND.iter().zip(counts).filter(|(_, count)| **count > 0) {
+    for ((namespace, pod, uid, container, kind), count) in counts {
+        for (found, count) in FOUND.iter().zip(count.found).filter(|(_, count)| *count > 0) {
             let labels = [
                 ("container", &**container),
                 ("namespace", &**namespace),
@@ -202,8 +209,15 @@ pub(crate) fn probes(counts: &[ProbeCount]) -> String {
                 ("probe_type", *kind),
                 ("result", *found),
             ];
-            text.sample(name, &labels, *count as f64, 0);
+            text.sample(name, &labels, count as f64, 0);
         }
+    }
+    let name = "prober_probe_duration_seconds";
+    text.family(name, "[ALPHA] Duration in seconds for a probe response.", "histogram");
+    for ((namespace, pod, _, container, kind), count) in counts {
+        let mut labels = Labels::default();
+        labels.add("container", container).add("namespace", namespace).add("pod", pod).add("probe_type", kind);
+        count.times.write(&mut text.0, name, labels.text());
     }
     text.0
 }
@@ -211,15 +225,24 @@ pub(crate) fn probes(counts: &[ProbeCount]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probes::counts::Count;
     use crate::volumes::MeasuredBy;
 
     #[test]
     fn probes_are_counted_by_what_they_found() {
         let of = |text: &str| text.to_owned();
         let key = (of("ns"), of("web"), of("u"), of("main"), "Liveness");
-        let text = probes(&[(key, [3, 0, 1])]);
+        let count = Count { found: [3, 0, 1], ..Count::default() };
+        count.times.observe(0.02);
+        let text = probes(&[(key, count)]);
         let labels = "container=\"main\",namespace=\"ns\",pod=\"web\",pod_uid=\"u\",probe_type=\"Liveness\"";
-        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let (lines, times): (Vec<&str>, _) =
+            text.lines().filter(|line| !line.starts_with('#')).partition(|line| line.contains("_total{"));
+        let labels_of_times = "container=\"main\",namespace=\"ns\",pod=\"web\",probe_type=\"Liveness\"";
+        assert!(
+            times.contains(&&*format!("prober_probe_duration_seconds_bucket{{{labels_of_times},le=\"0.025\"}} 1")),
+            "{times:?}"
+        );
         let expected = [("successful", 3), ("unknown", 1)];
         let expected =
             expected.map(|(found, count)| format!("prober_probe_total{{{labels},result=\"{found}\"}} {count}"));
@@ -235,7 +258,7 @@ mod tests {
         };
         let room = Room { capacity: Some(100), abnormal: Some(true), ..Room::default() };
         let mut text = Text::default();
-        write_volumes(&mut text, &vec![(at("a", Some("c")), room), (at("b", Some("c")), room), (at("a", None), room)]);
+        write_volumes(&mut text, &[(at("a", Some("c")), room), (at("b", Some("c")), room), (at("a", None), room)]);
         let lines: Vec<&str> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
         let labels = "{namespace=\"ns\",persistentvolumeclaim=\"c\"}";
         let expected = ["capacity_bytes", "health_status_abnormal"].into_iter().zip([100, 1]);

@@ -180,3 +180,21 @@ fn initialized(facts: &Facts<'_>, status: &PodStatus) -> Verdict {
     let message = unready(&unknown, "incomplete", &incomplete);
     if has_begun || message.is_empty() { HOLDS } else { fails("ContainersNotInitialized", message) }
 }
+
+/// The condition that tells others that the pod was ended by its node.
+pub(crate) fn disrupt(status: &mut PodStatus, message: &str, facts: &Facts<'_>) {
+    const KIND: &str = "DisruptionTarget";
+    let conditions = status.conditions.get_or_insert_default();
+    if conditions.iter().any(|condition| condition.type_ == KIND) {
+        return;
+    }
+    conditions.push(PodCondition {
+        type_: KIND.to_owned(),
+        status: "True".to_owned(),
+        reason: Some("TerminationByKubelet".to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(Time(facts.now)),
+        observed_generation: facts.pod.metadata.generation,
+        ..PodCondition::default()
+    });
+}

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub(crate) use self::conditions::disrupt;
 pub(crate) use self::settle::settle;
 use super::is_host_network;
 use super::plan::Probed;

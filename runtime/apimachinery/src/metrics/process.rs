@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use kiln_apimachinery::metrics::write_once;
+use super::write_once;
 
 /// Clock ticks a second, of which the kernel's ABI has just this number.
 const TICKS: f64 = 100.0;
 const PAGE: f64 = 4096.0;
 
 /// Writes the `process_*` families; what can't be read is left out.
-pub(super) fn write(out: &mut String) {
+pub fn write(out: &mut String) {
     let proc = Path::new("/proc/self");
     let stat = std::fs::read_to_string(proc.join("stat")).unwrap_or_default();
     // The second field is a name in parentheses, which may hold anything; after it come plain ones.

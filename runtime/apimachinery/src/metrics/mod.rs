@@ -1,6 +1,8 @@
 //! Series of numbers with labels, written as Prometheus reads them. A series comes into being with its first number; after that a number costs one look-up and
 //! one addition, and whoever keeps a series' handle saves the look-up.
 
+pub mod process;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -167,6 +169,11 @@ impl Labels {
         }
         self.0.push('"');
         self
+    }
+
+    /// As a series is written, without braces.
+    pub fn text(&self) -> &str {
+        &self.0
     }
 }
 
