@@ -269,7 +269,7 @@ impl Preparer {
         let mut context = self.context(pod, prepared, 0, plan.pod_ips.clone()).await?;
         for (name, path) in &plan.shown {
             if let Some(mounted) = context.volumes.get_mut(name) {
-                mounted.place = Place::Path(path.clone());
+                mounted.place = volumes::sealed(path.clone());
             }
         }
         let sources = spec::env_sources(self.volumes.sources(), pod, container).await;

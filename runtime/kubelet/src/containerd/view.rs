@@ -270,12 +270,18 @@ async fn document<T: serde::de::DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
 }
 
-/// Mounts one of a snapshot's mounts so that nothing can be written to it. That no program is run from it holds on the node only:
-/// the runtime shows it to containers by a mount of its own.
+/// Mounts one of a snapshot's mounts so that nothing can be written to it and no program run from it. The runtime shows it to
+/// containers by a mount of its own, which may be another one: so that it cannot be written then either, its file system is one that
+/// has no place to write to, if the kernel has such.
 fn show(from: &Mount, path: &Path) -> std::io::Result<()> {
     let closed = MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let source = Some(from.source.as_str());
     if from.kind == "bind" {
+        // An image of one layer; the folder that it is mounted at is empty and so adds nothing.
+        let layers = format!("lowerdir={}:{}", from.source, path.display());
+        if mount(Some("overlay"), path, Some("overlay"), closed, Some(layers.as_str())).is_ok() {
+            return Ok(());
+        }
         mount(source, path, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
         let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | closed;
         return Ok(mount(None::<&str>, path, None::<&str>, again, None::<&str>)?);
@@ -294,6 +300,28 @@ mod tests {
         let second =
             Sha256::digest("sha256:a sha256:b").iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         assert_eq!(chain, ["sha256:a".to_owned(), format!("sha256:{second}")]);
+    }
+
+    #[test]
+    fn an_image_of_one_layer_cannot_be_written_by_another_mount_of_it_either() {
+        let root = tempfile::tempdir().expect("a folder");
+        let [layer, path, other] = ["layer", "path", "other"].map(|name| root.path().join(name));
+        for folder in [&layer, &path, &other] {
+            std::fs::create_dir(folder).expect("a folder");
+        }
+        std::fs::write(layer.join("file"), "x").expect("a file");
+        let from = Mount { kind: "bind".to_owned(), source: layer.to_string_lossy().into_owned(), ..Mount::default() };
+        show(&from, &path).expect("mounted");
+        let sealed = crate::volumes::sealed(path.clone());
+        mount(Some(&path), &other, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bound");
+        let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+        mount(None::<&str>, &other, None::<&str>, again, None::<&str>).expect("as a runtime would");
+        let (read, written) = (std::fs::read_to_string(other.join("file")), std::fs::write(other.join("new"), "y"));
+        for folder in [&other, &path] {
+            nix::mount::umount(folder.as_path()).expect("unmounted");
+        }
+        assert_eq!(read.expect("a file"), "x");
+        assert_eq!((written.is_err(), sealed), (true, crate::volumes::Place::Sealed(path)), "the kernel has overlays");
     }
 
     #[test]

@@ -58,12 +58,15 @@ fn volume_mount(
     volume: &Mounted,
 ) -> Result<Mount, SpecError> {
     let part = part(mount, environment)?;
+    // Told to make a mount read-only, runtimes make it so and forget all else that it was. One that they are told nothing of stays
+    // as it is: nothing can be written to it, and no program run from it.
+    let is_sealed = matches!(volume.place, Place::Sealed(_));
     let mut to = Mount {
         container_path: absolute(&mount.mount_path),
-        readonly: mount.read_only == Some(true) || volume.read_only,
+        readonly: !is_sealed && (mount.read_only == Some(true) || volume.read_only),
         selinux_relabel: volume.relabel && context.node.selinux,
         propagation: propagation(mount)? as i32,
-        recursive_read_only: recursive(mount, context)?,
+        recursive_read_only: recursive(mount, context)? && !is_sealed,
         ..Mount::default()
     };
     match &volume.place {
@@ -73,8 +76,8 @@ fn volume_mount(
             to.image = Some(ImageSpec { image: image.clone(), user_specified_image, ..ImageSpec::default() });
             to.image_sub_path = part;
         }
-        Place::Path(path) if part.is_empty() => to.host_path = text(path),
-        Place::Path(path) => {
+        Place::Path(path) | Place::Sealed(path) if part.is_empty() => to.host_path = text(path),
+        Place::Path(path) | Place::Sealed(path) => {
             let prepared = subpath::prepare(&SubPath {
                 volume: path,
                 part: &part,
@@ -327,6 +330,17 @@ mod tests {
         std::os::unix::fs::symlink("/etc", case.root.path().join("volume/out")).expect("a link");
         let why = "failed to prepare subPath for volumeMount \"v\" of container \"c\"";
         assert_eq!(case.one(json!({"subPath": "out"})), Err(why.to_owned()));
+    }
+
+    #[test]
+    fn what_is_sealed_is_left_as_it_is_mounted() {
+        let mut case = Case::new();
+        let volume = case.context.volumes.get_mut("v").expect("a volume");
+        (volume.place, volume.read_only) = (Place::Sealed(case.root.path().join("volume")), true);
+        for mount in [json!({}), json!({"readOnly": true})] {
+            let mount = case.one(mount).expect("a mount");
+            assert_eq!((mount.readonly, mount.host_path), (false, text(&case.root.path().join("volume"))));
+        }
     }
 
     #[test]

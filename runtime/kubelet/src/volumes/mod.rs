@@ -105,6 +105,8 @@ pub enum VolumeError {
 pub enum Place {
     /// A file or folder of this machine.
     Path(PathBuf),
+    /// A folder of this machine that the kernel lets nobody write to, and whose mount lets nobody run programs from it.
+    Sealed(PathBuf),
     /// A block device, for `volumeDevices`.
     Device(PathBuf),
     /// A container image, which the runtime mounts; see `spec::ContainerContext::image_volumes`.
@@ -351,6 +353,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A folder whose file system cannot be written, however it is mounted elsewhere, as [`Place::Sealed`]; another one as what it is.
+pub(crate) fn sealed(path: PathBuf) -> Place {
+    match mounts::at(&path) {
+        Ok(Some(mount)) if mount.fs_type == "overlay" => Place::Sealed(path),
+        _ => Place::Path(path),
     }
 }
 
