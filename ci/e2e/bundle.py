@@ -96,7 +96,7 @@ class Machine:
         log.kill()
 
     def state(self):
-        """All that an installation could leave: files, mounts, interfaces and rules."""
+        """All that an installation could leave: files, mounts, interfaces, settings and rules."""
         files = set()
         # Of Debian's /usr only /usr/local is its own.
         for top in (self.root, FOLDER / "local") if self.name == "debian" else (self.root,):
@@ -106,7 +106,9 @@ class Machine:
         mounts = sorted(line.split()[4] for line in pathlib.Path(f"/proc/{self.first}/mountinfo").read_text().splitlines())
         inside = ["nsenter", f"--net=/run/netns/{self.net}"]
         links = [link["ifname"] for link in json.loads(run(*inside, "ip", "-json", "link").stdout)]
-        return {"files": files, "mounts": mounts, "links": links, "rules": run(*inside, "nft", "list", "ruleset").stdout}
+        settings = run(*inside, "sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding").stdout
+        return {"files": files, "mounts": mounts, "links": links, "settings": settings,
+                "rules": run(*inside, "nft", "list", "ruleset").stdout}
 
     def stop(self):
         """Ends all of its processes, and with them its mounts."""

@@ -106,6 +106,49 @@ mod tests {
         assert_eq!(found, ["a/", "a/b", "a/c", "d"]);
     }
 
+    /// A function of a script.
+    fn function<'a>(script: &'a str, name: &str) -> &'a str {
+        let from = script.find(&format!("\n{name}() {{")).expect("a function");
+        let rest = &script[from..];
+        &rest[..rest.find("\n}\n").expect("its end") + 3]
+    }
+
+    #[test]
+    fn the_kernels_settings_are_as_before_after_a_removal() {
+        let root = tempfile::tempdir().expect("a folder");
+        let settings =
+            ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/eth0/accept_ra", "ipv6/conf/eth1/proxy_ndp"];
+        let write = |name: &str, value: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, format!("{value}\n")).expect("a file");
+        };
+        let run = |parts: &[&str], name: &str| {
+            let head = format!("set -eu\nETC='{0}/etc' NET='{0}'\nfail() {{ exit 9; }}\n", root.path().display());
+            let script = format!("{head}{}\n{name}\n", parts.concat());
+            let status = std::process::Command::new("sh").args(["-c", &script]).status().expect("a shell");
+            assert!(status.success(), "{script}");
+        };
+        let note = [function(SCRIPT, "write"), function(SCRIPT, "note_settings")];
+        write("etc/installed", "INIT=none");
+        for name in settings {
+            write(name, "0");
+        }
+        run(&note, "note_settings");
+        for name in settings {
+            write(name, "1");
+        }
+        // An upgrade finds what is ours.
+        run(&note, "note_settings");
+        std::fs::remove_dir_all(root.path().join("ipv6/conf/eth1")).expect("an interface goes");
+        run(&[function(text("uninstall"), "restore_settings")], "restore_settings");
+        for name in &settings[..3] {
+            assert_eq!(std::fs::read_to_string(root.path().join(name)).expect("a file"), "0\n", "{name}");
+        }
+        assert!(!root.path().join("etc/settings").exists(), "another installation notes its own");
+        run(&[function(text("uninstall"), "restore_settings")], "restore_settings");
+    }
+
     #[test]
     fn the_unit_for_systemd_leaves_pods_alone_and_starts_what_the_installer_wrote() {
         let unit = text("init/kiln.service");

@@ -11,6 +11,7 @@ PAYLOAD=@LINES@
 LIB=/usr/local/lib/kiln
 BIN=/usr/local/bin
 ETC=/etc/kiln
+NET=/proc/sys/net
 UNIT=/etc/systemd/system/kiln.service
 OPENRC=/etc/init.d/kiln
 
@@ -170,6 +171,15 @@ DATA=$(quote "$data")
 END
 }
 
+# Notes, before anything of ours has run, what it changes of the kernel's settings.
+note_settings() {
+    [ ! -f "$ETC/settings" ] || return 0
+    for file in "$NET"/ipv4/ip_forward "$NET"/ipv6/conf/all/forwarding "$NET"/ipv6/conf/*/accept_ra "$NET"/ipv6/conf/*/proxy_ndp \
+        "$NET"/bridge/bridge-nf-call-ip*tables; do
+        [ ! -f "$file" ] || printf '%s %s\n' "$file" "$(cat "$file")"
+    done | write "$ETC/settings" 644
+}
+
 unpack() {
     rm -rf "$LIB.new"
     mkdir -p "$LIB.new" "$BIN" || fail 6 "cannot write below /usr/local"
@@ -257,6 +267,7 @@ main() {
     fi
     swap
     write_note
+    note_settings
     install_service
     if [ "${INSTALL_KILN_SKIP_START:-}" = true ]; then
         say "$VERSION is installed"

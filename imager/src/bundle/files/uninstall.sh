@@ -36,6 +36,15 @@ if [ "$(id -u)" != 0 ]; then
     exit 2
 fi
 
+# Gives the kernel its settings back as they were; interfaces may have gone meanwhile.
+restore_settings() {
+    [ -f "$ETC/settings" ] || return 0
+    while read -r file value; do
+        [ ! -f "$file" ] || [ "$(cat "$file")" = "$value" ] || echo "$value" >"$file" || true
+    done <"$ETC/settings"
+    rm -f "$ETC/settings"
+}
+
 INIT=none DATA=/var/lib/kiln
 [ ! -f "$ETC/installed" ] || . "$ETC/installed"
 
@@ -54,6 +63,7 @@ case $INIT in
 esac
 
 "$BIN/kiln" killall --data-dir "$DATA"
+restore_settings
 
 rm -rf /run/kiln /var/log/kiln.log /var/log/kiln.log.1 /var/log/pods
 if [ -z "$keep" ]; then
