@@ -1,8 +1,10 @@
-//! What the server of an aggregated API tells of itself: the resources of its group and version, and where its OpenAPI is.
+//! What the server of an aggregated API tells of itself: the resources of its group and version, its document of OpenAPI 2, and
+//! where that of version 3 is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{CONTENT_TYPE, ETAG};
+use ::http::header::{CONTENT_TYPE, ETAG, HeaderName};
 use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -30,6 +32,10 @@ pub(crate) struct Told {
     pub(crate) fresh: bool,
     /// Where the OpenAPI 3 document is, with its hash.
     pub(crate) openapi: Option<String>,
+    /// What the OpenAPI 2 document has of the group and version, as JSON; empty if none is known.
+    pub(crate) swagger: Arc<str>,
+    /// What the whole of that document is known by.
+    swagger_tag: String,
     /// What the aggregated document is known by, if that is what the resources are of.
     tag: String,
 }
@@ -51,7 +57,11 @@ pub(super) async fn ask(server: &ApiServer, link: &Link) -> Told {
     match resources(server, link, &known).await {
         Ok((resources, tag)) => {
             let openapi = openapi(server, link).await.unwrap_or_default();
-            Told { resources, fresh: true, openapi, tag }
+            let (swagger, swagger_tag) = swagger(server, link, &known).await.unwrap_or_else(|why| {
+                tracing::debug!(api = link.place.path(), why, "an aggregated API has no OpenAPI 2 to tell");
+                (known.swagger.clone(), known.swagger_tag.clone())
+            });
+            Told { resources, fresh: true, openapi, swagger, swagger_tag, tag }
         }
         Err(why) => {
             tracing::debug!(api = link.place.path(), why, "an aggregated API does not tell what it has");
@@ -67,6 +77,10 @@ struct Answer {
 }
 
 impl Answer {
+    fn header(&self, name: HeaderName) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
     fn json(&self) -> Result<Value, String> {
         serde_json::from_slice(&self.body).map_err(|e| e.to_string())
     }
@@ -85,18 +99,17 @@ async fn get(server: &ApiServer, link: &Link, path: &str, accept: &str, tag: &st
 async fn resources(server: &ApiServer, link: &Link, known: &Told) -> Result<(Value, String), String> {
     let place = &link.place;
     let answer = get(server, link, "/apis", AGGREGATED, &known.tag).await?;
-    let header = |name| answer.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match answer.code {
         StatusCode::NOT_MODIFIED => return Ok((known.resources.clone(), known.tag.clone())),
         StatusCode::SERVICE_UNAVAILABLE => return Err("the server is not available".into()),
-        StatusCode::OK if header(CONTENT_TYPE).contains("as=APIGroupDiscoveryList") => {
+        StatusCode::OK if answer.header(CONTENT_TYPE).contains("as=APIGroupDiscoveryList") => {
             let document = answer.json()?;
             let groups = items(&document, &["items"]).iter();
             let versions = groups.filter(|g| meta::name(g) == place.group).flat_map(|g| items(g, &["versions"]));
             let mut own = versions.filter(|v| meta::text(v, &["version"]) == place.version);
             let mut resources = own.next().and_then(|v| v.get("resources")).cloned().unwrap_or_default();
             with_kinds(&mut resources);
-            return Ok((resources, header(ETAG).to_owned()));
+            return Ok((resources, answer.header(ETAG).to_owned()));
         }
         _ => {}
     }
@@ -166,6 +179,20 @@ async fn openapi(server: &ApiServer, link: &Link) -> Result<Option<String>, Stri
     let index = answer.json()?;
     let address = meta::text(&index, &["paths", &link.place.path()[1..], "serverRelativeURL"]);
     Ok(Some(address.to_owned()).filter(|a| a.split('?').next() == Some(path.as_str())))
+}
+
+/// What the OpenAPI 2 document has of the group and version, and what it is known by.
+async fn swagger(server: &ApiServer, link: &Link, known: &Told) -> Result<(Arc<str>, String), String> {
+    let answer = get(server, link, "/openapi/v2", "application/json", &known.swagger_tag).await?;
+    match answer.code {
+        StatusCode::NOT_MODIFIED => Ok((known.swagger.clone(), known.swagger_tag.clone())),
+        StatusCode::OK => {
+            let document = answer.json()?;
+            let excerpt = kiln_schema::openapi::excerpt(&document, &link.place.group, &link.place.version);
+            Ok((excerpt.to_string().into(), answer.header(ETAG).to_owned()))
+        }
+        code => Err(format!("/openapi/v2 answered {}", code.as_u16())),
+    }
 }
 
 #[cfg(test)]

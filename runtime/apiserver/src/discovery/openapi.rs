@@ -53,6 +53,8 @@ pub(crate) struct Documents {
     /// Groups, versions and content hashes, by path behind `/openapi/v3/`.
     groups: BTreeMap<String, (String, String, String)>,
     two_tag: String,
+    /// What other servers' documents of version 2 have of their groups and versions, those first that come first in discovery.
+    others: Vec<Arc<str>>,
     kept: Mutex<HashMap<Which, Bytes>>,
 }
 
@@ -96,10 +98,16 @@ impl Documents {
                 paths.insert(openapi::root(&place.group, &place.version), json!({"serverRelativeURL": address}));
             }
         }
+        let pairs =
+            super::groups(registry, table).into_iter().flat_map(|(g, vs)| vs.into_iter().map(move |v| (g.clone(), v)));
+        let told = pairs.filter_map(|(g, v)| Some(table.remote(&g, &v)?.link.told().swagger.clone()));
+        let others: Vec<Arc<str>> = told.filter(|swagger| !swagger.is_empty()).collect();
         let index = json!({"paths": paths}).to_string();
         let index_tag = format!("\"{}\"", hash(&[&index]));
-        let two_tag = format!("\"{}\"", hash(&[&all]));
-        Self { version: version.to_owned(), index: index.into(), index_tag, groups, two_tag, kept: Mutex::default() }
+        let parts: Vec<&str> = std::iter::once(all.as_str()).chain(others.iter().map(AsRef::as_ref)).collect();
+        let two_tag = format!("\"{}\"", hash(&parts));
+        let (version, kept) = (version.to_owned(), Mutex::default());
+        Self { version, index: index.into(), index_tag, groups, two_tag, others, kept }
     }
 
     fn make(&self, registry: &Registry, schemas: &Schemas, which: &Which) -> std::io::Result<Bytes> {
@@ -107,7 +115,7 @@ impl Documents {
             return Ok(known.clone());
         }
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        write(registry, schemas, which, &self.version, &mut out)?;
+        self.write(registry, schemas, which, &mut out)?;
         let bytes = Bytes::from(out.finish()?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.values().map(Bytes::len).sum::<usize>() + bytes.len() > KEPT {
@@ -116,28 +124,35 @@ impl Documents {
         kept.insert(which.clone(), bytes.clone());
         Ok(bytes)
     }
+
+    /// The rows that a document is of. What others answer for is theirs to describe.
+    fn rows(&self, registry: &Registry, which: &Which) -> Vec<Arc<Resource>> {
+        match which {
+            Which::Three(group, v) => registry.of(group, v),
+            Which::Two | Which::TwoProtobuf => self.groups.values().flat_map(|(g, v, _)| registry.of(g, v)).collect(),
+        }
+    }
+
+    fn write(&self, registry: &Registry, schemas: &Schemas, which: &Which, out: &mut dyn Write) -> std::io::Result<()> {
+        let rows = self.rows(registry, which);
+        let served = served(&rows, schemas);
+        let others = || self.others.iter().map(|text| serde_json::from_str(text)).collect::<Result<Vec<Value>, _>>();
+        match which {
+            Which::Three(group, v) => openapi::v3(&served, (group, v), &self.version, out),
+            Which::Two => openapi::v2(&served, &others()?, &self.version, out),
+            Which::TwoProtobuf => openapi::v2_protobuf(&served, &others()?, &self.version, out),
+        }
+    }
 }
 
 /// Schemas of custom kinds by definition and version, read for one document and then forgotten: with their descriptions
 /// they are far larger than what the server needs of them.
 type Schemas = HashMap<(String, String), Value>;
 
-/// The rows that a document is of.
-fn rows_of(registry: &Registry, which: &Which) -> Vec<Arc<Resource>> {
-    match which {
-        Which::Three(group, v) => registry.of(group, v),
-        Which::Two | Which::TwoProtobuf => {
-            let groups = registry.groups().into_iter();
-            let pairs = groups.flat_map(|(g, versions)| versions.into_iter().map(move |v| (g.clone(), v)));
-            pairs.flat_map(|(g, v)| registry.of(&g, &v)).collect()
-        }
-    }
-}
-
 /// Reads the schemas of the custom kinds that a document is of.
-async fn schemas(server: &ApiServer, which: &Which) -> Result<Schemas, Status> {
+async fn schemas(server: &ApiServer, documents: &Documents, which: &Which) -> Result<Schemas, Status> {
     let mut out = Schemas::new();
-    for row in rows_of(server.registry(), which) {
+    for row in documents.rows(server.registry(), which) {
         let Some(custom) = &row.custom else { continue };
         let key = (custom.definition.clone(), row.version.clone());
         let found = server.store().read(apiextensions::GROUP, apiextensions::DEFINITIONS, "", &key.0).await?;
@@ -153,22 +168,6 @@ async fn schemas(server: &ApiServer, which: &Which) -> Result<Schemas, Status> {
 /// What a custom row's document depends on.
 fn state(row: &Resource) -> &str {
     row.custom.as_ref().map_or("", |custom| custom.tag.as_str())
-}
-
-fn write(
-    registry: &Registry,
-    schemas: &Schemas,
-    which: &Which,
-    version: &str,
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
-    let rows = rows_of(registry, which);
-    let served = served(&rows, schemas);
-    match which {
-        Which::Three(group, v) => openapi::v3(&served, (group, v), version, out),
-        Which::Two => openapi::v2(&served, version, out),
-        Which::TwoProtobuf => openapi::v2_protobuf(&served, version, out),
-    }
 }
 
 fn served<'a>(rows: &'a [Arc<Resource>], schemas: &'a Schemas) -> Vec<Served<'a>> {
@@ -208,11 +207,12 @@ pub(crate) async fn answer(
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Status> {
-    let documents = server.documents();
-    let documents = documents.openapi();
+    // What is answered and its tag are of one state, whatever changes meanwhile.
+    let all = server.documents();
+    let documents = all.openapi();
     if path == "/openapi/v2" {
         let Some((which, media)) = version_two(headers) else { return Ok(not_acceptable()) };
-        return document(server, headers, which, &documents.two_tag, media).await;
+        return document(server, &all, headers, which, (&documents.two_tag, media)).await;
     }
     let rest = path.strip_prefix("/openapi/v3").ok_or_else(Status::no_such_path)?;
     if accepts(headers, &[JSON]).is_none() {
@@ -228,7 +228,7 @@ pub(crate) async fn answer(
         return Ok(moved(&address(root, tag)));
     }
     let which = Which::Three(group.clone(), version.clone());
-    let mut response = document(server, headers, which, &format!("\"{tag}\""), JSON).await?;
+    let mut response = document(server, &all, headers, which, (&format!("\"{tag}\""), JSON)).await?;
     if asked.is_some() {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
@@ -276,23 +276,24 @@ fn moved(address: &str) -> Response<Body> {
     response
 }
 
+/// Answers with a document of a state, which has a tag and a media type.
 async fn document(
     server: &ApiServer,
+    documents: &Arc<super::Documents>,
     headers: &HeaderMap,
     which: Which,
-    tag: &str,
-    media: &'static str,
+    (tag, media): (&str, &'static str),
 ) -> Result<Response<Body>, Status> {
     let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     if known.is_some_and(|k| k.split(',').any(|k| k.trim() == tag)) {
         return Ok(with_tag(headers, &Bytes::new(), tag, media));
     }
     let zipped = respond::takes_gzip(headers);
-    let maker = server.clone();
-    let schemas = schemas(server, &which).await?;
+    let (maker, documents) = (server.clone(), documents.clone());
+    let schemas = schemas(server, documents.openapi(), &which).await?;
     // Making one takes a while, in which the thread would serve nobody else.
     let made = tokio::task::spawn_blocking(move || {
-        let packed = maker.documents().openapi().make(maker.registry(), &schemas, &which)?;
+        let packed = documents.openapi().make(maker.registry(), &schemas, &which)?;
         if zipped {
             return Ok(packed);
         }

@@ -1,5 +1,5 @@
 //! OpenAPI 2 in the protobuf of gnostic: the document that kubectl reads for `explain` and for what a server can do. Numbers
-//! are those of `OpenAPIv2.proto`; only what documents here have is written.
+//! are those of `OpenAPIv2.proto`; only what documents of Kubernetes' servers have is written.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -81,6 +81,7 @@ fn schema(out: &mut Vec<u8>, value: &Value) {
         }
     }
     text(out, 13, object.get("pattern"));
+    flag(out, 16, object.get("uniqueItems"));
     texts(out, 19, object.get("required"));
     for value in object.get("enum").and_then(Value::as_array).into_iter().flatten() {
         message(out, 20, |out| any(out, value));
@@ -97,6 +98,9 @@ fn schema(out: &mut Vec<u8>, value: &Value) {
     if let Some(items) = object.get("items") {
         message(out, 23, |out| message(out, 1, |out| schema(out, items)));
     }
+    for value in object.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        message(out, 24, |out| schema(out, value));
+    }
     if let Some(properties) = object.get("properties").and_then(Value::as_object) {
         message(out, 25, |out| {
             properties.iter().for_each(|(name, value)| message(out, 1, |out| named_schema(out, name, value)));
@@ -111,23 +115,33 @@ fn named_schema(out: &mut Vec<u8>, name: &str, value: &Value) {
 }
 
 fn parameter(out: &mut Vec<u8>, number: u16, value: &Value) {
-    let place = value["in"].as_str().unwrap_or_default();
+    let place = value.get("in").and_then(Value::as_str).unwrap_or_default();
     message(out, number, |out| {
         message(out, 1, |out| match place {
             "body" => message(out, 1, |out| {
+                text(out, 1, value.get("description"));
                 text(out, 2, value.get("name"));
                 text(out, 3, value.get("in"));
                 flag(out, 4, value.get("required"));
-                message(out, 5, |out| schema(out, &value["schema"]));
+                if let Some(value) = value.get("schema") {
+                    message(out, 5, |out| schema(out, value));
+                }
             }),
             _ => message(out, 2, |out| {
-                // Parameters in paths lack one of the fields of those in queries, so that the numbers behind it differ.
-                let (which, kind, unique) = if place == "path" { (4, 5, 19) } else { (3, 6, 20) };
+                // Parameters in paths and headers lack one of the fields of the others, so that the numbers behind it differ.
+                let (which, kind, unique) = match place {
+                    "header" => (1, 5, 19),
+                    "formData" => (2, 6, 20),
+                    "path" => (4, 5, 19),
+                    _ => (3, 6, 20),
+                };
                 message(out, which, |out| {
                     flag(out, 1, value.get("required"));
                     text(out, 2, value.get("in"));
+                    text(out, 3, value.get("description"));
                     text(out, 4, value.get("name"));
                     text(out, kind, value.get("type"));
+                    text(out, kind + 1, value.get("format"));
                     flag(out, unique, value.get("uniqueItems"));
                 });
             }),
@@ -138,6 +152,7 @@ fn parameter(out: &mut Vec<u8>, number: u16, value: &Value) {
 fn operation(out: &mut Vec<u8>, value: &Value) {
     let Some(object) = value.as_object() else { return };
     texts(out, 1, object.get("tags"));
+    text(out, 2, object.get("summary"));
     text(out, 3, object.get("description"));
     text(out, 5, object.get("operationId"));
     texts(out, 6, object.get("produces"));
@@ -161,18 +176,21 @@ fn operation(out: &mut Vec<u8>, value: &Value) {
         });
     }
     texts(out, 10, object.get("schemes"));
+    flag(out, 11, object.get("deprecated"));
     extensions(out, 13, object);
 }
 
 fn path(out: &mut Vec<u8>, name: &str, value: &Value) {
     put_bytes(out, 1, name.as_bytes());
     message(out, 2, |out| {
-        for (method, number) in [("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("patch", 8)] {
+        for (method, number) in
+            [("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("options", 6), ("head", 7), ("patch", 8)]
+        {
             if let Some(value) = value.get(method) {
                 message(out, number, |out| operation(out, value));
             }
         }
-        value["parameters"].as_array().into_iter().flatten().for_each(|p| parameter(out, 9, p));
+        value.get("parameters").and_then(Value::as_array).into_iter().flatten().for_each(|p| parameter(out, 9, p));
     });
 }
 

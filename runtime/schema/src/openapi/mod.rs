@@ -5,6 +5,7 @@
 mod custom;
 mod descriptions;
 mod gnostic;
+mod others;
 mod paths;
 mod schemas;
 #[cfg(test)]
@@ -14,8 +15,10 @@ mod verbs;
 use std::io::{self, Write};
 
 use kiln_apimachinery::gvk::api_version;
+pub use others::excerpt;
 use serde_json::{Value, json};
 
+use others::Others;
 use schemas::Reached;
 
 /// A resource that is served.
@@ -98,21 +101,44 @@ pub fn v3(
     out.write_all(b"}}")
 }
 
-/// Writes the document of everything, in JSON.
-pub fn v2(resources: &[Served<'_>], server_version: &str, out: &mut dyn Write) -> io::Result<()> {
+/// Writes the document of everything, in JSON: the resources, and [excerpts](excerpt) of other servers' documents.
+pub fn v2(resources: &[Served<'_>], excerpts: &[Value], server_version: &str, out: &mut dyn Write) -> io::Result<()> {
+    let others = others(resources, excerpts);
     out.write_all(b"{\"definitions\":{")?;
-    write_members(out, reached(resources).definitions(Dialect::V2))?;
+    write_members(out, definitions(resources, &others))?;
     write!(out, "}},\"info\":{},\"paths\":{{", info(server_version))?;
-    write_members(out, paths::of(resources, &versions(resources), Dialect::V2))?;
+    write_members(out, paths::of(resources, &versions(resources), Dialect::V2).chain(others.paths))?;
     let security = security();
     write!(out, "}},\"security\":[{{\"BearerToken\":[]}}],\"securityDefinitions\":{security},\"swagger\":\"2.0\"}}")
 }
 
 /// Writes the document of everything in the protobuf of gnostic, which kubectl asks for.
-pub fn v2_protobuf(resources: &[Served<'_>], server_version: &str, out: &mut dyn Write) -> io::Result<()> {
+pub fn v2_protobuf(
+    resources: &[Served<'_>],
+    excerpts: &[Value],
+    server_version: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let others = others(resources, excerpts);
     let versions = versions(resources);
-    let paths = paths::of(resources, &versions, Dialect::V2);
-    gnostic::document(server_version, paths, reached(resources).definitions(Dialect::V2), out)
+    let own = paths::of(resources, &versions, Dialect::V2);
+    let paths = own.chain(others.paths.iter().cloned());
+    gnostic::document(server_version, paths, definitions(resources, &others), out)
+}
+
+/// What other servers add. Only definitions that theirs may meet are made for it.
+fn others(resources: &[Served<'_>], excerpts: &[Value]) -> Others {
+    if excerpts.is_empty() {
+        return Others::default();
+    }
+    let met = reached(resources).only(&Others::names(excerpts));
+    Others::of(excerpts, met.definitions(Dialect::V2).collect())
+}
+
+/// All definitions of a document of version 2.
+fn definitions<'a>(resources: &'a [Served<'a>], others: &'a Others) -> impl Iterator<Item = (String, Value)> + 'a {
+    let own = reached(resources).definitions(Dialect::V2).map(|definition| others.amended(definition));
+    own.chain(others.definitions.iter().map(|(name, schema)| (name.clone(), schema.clone())))
 }
 
 fn info(version: &str) -> Value {

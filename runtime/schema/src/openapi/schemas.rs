@@ -1,6 +1,6 @@
 //! Types as schemas.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kiln_apimachinery::typed::{ListType, PatchStrategy};
 use serde_json::{Map, Value, json};
@@ -100,6 +100,12 @@ impl<'a> Reached<'a> {
             }
         }
         self.0.insert(format!("{META}.Patch"), Model::Patch);
+    }
+
+    /// Only those of these names.
+    pub(super) fn only(mut self, names: &BTreeSet<&str>) -> Self {
+        self.0.retain(|name, _| names.contains(name.as_str()));
+        self
     }
 
     fn add(&mut self, ty: TypeRef<'static>) {

@@ -89,7 +89,7 @@ fn a_group_has_its_types_with_facts_and_descriptions_and_its_operations() {
 #[test]
 fn every_reference_leads_to_a_definition() {
     let three = document(|out| v3(&served()[1..], ("apps", "v1"), "v1", out));
-    let two = document(|out| v2(&served(), "v1", out));
+    let two = document(|out| v2(&served(), &[], "v1", out));
     for (document, at, prefix) in [
         (&three, &three["components"]["schemas"], "#/components/schemas/"),
         (&two, &two["definitions"], "#/definitions/"),
@@ -105,7 +105,7 @@ fn every_reference_leads_to_a_definition() {
 
 #[test]
 fn most_fields_have_descriptions() {
-    let document = document(|out| v2(&served(), "v1", out));
+    let document = document(|out| v2(&served(), &[], "v1", out));
     let (mut with, mut without) = (0, 0);
     for definition in document["definitions"].as_object().unwrap().values() {
         for property in definition["properties"].as_object().into_iter().flatten().map(|(_, p)| p) {
@@ -118,7 +118,7 @@ fn most_fields_have_descriptions() {
 #[test]
 fn version_two_in_protobuf_has_the_definitions_and_paths() {
     let mut out = Vec::new();
-    v2_protobuf(&served(), "v1.36.0", &mut out).unwrap();
+    v2_protobuf(&served(), &[], "v1.36.0", &mut out).unwrap();
     let fields: Vec<_> = crate::protobuf::wire::Fields(&out).collect::<Result<_, _>>().unwrap();
     let count = |number: u32| fields.iter().filter(|(n, _)| *n == number).count();
     assert_eq!((count(1), count(2)), (1, 1));
