@@ -13,7 +13,8 @@
 //! held against helm's own engine (v4, compiled from its source) with 48 charts that are in use and the values that they bring for
 //! their tests, 233 renders in all: the objects were the same but for what a Go number with a binary exponent and line ends of last lines
 //! made, which are right now. A big one (kube-prometheus-stack) takes half a second in a build without optimisation.
-//! What is not there: schemas of values (`values.schema.json`), TOML, `htpasswd` and the ciphers.
+//! Values are held against `values.schema.json` first; of JSON Schema `format`, `unevaluatedProperties` and references to other
+//! documents are not there. Nor are TOML, `htpasswd` and the ciphers.
 
 mod chart;
 mod functions;
@@ -23,6 +24,7 @@ mod manifests;
 mod number;
 mod render;
 pub mod repository;
+mod schema;
 mod semver;
 mod set;
 mod template;

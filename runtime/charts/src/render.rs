@@ -11,7 +11,7 @@ use crate::manifests::{Hook, Manifest, sorted};
 use crate::semver::{Version, satisfies};
 use crate::template::{Engine, Limits};
 use crate::value::{Entries, Object, Value};
-use crate::{ChartError, yaml};
+use crate::{ChartError, schema, yaml};
 
 const LIMITS: Limits = Limits { depth: 200, steps: 20_000_000, bytes: 256 << 20 };
 /// What a thread that renders has for its stack: each call of a template takes some of it. It is there only where it is used.
@@ -100,6 +100,7 @@ fn rendered(
     }
     process(&mut chart, &values).map_err(ChartError::Values)?;
     coalesce(&chart, &mut values, false).map_err(ChartError::Values)?;
+    schema::check(&chart, &values)?;
     let mut definitions = Vec::new();
     for text in chart.definitions() {
         let documents = yaml::documents(&String::from_utf8_lossy(text));

@@ -31,6 +31,8 @@ pub struct Chart {
     /// By their names within the chart.
     pub(crate) templates: Vec<(String, String)>,
     pub(crate) files: Vec<(String, Vec<u8>)>,
+    /// What values have to be like, as JSON.
+    pub(crate) schema: Option<Vec<u8>>,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) children: Vec<Chart>,
 }
@@ -144,7 +146,8 @@ fn from_files(files: Vec<(String, Vec<u8>)>, depth: usize) -> Result<Chart, Char
         let told = |what: &str, error: yaml::YamlError| wrong(format!("cannot load {what}: {error}"));
         match name.as_str() {
             "Chart.yaml" => chart.metadata = map(&bytes).map_err(|error| told("Chart.yaml", error))?,
-            "Chart.lock" | "requirements.lock" | "values.schema.json" => chart.files.push((name, bytes)),
+            "Chart.lock" | "requirements.lock" => chart.files.push((name, bytes)),
+            "values.schema.json" => chart.schema = Some(bytes),
             "values.yaml" => chart.values = values(&bytes).map_err(|error| told("values.yaml", error))?,
             "requirements.yaml" => {
                 requirements = Some(map(&bytes).map_err(|error| told("requirements.yaml", error))?);
