@@ -1,10 +1,24 @@
 //! A repository of charts: its index, and where the archive of a version is.
 
-use serde_json::Value;
-
 use crate::ChartError;
 use crate::semver::{Version, satisfies};
 use crate::yaml;
+
+/// Whether a text is a version, not a constraint on one.
+pub fn is_version(text: &str) -> bool {
+    text.matches('.').count() >= 2 && Version::parse(text).is_some()
+}
+
+/// The newest of some versions within a constraint, or the newest that is no prerelease without one. One that is written as the
+/// constraint goes before all.
+pub fn newest<'a>(versions: impl Iterator<Item = &'a str>, constraint: &str) -> Option<&'a str> {
+    let mut all: Vec<(Version, &str)> = versions.filter_map(|text| Some((Version::parse(text)?, text))).collect();
+    all.sort_by(|(a, _), (b, _)| b.compare(a));
+    let wanted = if constraint.is_empty() { "*" } else { constraint };
+    let exact = all.iter().find(|(_, text)| *text == constraint);
+    let found = exact.or_else(|| all.iter().find(|(version, _)| satisfies(wanted, version) == Some(true)));
+    found.map(|(_, text)| *text)
+}
 
 /// The URL of a chart's archive: of the newest version within the constraint, or of the newest that is no prerelease without one.
 ///
@@ -13,14 +27,9 @@ use crate::yaml;
 pub fn find(index: &str, repository: &str, chart: &str, constraint: &str) -> Result<String, ChartError> {
     let index = yaml::parse(index).map_err(|error| ChartError::Chart(format!("the index of {repository}: {error}")))?;
     let entries = index["entries"][chart].as_array().map(Vec::as_slice).unwrap_or_default();
-    let version = |entry: &Value| entry["version"].as_str().and_then(Version::parse);
-    let mut entries: Vec<(Version, &Value)> =
-        entries.iter().filter_map(|entry| Some((version(entry)?, entry))).collect();
-    entries.sort_by(|(a, _), (b, _)| b.compare(a));
-    let wanted = if constraint.is_empty() { "*" } else { constraint };
-    let exact = entries.iter().find(|(_, entry)| entry["version"].as_str() == Some(constraint));
-    let found = exact.or_else(|| entries.iter().find(|(version, _)| satisfies(wanted, version) == Some(true)));
-    let Some((_, entry)) = found else {
+    let versions = entries.iter().filter_map(|entry| entry["version"].as_str());
+    let found = newest(versions, constraint);
+    let Some(entry) = found.and_then(|found| entries.iter().find(|entry| entry["version"] == found)) else {
         let version = if constraint.is_empty() { String::new() } else { format!(" version {constraint:?}") };
         return Err(ChartError::Chart(format!("chart {chart:?}{version} not found in {repository} repository")));
     };
@@ -61,5 +70,16 @@ mod tests {
         assert_eq!(at("~1.2").unwrap(), "https://host/charts/a-1.2.0.tgz");
         assert_eq!(at("2.0.0-rc.1").unwrap(), "https://other/a.tgz");
         assert!(at("3").is_err() && find(index, "", "b", "").is_err());
+        let cases = [
+            ("1.2.0", true),
+            ("v1.2.0+a", true),
+            ("1.2.0-rc.1", true),
+            ("1.2", false),
+            (">=1.2.0", false),
+            ("", false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(is_version(text), expected, "{text}");
+        }
     }
 }

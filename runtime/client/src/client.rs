@@ -302,7 +302,8 @@ fn watch_path(path: &str, params: &ListParams, resource_version: &str, limit: Du
 }
 
 /// Adds a query to a path that may already have one.
-fn with_query(path: &str, query: &[(&str, String)]) -> String {
+/// A path or URL with a query behind it, or with more of it behind the one that it has.
+pub fn with_query(path: &str, query: &[(&str, String)]) -> String {
     let mut whole = BytesMut::from(path.as_bytes());
     let mut separator = if path.contains('?') { b'&' } else { b'?' };
     for (name, value) in query {

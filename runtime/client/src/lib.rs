@@ -13,6 +13,7 @@ mod error;
 pub mod https;
 mod informer;
 pub mod kubeconfig;
+mod login;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transport;
@@ -20,10 +21,11 @@ mod watch;
 mod workqueue;
 
 pub use backoff::Backoff;
-pub use client::{Client, List, ListParams, PatchKind};
+pub use client::{Client, List, ListParams, PatchKind, with_query};
 pub use clock::Clock;
 pub use error::ClientError;
 pub use informer::{Change, Informer, Informers, Object, ObjectRef, Store, collection, path, readers, typed};
+pub use login::registry_login;
 pub use transport::{Body, BoxError, BoxFuture, Transport, full_body};
 pub use watch::{WatchEvent, WatchStream};
 pub use workqueue::{Item, RateLimit, WorkQueue};

@@ -1,8 +1,8 @@
 //! Helm's charts: what a `HelmChart` asks for is installed, upgraded when that changes, and uninstalled when it goes, as K3s'
 //! helm-controller has it, but for the pod: charts are rendered in this process by `kiln_charts`.
 //!
-//! In flow HelmCharts, HelmChartConfigs of the same names, and archives; out flow the chart's objects by server-side apply, its hooks,
-//! and one Secret a revision in Helm's own form, so that `helm list` and `helm get` see the release.
+//! In flow HelmCharts, HelmChartConfigs of the same names, Secrets with values, and archives; out flow the chart's objects by
+//! server-side apply, its hooks, and one Secret a revision in Helm's own form, so that `helm list` and `helm get` see the release.
 
 mod fetch;
 mod hooks;
@@ -16,13 +16,15 @@ use std::time::Duration;
 
 use kiln_apimachinery::meta;
 use kiln_charts::{Event, Manifest, Rendered};
-use kiln_client::{Client, Clock, Informer, Informers, ListParams, ObjectRef, PatchKind, RateLimit, Store, WorkQueue};
+use kiln_client::{
+    Client, Clock, Informer, Informers, ListParams, Object as _, ObjectRef, PatchKind, RateLimit, Store, WorkQueue,
+};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use self::release::{Releases, Stored};
-use self::spec::{Chart, ChartConfig};
+use self::spec::{Chart, ChartConfig, Secret, Spec};
 use crate::events::{EventKind, Recorder, Regarding};
 use crate::object_set::{Kind, Sets};
 use crate::reconcile::{Failure, Next, work};
@@ -32,6 +34,7 @@ use crate::{Context, installed};
 const API_VERSION: &str = "helm.cattle.io/v1";
 const CHARTS: &str = "/apis/helm.cattle.io/v1/helmcharts";
 const CONFIGS: &str = "/apis/helm.cattle.io/v1/helmchartconfigs";
+const SECRETS: &str = "/api/v1/secrets";
 const FINALIZER: &str = "wrangler.cattle.io/on-helm-chart-remove";
 const UNMANAGED: &str = "helmcharts.helm.cattle.io/unmanaged";
 /// Keeps an object when its release goes or drops it.
@@ -52,6 +55,7 @@ pub fn build(informers: &mut Informers, context: &Context, config: Config) -> im
     let client = config.client;
     let charts = Informer::<Chart>::new(client.clone(), CHARTS, ListParams::default());
     let configs = Informer::<ChartConfig>::new(client.clone(), CONFIGS, ListParams::default());
+    let secrets = Informer::<Secret>::new(client.clone(), SECRETS, ListParams::default());
     let controller = Arc::new(Controller {
         sets: Sets::new(client.clone(), MANAGER, informers),
         releases: Releases::new(client.clone()),
@@ -79,6 +83,9 @@ pub fn build(informers: &mut Informers, context: &Context, config: Config) -> im
         tokio::join!(
             charts.run(shutdown.clone(), |change| tell(&queue, change.key())),
             configs.run(shutdown.clone(), |change| tell(&queue, change.key())),
+            secrets.run(shutdown.clone(), |change| {
+                change.key().into_iter().flat_map(|key| controller.followers(key)).for_each(|key| queue.add(key));
+            }),
             work("helm-controller", &queue, &shutdown, |key| controller.reconcile(key)),
         );
     }
@@ -105,6 +112,15 @@ struct Wanted<'a> {
 }
 
 impl Controller {
+    /// The charts whose values a Secret is a part of.
+    fn followers(&self, secret: &ObjectRef) -> Vec<ObjectRef> {
+        let follows = |namespace: &str, spec: &Spec| namespace == secret.namespace && spec.follows(&secret.name);
+        let charts = self.charts.list().into_iter().filter(|chart| follows(&chart.metadata.namespace, &chart.spec));
+        let configs =
+            self.configs.list().into_iter().filter(|config| follows(&config.metadata.namespace, &config.spec));
+        charts.map(|chart| chart.key()).chain(configs.map(|config| config.key())).collect()
+    }
+
     async fn reconcile(&self, key: ObjectRef) -> Result<Next, Failure> {
         tokio::join!(self.charts.synced(), self.configs.synced());
         let Some(chart) = self.charts.get(&key) else { return Ok(Next::Settled) };
@@ -183,8 +199,9 @@ impl Controller {
 
     async fn deploy(&self, chart: &Chart, config: Option<&ChartConfig>) -> Result<(), Failure> {
         let namespace = chart.namespace().to_owned();
-        let values = self.values(chart, config).await?;
-        let asked = json!([chart.spec.wish, config.map(|config| &config.spec.wish), values]);
+        let values = self.values(chart, config, true).await?;
+        let counted = self.values(chart, config, false).await?;
+        let asked = json!([chart.spec.wish, config.map(|config| &config.spec.wish), counted]);
         // As long as a label may be.
         let hash: String = Sha256::digest(asked.to_string())[..31].iter().map(|byte| format!("{byte:02X}")).collect();
         let releases = self.releases.of(&namespace, &chart.metadata.name).await?;

@@ -1,14 +1,13 @@
 //! From a wish to manifests: values, the cluster's abilities, and the cluster's side of the templates.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use kiln_charts::{Capabilities, CertificateRequest, Host, Pair, Release, Rendered, render, yaml};
 use kiln_client::{Client, Clock};
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
-use super::spec::{Chart, ChartConfig, Spec};
+use super::fetch::entry;
+use super::spec::{Chart, ChartConfig, Spec, ValuesSecret};
 use super::{Controller, Wanted};
 use crate::object_set::{Kind, Sets};
 use crate::reconcile::Failure;
@@ -16,16 +15,17 @@ use crate::reconcile::Failure;
 const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 impl Controller {
-    /// The values that are asked for, each over those before it.
+    /// The values that are asked for, each over those before it; without Secrets whose changes are no reason for an upgrade, if
+    /// that is all that is wanted.
     pub(super) async fn values(
         &self,
         chart: &Chart,
         config: Option<&ChartConfig>,
+        with_optional: bool,
     ) -> Result<Map<String, Value>, Failure> {
         let mut values = Map::new();
-        self.lay(&mut values, &chart.spec, &chart.metadata.namespace).await?;
-        if let Some(config) = config {
-            self.lay(&mut values, &config.spec, &chart.metadata.namespace).await?;
+        for spec in std::iter::once(&chart.spec).chain(config.map(|config| &config.spec)) {
+            self.lay(&mut values, spec, &chart.metadata.namespace, with_optional).await?;
         }
         for (path, value) in &chart.spec.set {
             let value = match value {
@@ -39,7 +39,13 @@ impl Controller {
         Ok(values)
     }
 
-    async fn lay(&self, values: &mut Map<String, Value>, spec: &Spec, namespace: &str) -> Result<(), Failure> {
+    async fn lay(
+        &self,
+        values: &mut Map<String, Value>,
+        spec: &Spec,
+        namespace: &str,
+        with_optional: bool,
+    ) -> Result<(), Failure> {
         let mut over = |what: &str, text: &str| -> Result<(), Failure> {
             match yaml::parse(text).map_err(|error| Failure::Waiting(format!("{what}: {error}")))? {
                 Value::Object(map) => kiln_charts::merge(values, map),
@@ -52,17 +58,17 @@ impl Controller {
         if let Value::Object(_) = &spec.values {
             over("values", &spec.values.to_string())?;
         }
-        for (name, keys, optional) in &spec.values_secrets {
+        let secrets = spec.values_secrets.iter().filter(|secret| with_optional || !secret.is_optional);
+        for ValuesSecret { name, keys, is_optional } in secrets.filter(|secret| !secret.keys.is_empty()) {
             let secret = self.client.find::<Value>(&format!("/api/v1/namespaces/{namespace}/secrets/{name}")).await?;
             let Some(secret) = secret else {
-                if *optional {
+                if *is_optional {
                     continue;
                 }
                 return Err(Failure::Waiting(format!("the Secret {namespace}/{name} is not there")));
             };
             for key in keys {
-                let data = secret["data"][key].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
-                over(&format!("{name}/{key}"), &String::from_utf8_lossy(&data.unwrap_or_default()))?;
+                over(&format!("{name}/{key}"), &entry(&secret, key))?;
             }
         }
         Ok(())

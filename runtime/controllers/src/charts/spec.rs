@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kiln_apimachinery::meta;
 use kiln_client::{Object, ObjectRef};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,6 +53,7 @@ pub(super) struct Spec {
     pub(super) version: String,
     pub(super) repo: String,
     pub(super) repo_ca: String,
+    pub(super) repo_ca_config_map: String,
     pub(super) take_ownership: bool,
     pub(super) chart_content: String,
     pub(super) timeout: String,
@@ -59,21 +61,35 @@ pub(super) struct Spec {
     pub(super) set: BTreeMap<String, Value>,
     pub(super) values: Value,
     pub(super) values_content: String,
-    /// Names of Secrets, their keys, and whether one that is not there is let pass.
-    pub(super) values_secrets: Vec<(String, Vec<String>, bool)>,
+    pub(super) values_secrets: Vec<ValuesSecret>,
     pub(super) auth_secret: String,
+    /// Whether other servers that the repository names learn who asks, too.
+    pub(super) pass_credentials: bool,
+    pub(super) docker_registry_secret: String,
+    /// Whether registries are spoken to in the clear.
+    pub(super) plain_http: bool,
     /// All of it: another wish is another release.
     pub(super) wish: Value,
 }
 
+/// A Secret with values.
+#[derive(Debug, Clone)]
+pub(super) struct ValuesSecret {
+    pub(super) name: String,
+    pub(super) keys: Vec<String>,
+    /// It may be missing, and its changes alone are no reason for an upgrade.
+    pub(super) is_optional: bool,
+}
+
 impl From<Value> for Spec {
     fn from(wish: Value) -> Self {
+        let named = |field: &str| wish[field]["name"].as_str().unwrap_or_default().to_owned();
         let text = |field: &str| wish[field].as_str().unwrap_or_default().to_owned();
         let flag = |field: &str| wish[field] == true;
-        let secrets = wish["valuesSecrets"].as_array().into_iter().flatten().map(|secret| {
-            let keys = secret["keys"].as_array().into_iter().flatten();
-            let keys = keys.filter_map(Value::as_str).map(str::to_owned).collect();
-            (secret["name"].as_str().unwrap_or_default().to_owned(), keys, secret["ignoreUpdates"] == true)
+        let secrets = wish["valuesSecrets"].as_array().into_iter().flatten().map(|secret| ValuesSecret {
+            name: secret["name"].as_str().unwrap_or_default().to_owned(),
+            keys: meta::strings(secret.get("keys")).into_iter().map(str::to_owned).collect(),
+            is_optional: secret["ignoreUpdates"] == true,
         });
         Self {
             target_namespace: text("targetNamespace"),
@@ -82,6 +98,7 @@ impl From<Value> for Spec {
             version: text("version"),
             repo: text("repo"),
             repo_ca: text("repoCA"),
+            repo_ca_config_map: named("repoCAConfigMap"),
             take_ownership: flag("takeOwnership"),
             chart_content: text("chartContent"),
             timeout: text("timeout"),
@@ -95,7 +112,10 @@ impl From<Value> for Spec {
             values: wish["values"].clone(),
             values_content: text("valuesContent"),
             values_secrets: secrets.collect(),
-            auth_secret: wish["authSecret"]["name"].as_str().unwrap_or_default().to_owned(),
+            auth_secret: named("authSecret"),
+            pass_credentials: flag("authPassCredentials"),
+            docker_registry_secret: named("dockerRegistrySecret"),
+            plain_http: flag("plainHTTP"),
             wish,
         }
     }
@@ -107,6 +127,11 @@ impl Spec {
         let span = self.timeout.to_lowercase().parse::<jiff::SignedDuration>().ok();
         span.and_then(|span| Duration::try_from(span).ok()).unwrap_or(PATIENCE)
     }
+
+    /// Whether changes of a Secret of this name are a reason for an upgrade.
+    pub(super) fn follows(&self, name: &str) -> bool {
+        self.values_secrets.iter().any(|secret| secret.name == name && !secret.is_optional)
+    }
 }
 
 impl Chart {
@@ -117,6 +142,21 @@ impl Chart {
             namespace => namespace,
         }
     }
+}
+
+/// That there is a Secret; what is in it is asked for when it is needed.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Secret {
+    metadata: Identity,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Identity {
+    name: String,
+    namespace: String,
+    uid: String,
+    resource_version: String,
 }
 
 /// A HelmChartConfig.
@@ -145,7 +185,7 @@ macro_rules! objects {
     };
 }
 
-objects!(Chart, ChartConfig);
+objects!(Chart, ChartConfig, Secret);
 
 fn text(description: &str) -> Value {
     json!({"type": "string", "description": description})
@@ -169,7 +209,7 @@ fn common() -> Value {
             "properties": {
                 "name": {"type": "string"},
                 "keys": {"type": "array", "items": {"type": "string"}},
-                "ignoreUpdates": flag("The Secret may be missing."),
+                "ignoreUpdates": flag("The Secret may be missing, and its changes upgrade nothing."),
             },
         }},
         "failurePolicy": {"type": "string", "enum": ["abort", "reinstall", "retry"],
@@ -185,7 +225,7 @@ pub(super) fn chart_definition() -> Value {
     let own = json!({
         "targetNamespace": text("Where the chart is installed."),
         "createNamespace": flag("Make the namespace if it is not there."),
-        "chart": text("The chart's name in the repository, or the URL of its archive."),
+        "chart": text("The chart's name in the repository, the URL of its archive, or oci:// and its place in a registry."),
         "version": text("The chart's version, or a constraint on it."),
         "repo": text("The repository's URL."),
         "repoCA": text("Certificates of the CAs that are believed, PEM."),
@@ -200,9 +240,9 @@ pub(super) fn chart_definition() -> Value {
         "backOffLimit": {"type": "integer", "format": "int32"},
         "timeout": text("How long each hook may take, as 5m0s."),
         "authSecret": reference(),
-        "authPassCredentials": flag("Not used."),
+        "authPassCredentials": flag("Other servers that the repository names learn who asks, too."),
         "insecureSkipTLSVerify": flag("Not used: certificates are always checked."),
-        "plainHTTP": flag("Not used."),
+        "plainHTTP": flag("Speak to registries in the clear."),
         "dockerRegistrySecret": reference(),
         "podSecurityContext": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         "securityContext": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},

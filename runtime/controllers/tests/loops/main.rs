@@ -14,6 +14,7 @@ mod addons;
 mod aggregated;
 mod autoscaler;
 mod bad_lines;
+mod chart_sources;
 mod charts;
 mod cluster;
 mod csr;

@@ -1,9 +1,7 @@
 //! Credentials of registries, from the secrets that a pod names.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kiln_client::{Client, path};
+use kiln_client::{Client, path, registry_login};
 use serde_json::Value;
 
 use super::reference;
@@ -45,12 +43,7 @@ fn entries(secret: &Secret) -> Vec<(String, AuthConfig)> {
 
 fn credentials(auth: &Value) -> AuthConfig {
     let text = |key: &str| auth[key].as_str().unwrap_or_default().to_owned();
-    let (mut username, mut password) = (text("username"), text("password"));
-    let decoded = STANDARD.decode(text("auth")).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    if let Some((user, secret)) = decoded.as_deref().and_then(|pair| pair.split_once(':')) {
-        user.clone_into(&mut username);
-        secret.clone_into(&mut password);
-    }
+    let (username, password) = registry_login(auth);
     AuthConfig {
         username,
         password,
@@ -111,9 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_and_a_password_may_stand_in_one_text() {
-        let auth = credentials(&serde_json::json!({"auth": STANDARD.encode("me:se:cret")}));
-        assert_eq!((auth.username.as_str(), auth.password.as_str()), ("me", "se:cret"));
+    fn credentials_are_not_shown() {
+        let auth = credentials(&serde_json::json!({"username": "me", "password": "se:cret"}));
         assert!(!format!("{auth:?}").contains("cret"), "secrets are not for logs");
     }
 }
