@@ -168,6 +168,11 @@ fn failures_are_told_with_their_code() {
         (&["server", "--datastore-endpoint", "https://127.0.0.1:1"], 3, "the same --token"),
         (&["server", "--cluster-dns", "8.8.8.8"], 3, "is not in services'"),
         (
+            &["server", "--disable", "mdns,severlb"],
+            3,
+            "--disable severlb: there is no part and no manifest of this name",
+        ),
+        (
             &["server", "--agent-token", "short", "--disable", "mdns", "--port", "0", "--bind", "127.0.0.1"],
             3,
             "abcdef.0",

@@ -126,6 +126,23 @@ fn is_manifest(name: &str) -> bool {
     !name.starts_with('.') && [".yaml", ".yml", ".json"].iter().any(|ending| lower.ends_with(ending))
 }
 
+/// What can be disabled of what lies in folders: manifests by their names without the last ending, and sub-folders.
+pub fn names(folders: &[PathBuf]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for folder in folders {
+        let mut paths = BTreeMap::new();
+        walk(folder, 0, true, &mut paths);
+        let manifests =
+            paths.into_keys().filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(is_manifest));
+        for path in manifests {
+            all.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+            let above = path.strip_prefix(folder).ok().and_then(Path::parent).into_iter().flat_map(Path::ancestors);
+            all.extend(above.filter_map(Path::to_str).filter(|name| !name.is_empty()).map(str::to_owned));
+        }
+    }
+    all
+}
+
 /// Whether a file, by its name without the last ending, or one of the folders it lies in is disabled.
 fn is_disabled(folder: &Path, path: &Path, disabled: &BTreeSet<String>) -> bool {
     let Some(within) = path.strip_prefix(folder).ok().and_then(Path::parent) else { return false };

@@ -23,6 +23,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+pub use self::files::names;
 use self::files::{File, Files};
 use self::news::News;
 use crate::events::{EventKind, Recorder, Regarding};

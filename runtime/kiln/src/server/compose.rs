@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,8 +30,8 @@ use super::leader::Candidate;
 use super::shared::Keys;
 use super::snapshots::Saver;
 use super::{
-    admin, admin_kubeconfig, advert, apiserver_args, datastore, front_proxy, in_process, make_folder, own_name, reach,
-    role_label, shared, tokens,
+    admin, admin_kubeconfig, advert, apiserver_args, datastore, disable, front_proxy, in_process, make_folder,
+    own_name, reach, role_label, shared, tokens,
 };
 use crate::exit::Failure;
 use crate::node::cluster::ClusterSettings;
@@ -48,11 +48,12 @@ const COUNT: Duration = Duration::from_secs(60);
 /// Serves until the shutdown.
 pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let folder = make_folder(&settings.data_dir)?;
+    let is_shared = !settings.datastore.endpoints.is_empty();
+    disable::check(&settings.disabled, &folder, &manifest_folders(&settings, &folder), is_shared)?;
     let report = Arc::new(Report::new(&settings.data_dir, "server", &settings.identity.name));
     report.step(Step::Ca, "starting the server");
     let storage = datastore::open(&settings.datastore, &folder).await?;
     let (cluster_dir, now) = (settings.cluster_dir.as_deref(), SystemTime::now());
-    let is_shared = !settings.datastore.endpoints.is_empty();
     let Keys { authority, account_key } = match &settings.token {
         Some(token) if is_shared => shared::of_cluster(&*storage, token, &folder, cluster_dir, now).await?,
         _ => shared::own(&folder, cluster_dir, now)?,
@@ -140,7 +141,11 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
             gateway_status::Ports { http, https, reserved: [port, kiln_kubelet::server::PORT].into() }
         }),
         tuning: settings.tuning,
-        addons: Some(addons(&settings, &folder, system.clone())),
+        addons: Some(addons::Config {
+            client: system.clone(),
+            folders: manifest_folders(&settings, &folder),
+            disabled: settings.disabled.clone(),
+        }),
         charts: settings.helm.then(|| charts::Config { client: system.clone() }),
         clock: Clock::system(),
     };
@@ -259,10 +264,9 @@ fn pod_ranges(settings: &Settings) -> impl Iterator<Item = Cidr> {
 }
 
 /// Where manifests are that the server applies: in its own folder, in the image and on the card.
-fn addons(settings: &Settings, folder: &Path, client: Client) -> addons::Config {
+fn manifest_folders(settings: &Settings, folder: &Path) -> Vec<PathBuf> {
     let card = settings.cluster_dir.as_deref().and_then(Path::parent).map(|card| card.join("manifests"));
-    let folders = [folder.join("manifests"), IMAGE_MANIFESTS.into()].into_iter().chain(card).collect();
-    addons::Config { client, folders, disabled: settings.disabled.clone() }
+    [folder.join("manifests"), IMAGE_MANIFESTS.into()].into_iter().chain(card).collect()
 }
 
 /// What all nodes are told.

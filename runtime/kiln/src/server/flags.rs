@@ -10,6 +10,7 @@ use kiln_controllers::service_lb::Pool;
 use kiln_network::overlay::Backend;
 use kiln_node_config::{Cidr, Role, Server, Token, validate};
 
+use super::disable::Part;
 use super::{apiserver_args, controller_args, datastore, scheduler_args, snapshots, tokens};
 use crate::cli::Common;
 use crate::exit::Failure;
@@ -125,30 +126,6 @@ pub(crate) struct Options {
     snapshots: snapshots::Flags,
 }
 
-/// Parts that `--disable` leaves out, by their names here and in K3s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// Advertising the server on the network.
-    Mdns,
-    /// The cluster's DNS.
-    Dns,
-    /// Serving Ingresses, on any node.
-    Ingress,
-    /// Addresses of nodes for Services of the type LoadBalancer.
-    Servicelb,
-}
-
-impl Part {
-    fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Mdns => &["mdns"],
-            Self::Dns => &["dns", "coredns"],
-            Self::Ingress => &["ingress", "traefik"],
-            Self::Servicelb => &["servicelb"],
-        }
-    }
-}
-
 /// What the server is to do, with flags, file and defaults resolved.
 pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
@@ -246,9 +223,9 @@ impl Options {
                     .to_owned(),
             );
         }
-        let disables = |part: Part| self.disable.iter().any(|name| part.names().contains(&name.as_str()));
-        let (service_lb, ingress) = (!disables(Part::Servicelb), !disables(Part::Ingress));
-        let (mdns, dns) = (!(self.no_mdns || disables(Part::Mdns)), !disables(Part::Dns));
+        let disabled: BTreeSet<String> = self.disable.into_iter().filter(|name| !name.is_empty()).collect();
+        let (service_lb, ingress) = (!Part::Servicelb.is_in(&disabled), !Part::Ingress.is_in(&disabled));
+        let (mdns, dns) = (!(self.no_mdns || Part::Mdns.is_in(&disabled)), !Part::Dns.is_in(&disabled));
         let scheduler = scheduler_args::config(&self.kube_scheduler_args, &identity.name)?;
         let scheduler = (!self.disable_scheduler).then_some(scheduler);
         Ok(Settings {
@@ -273,7 +250,7 @@ impl Options {
             mdns,
             dns,
             helm: !self.disable_helm_controller,
-            disabled: self.disable.into_iter().collect(),
+            disabled,
             token,
             agent_token: self.agent_token,
             kubeconfig: self.write_kubeconfig.map(|path| (path, self.write_kubeconfig_mode)),

@@ -9,6 +9,7 @@ mod compose;
 mod control;
 mod controller_args;
 mod datastore;
+mod disable;
 mod flags;
 mod front_proxy;
 mod in_process;
