@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use imager::{
     image::{self, BuildOptions, BuildOutput},
     packages::Lock,
-    profile::{Arch, ContainerImage, Profile, Request},
+    profile::{Arch, ContainerImage, Manifest, Profile, Request},
     progress::Progress,
     registry,
 };
+use kiln_node_config::Role;
 
 use super::{
     args::{BuildArgs, Globals, LockArgs, PreloadArgs},
-    exit::Exit,
+    exit::{Complaint, Exit},
     output::{Output, size},
     settings, workspace,
 };
@@ -28,7 +29,12 @@ pub(super) fn run(globals: &Globals, args: &BuildArgs, output: Output, progress:
         without: args.without_overlay.clone(),
         config: settings::resolve(&args.settings)?,
         container_images: Vec::new(),
+        manifests: args.manifest.clone(),
     };
+    if !args.manifest.is_empty() && args.settings.role == Some(Role::Agent) {
+        let message = "--manifest is for a server, which applies it; an agent's card has no use for it";
+        return Err(Complaint::new(Exit::Usage, message).into());
+    }
     let mut profile = Profile::resolve(&workspace, &request)?;
     if !args.images.container_image.is_empty() {
         let lock = lock_file(&args.lock, &workspace);
@@ -126,6 +132,8 @@ fn describe(profile: &Profile) -> String {
     );
     let names = |image: &ContainerImage| image.names.clone();
     row("images", &profile.container_images.iter().flat_map(names).collect::<Vec<_>>());
+    let objects = |manifest: &Manifest| manifest.objects.clone();
+    row("manifests", &profile.manifests.iter().flat_map(objects).collect::<Vec<_>>());
     row("settings", if config.is_empty() { &NO_SETTINGS } else { &config });
     out
 }

@@ -7,6 +7,7 @@
 mod arch;
 mod board;
 mod container_image;
+mod manifest;
 mod overlay;
 mod resolve;
 mod source;
@@ -16,6 +17,7 @@ pub use board::{
     Board, BoardSummary, Boot, BootKind, Compression, Copy, Kernel, PartitionPlan, QemuMachine, Sources, Table, boards,
 };
 pub use container_image::ContainerImage;
+pub use manifest::Manifest;
 pub use overlay::{Concatenate, Overlay, OverlayKernel};
 pub use resolve::{ConfigFile, Profile, Request};
 pub use source::ProfileError;

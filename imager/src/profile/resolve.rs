@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Arch, Board, Boot, ContainerImage, Kernel, Overlay, PartitionPlan, ProfileError, QemuMachine, Sources,
+    Arch, Board, Boot, ContainerImage, Kernel, Manifest, Overlay, PartitionPlan, ProfileError, QemuMachine, Sources,
     source::{SourceFile, nearest},
 };
 
@@ -23,6 +23,8 @@ pub struct Request {
     pub config: Vec<ConfigFile>,
     /// Archives of container images.
     pub container_images: Vec<PathBuf>,
+    /// Files of objects that the server applies.
+    pub manifests: Vec<PathBuf>,
 }
 
 /// A file for the CONFIG partition. It may hold a token or a key, so it is shown by size and hash only.
@@ -86,6 +88,8 @@ pub struct Profile {
     pub container_runtime: Option<String>,
     /// Container images that are there at first boot.
     pub container_images: Vec<ContainerImage>,
+    /// Manifests that the server applies at first boot.
+    pub manifests: Vec<Manifest>,
     /// The overlays, in order.
     pub overlays: Vec<Overlay>,
     /// Files for the CONFIG partition.
@@ -109,7 +113,8 @@ impl Profile {
             let message = "no overlay of this build brings a container runtime that could run it".to_owned();
             return Err(ProfileError::ContainerImage { path: image.source.clone(), message });
         }
-        Ok(Profile { container_images, ..profile })
+        let manifests = Manifest::all(&request.manifests)?;
+        Ok(Profile { container_images, manifests, ..profile })
     }
 
     /// Merges a board and its overlays, already read.
@@ -155,6 +160,7 @@ impl Profile {
             partitions: board.partitions,
             container_runtime: overlays.iter().rev().find_map(|o| o.container_runtime.clone()),
             container_images: Vec::new(),
+            manifests: Vec::new(),
             overlays,
             config,
             qemu: board.qemu,

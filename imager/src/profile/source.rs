@@ -35,6 +35,14 @@ pub enum ProfileError {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A manifest is of no use to the server.
+    #[error("{}: {message}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
     /// There is no such board.
     #[error("there is no board `{name}`{}; boards: {}", suggestion(.nearest.as_deref()), .known.join(", "))]
     UnknownBoard {

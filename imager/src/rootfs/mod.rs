@@ -211,6 +211,9 @@ pub fn assemble(
     for image in &profile.container_images {
         root.file(&image.path, 0o644, Content::File(image.source.clone()));
     }
+    for manifest in &profile.manifests {
+        root.file(&manifest.path, 0o644, Content::File(manifest.source.clone()));
+    }
     // What follows the mark is loaded when the cluster service runs already.
     let (first, rest) = all.split_at(all.len() - later.len());
     let list = format!("{}# later\n{}", modules::list(first), modules::list(rest));

@@ -31,6 +31,27 @@ fn an_archive_that_holds_no_container_image_is_refused() {
 }
 
 #[test]
+fn manifests_are_shown_and_a_mistake_in_one_is_told_with_its_line() {
+    let place = Place::new();
+    let fine = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+    std::fs::write(place.path("shop.yaml"), fine).expect("written");
+    std::fs::write(place.path("wrong.yaml"), format!("{fine}---\nkind: Pod\n")).expect("written");
+    let build = |more: &[&str]| {
+        let all = ["build", "--board", "rpi4", "--dry-run", "-o", "json", "--manifest", "shop.yaml"];
+        place.imager(&[&all[..], more].concat())
+    };
+    let manifest = build(&[]).code(0).json()["manifests"][0].clone();
+    assert_eq!(
+        (&manifest["path"], &manifest["objects"][0]),
+        (&"/etc/kiln/manifests/shop.yaml".into(), &"Namespace/shop".into())
+    );
+    let outcome = build(&["--manifest", "wrong.yaml"]).code(3);
+    assert!(outcome.stderr.starts_with("error: wrong.yaml:5:1: this object has no apiVersion"), "{}", outcome.stderr);
+    let outcome = build(&["--role", "agent"]).code(2);
+    assert!(outcome.stderr.contains("--manifest is for a server"), "{}", outcome.stderr);
+}
+
+#[test]
 fn settings_of_registries_go_onto_the_card_under_their_formats_name() {
     let place = Place::new();
     std::fs::write(place.path("r.yml"), "mirrors: {}\n").expect("written");

@@ -26,6 +26,9 @@ pub(in crate::cli) struct BuildArgs {
     /// Leave one of the board's overlays out (repeatable).
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) without_overlay: Vec<String>,
+    /// Bring along this file of Kubernetes objects (YAML or JSON), which the server applies at first boot (repeatable).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) manifest: Vec<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) images: PreloadArgs,
     #[command(flatten)]

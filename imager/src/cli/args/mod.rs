@@ -53,6 +53,7 @@ Examples:
   imager build --board x86_64 --cluster home --role server --name kiln-1
   imager build --board rpi4 --cluster home --role agent --name pi-1 --server discover
   imager build --board rpi4 --container-image till.tar --container-image docker.io/library/busybox:1.36
+  imager build --board rpi4 --cluster home --role server --manifest till.yaml
   imager build --board rpi4 --dry-run -o json")]
     Build(Box<BuildArgs>),
     /// Make an installer: one file that makes a node of any Linux, without a network.
