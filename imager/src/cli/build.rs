@@ -12,7 +12,7 @@ use imager::{
 use kiln_node_config::Role;
 
 use super::{
-    args::{BuildArgs, Globals, LockArgs, PreloadArgs},
+    args::{BuildArgs, Globals, LockArgs, SourceArgs},
     exit::{Complaint, Exit},
     output::{Output, size},
     settings, workspace,
@@ -36,10 +36,8 @@ pub(super) fn run(globals: &Globals, args: &BuildArgs, output: Output, progress:
         return Err(Complaint::new(Exit::Usage, message).into());
     }
     let mut profile = Profile::resolve(&workspace, &request)?;
-    if !args.images.container_image.is_empty() {
-        let lock = lock_file(&args.lock, &workspace);
-        let how = (args.locked, args.offline);
-        request.container_images = preloaded(globals, &args.images, profile.arch, &lock, how, progress)?;
+    if !args.sources.images.container_image.is_empty() {
+        request.container_images = preloaded(globals, &args.sources, &workspace, profile.arch, progress)?;
         profile = Profile::resolve(&workspace, &request)?;
     }
     if args.dry_run {
@@ -47,51 +45,56 @@ pub(super) fn run(globals: &Globals, args: &BuildArgs, output: Output, progress:
         return Ok(Exit::Ok);
     }
     progress.note(&describe(&profile));
-    let options = options(globals, args, workspace)?;
+    let options = BuildOptions {
+        out: args.out.clone(),
+        name: args.image_name.clone(),
+        compress: !args.no_compress,
+        ..options(globals, &args.sources, workspace)?
+    };
     let built = image::build(&profile, &options, progress)?;
     output.print(&built, text)?;
     Ok(Exit::Ok)
 }
 
-fn options(globals: &Globals, args: &BuildArgs, workspace: PathBuf) -> anyhow::Result<BuildOptions> {
+/// How something is built of these sources: unnamed, compressed, into `out`.
+pub(super) fn options(globals: &Globals, args: &SourceArgs, workspace: PathBuf) -> anyhow::Result<BuildOptions> {
     let mut packages = workspace::packages(globals)?;
     packages.offline = args.offline;
     Ok(BuildOptions {
         lock: lock_file(&args.lock, &workspace),
         workspace,
         cache: packages.cache.clone(),
-        out: args.out.clone(),
-        name: args.image_name.clone(),
+        out: "out".into(),
+        name: None,
         locked: args.locked,
         runtime: args.runtime_binary.clone(),
         toolchain: args.toolchain,
         packages,
         time: None,
-        compress: !args.no_compress,
+        compress: true,
     })
 }
 
-/// The archives of the images that were named, from their registries where they are no files. `how`: only what the lock has, and
-/// without a connection.
+/// The archives of the images that were named, from their registries where they are no files.
 pub(super) fn preloaded(
     globals: &Globals,
-    args: &PreloadArgs,
+    args: &SourceArgs,
+    workspace: &Path,
     arch: Arch,
-    lock_file: &Path,
-    (locked, offline): (bool, bool),
     progress: &Progress,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let settings = registry::Settings {
         cache: workspace::packages(globals)?.cache,
-        credentials: registry::Credentials::read(args.auth.registry_auth.as_deref())?,
-        locked,
-        offline,
+        credentials: registry::Credentials::read(args.images.auth.registry_auth.as_deref())?,
+        locked: args.locked,
+        offline: args.offline,
     };
-    let mut lock = Lock::load(lock_file)?.unwrap_or_default();
+    let lock_file = lock_file(&args.lock, workspace);
+    let mut lock = Lock::load(&lock_file)?.unwrap_or_default();
     let before = lock.clone();
-    let archives = registry::archives(&settings, &args.container_image, arch, &mut lock, progress)?;
+    let archives = registry::archives(&settings, &args.images.container_image, arch, &mut lock, progress)?;
     if lock != before {
-        lock.save(lock_file)?;
+        lock.save(&lock_file)?;
     }
     Ok(archives)
 }

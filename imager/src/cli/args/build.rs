@@ -1,4 +1,4 @@
-//! Flags of what makes images: `build` and `update-lock`.
+//! Flags of what makes images and installers: `build`, `bundle` and `update-lock`.
 
 use std::path::PathBuf;
 
@@ -30,27 +30,13 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(in crate::cli) manifest: Vec<PathBuf>,
     #[command(flatten)]
-    pub(in crate::cli) images: PreloadArgs,
-    #[command(flatten)]
-    pub(in crate::cli) lock: LockArgs,
-    /// Fail if the mirror would give other packages than the lock.
-    #[arg(long)]
-    pub(in crate::cli) locked: bool,
-    /// Use what is in the cache and make no connection.
-    #[arg(long)]
-    pub(in crate::cli) offline: bool,
+    pub(in crate::cli) sources: SourceArgs,
     /// Print the resolved profile and build nothing.
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
     /// Do not write the compressed image.
     #[arg(long)]
     pub(in crate::cli) no_compress: bool,
-    /// Take this `kiln` and compile nothing.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(in crate::cli) runtime_binary: Option<PathBuf>,
-    /// Tools that compile the runtime: auto, host, cross or debian.
-    #[arg(long, value_name = "TOOLS", default_value_t, conflicts_with = "runtime_binary")]
-    pub(in crate::cli) toolchain: Choice,
     #[command(flatten)]
     pub(in crate::cli) settings: SettingsArgs,
 }
@@ -64,6 +50,13 @@ pub(in crate::cli) struct BundleArgs {
     /// The installer [default: out/kiln-install-ARCH.sh].
     #[arg(long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(in crate::cli) installer: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) sources: SourceArgs,
+}
+
+/// What the results are made of: container images, packages and the runtime.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SourceArgs {
     #[command(flatten)]
     pub(in crate::cli) images: PreloadArgs,
     #[command(flatten)]

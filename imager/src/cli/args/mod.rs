@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 use super::{exit, output::Format};
-pub(super) use build::{BuildArgs, BundleArgs, LockArgs, PreloadArgs, SettingsArgs, UpdateLockArgs};
+pub(super) use build::{BuildArgs, BundleArgs, LockArgs, SettingsArgs, SourceArgs, UpdateLockArgs};
 pub(super) use image::{ConfigSetArgs, ConfigVerb, FlashArgs, ImageArgs, RunArgs};
 
 /// Builds, inspects, flashes and boots Kiln images.
