@@ -1,5 +1,5 @@
 //! What every part of the cluster says about API objects, without I/O: kinds and resources, `Status`, selectors, times,
-//! names, object metadata, schedules, strict decoding, patches and metrics. Objects are `serde_json::Value`s, since one engine serves built-in
+//! durations, names, object metadata, schedules, strict decoding, patches and metrics. Objects are `serde_json::Value`s, since one engine serves built-in
 //! and custom kinds alike. In flows text or a parsed object, out flows a judged or changed one; nothing here knows a store,
 //! a socket or a clock.
 
@@ -7,6 +7,7 @@ pub mod apply;
 pub mod cron;
 pub mod decode;
 mod diff;
+pub mod duration;
 pub mod field;
 mod go;
 pub mod gvk;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use kiln_apimachinery::duration;
 use kiln_apimachinery::quantity::Quantity;
 use serde_json::Value as Json;
 
 use crate::eval::EvalError;
-use crate::libraries::{Authority, Format, Semver, Url, duration};
+use crate::libraries::{Authority, Format, Semver, Url};
 use crate::types::Type;
 
 /// A text, borrowed from an object or shared.
@@ -120,7 +121,9 @@ impl<'a> Value<'a> {
             },
             Json::String(text) => match ty {
                 Some(Type::Time) => time(text).map_or_else(|| Self::Text(text.as_str().into()), Self::Time),
-                Some(Type::Duration) => duration(text).map_or_else(|| Self::Text(text.as_str().into()), Self::Duration),
+                Some(Type::Duration) => {
+                    duration::parse(text).map_or_else(|_| Self::Text(text.as_str().into()), Self::Duration)
+                }
                 Some(Type::Bytes(_)) => match STANDARD.decode(text) {
                     Ok(bytes) => Self::Bytes(bytes.into()),
                     Err(_) => Self::Text(text.as_str().into()),

@@ -9,6 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use fields::Fields;
 
+use crate::duration;
+
 /// The text is no schedule; it says why, in the words that clients know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -78,42 +80,9 @@ pub fn zone(name: &str) -> Option<TimeZone> {
 /// The time between two, of the whole text `@every 1h30m`.
 fn interval(text: &str, every: &str) -> Result<SignedDuration, CronError> {
     let wrong = || CronError(format!("failed to parse duration {text}: time: invalid duration {every:?}"));
-    let seconds = seconds(every).ok_or_else(wrong)?.trunc();
+    let every = SignedDuration::from_nanos(duration::parse(every).map_err(|_| wrong())?);
     // Below a second, or backwards, is every second.
-    SignedDuration::try_from_secs_f64(seconds.max(1.0)).map_err(|_| wrong())
-}
-
-/// The seconds of a duration as Go writes it: `1h30m10.5s`.
-fn seconds(text: &str) -> Option<f64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0.0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut sum = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(end);
-        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let unit = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        sum += number.parse::<f64>().ok()? * unit;
-        rest = after;
-    }
-    Some(sign * sum)
+    Ok(SignedDuration::from_secs(every.as_secs().max(1)))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use ::http::header::RETRY_AFTER;
 use ::http::{HeaderName, HeaderValue, Response, StatusCode};
 use kiln_apimachinery::Status;
+use kiln_apimachinery::duration;
 use kiln_apimachinery::metrics::{Counter, Gauge, Held, Histogram, Labels};
 
 use self::borrow::{Bounds, Party};
@@ -265,32 +266,8 @@ fn too_many() -> Response<Body> {
 pub(crate) fn time_limit(most: Duration, asked: Option<&str>) -> Result<Duration, Status> {
     let Some(text) = asked else { return Ok(most) };
     let bad = || Status::bad_request("invalid timeout specified in the request URL");
-    let asked = go_duration(text).ok_or_else(bad)?;
+    let asked = duration::parse_unsigned(text).map_err(|_| bad())?;
     Ok(if asked.is_zero() { most } else { asked.min(most) })
-}
-
-/// A duration as Go writes it, such as `1m30s`.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut sum = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(digits);
-        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        sum += number.parse::<f64>().ok()? * seconds;
-        rest = after;
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(sum).ok()).flatten()
 }
 
 #[cfg(test)]

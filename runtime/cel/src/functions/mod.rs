@@ -4,11 +4,12 @@ mod text;
 
 use std::sync::Arc;
 
+use kiln_apimachinery::duration;
 use regex_lite::Regex;
 use text::text;
 
 use crate::eval::{EvalError, Run, no_overload};
-use crate::libraries::{self, duration};
+use crate::libraries;
 use crate::value::Value;
 
 type Result<T> = std::result::Result<T, EvalError>;
@@ -162,7 +163,7 @@ fn operator<'a>(name: &str, values: &[Value<'a>]) -> Option<Result<Value<'a>>> {
         ("!_", [Bool(yes)]) => Ok(Bool(!yes)),
         ("-_", [Int(n)]) => return number(n.checked_neg(), "integer"),
         ("-_", [Double(n)]) => Ok(Double(-n)),
-        ("-_", [Duration(n)]) => Ok(Duration(-n)),
+        ("-_", [Duration(n)]) => n.checked_neg().map(Duration).ok_or_else(|| overflow("duration")),
         ("@in", [key, of]) => match (of.items(), of.entries()) {
             (Some(items), _) => Ok(Bool(items.iter().any(|i| i.equals(key)))),
             (_, Some(entries)) => Ok(Bool(entries.iter().any(|(k, _)| k.equals(key)))),
@@ -252,7 +253,7 @@ fn convert<'a>(name: &str, values: &[Value<'a>]) -> Option<Result<Value<'a>>> {
         ("timestamp", [Text(t)]) => t.parse().map(Time).map_err(|_| unread(t, "timestamp")),
         ("timestamp", [Int(n)]) => jiff::Timestamp::from_second(*n).map(Time).map_err(|_| range("timestamp")),
         ("duration", [Duration(d)]) => Ok(Duration(*d)),
-        ("duration", [Text(t)]) => duration(t).map(Duration).ok_or_else(|| unread(t, "duration")),
+        ("duration", [Text(t)]) => duration::parse(t).map(Duration).map_err(|_| unread(t, "duration")),
         ("matches", [Text(t), Text(pattern)]) => matches(t, pattern),
         ("jsonpatch.escapeKey", [Text(t)]) => Ok(Value::text(t.replace('~', "~0").replace('/', "~1"))),
         ("strings.quote", [Text(t)]) => Ok(Value::text(format!("{:?}", &**t))),

@@ -1,9 +1,13 @@
 //! sprig's functions of times, all in UTC, and Go's layouts.
 
+use kiln_apimachinery::duration;
+
 use super::{Made, at_least, exactly, text};
 use crate::template::Engine;
 use crate::value::{Object, Value};
 
+/// Nanoseconds of a second.
+const SECOND: i64 = 1_000_000_000;
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -42,7 +46,7 @@ pub(super) fn find(name: &str) -> Option<fn(&mut Engine<'_>, &[Value]) -> Made> 
         "dateModify" | "date_modify" | "mustDateModify" | "must_date_modify" => |engine, given| {
             let [by, when] = exactly::<2>(given)?;
             let seconds = seconds(engine, when);
-            Ok(time(duration(text(by)?).map_or(seconds, |by| seconds.saturating_add(by))))
+            Ok(time(seconds_in(text(by)?).map_or(seconds, |by| seconds.saturating_add(by))))
         },
         "ago" => |engine, given| {
             let [when] = exactly::<1>(given)?;
@@ -56,7 +60,7 @@ pub(super) fn find(name: &str) -> Option<fn(&mut Engine<'_>, &[Value]) -> Made> 
         "durationRound" => |_, given| {
             let [value] = exactly::<1>(given)?;
             let seconds = match value {
-                Value::Str(text) => duration(text).unwrap_or_default(),
+                Value::Str(text) => seconds_in(text).unwrap_or_default(),
                 other => super::math::to_int(other),
             };
             let units = [(31_536_000, "y"), (2_592_000, "mo"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -78,7 +82,7 @@ pub(super) fn method(seconds: i64, name: &str, given: &[Value]) -> Option<Made> 
     let civil = Civil::of(seconds);
     Some(match name {
         "Unix" => Ok(Value::Int(seconds)),
-        "UnixNano" => Ok(Value::Int(seconds.saturating_mul(1_000_000_000))),
+        "UnixNano" => Ok(Value::Int(seconds.saturating_mul(SECOND))),
         "Format" => exactly::<1>(given).and_then(|[layout]| Ok(Value::str(format(text(layout)?, seconds)))),
         "UTC" | "Local" => Ok(time(seconds)),
         "Year" => Ok(Value::Int(civil.year)),
@@ -239,38 +243,11 @@ fn parse_date(text: &str) -> Option<i64> {
 }
 
 /// The seconds of Go's `1h30m`.
-fn duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let value: f64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |end| digits + end);
-        total += value
-            * match &rest[digits..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    Some((sign * total) as i64)
+fn seconds_in(text: &str) -> Option<i64> {
+    duration::parse(text).ok().map(|nanoseconds| nanoseconds / SECOND)
 }
 
 /// As `time.Duration` prints itself.
 fn shown(seconds: i64) -> String {
-    let size = seconds.unsigned_abs();
-    let sign = if seconds < 0 { "-" } else { "" };
-    match (size / 3600, size % 3600 / 60, size % 60) {
-        (0, 0, seconds) => format!("{sign}{seconds}s"),
-        (0, minutes, seconds) => format!("{sign}{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{sign}{hours}h{minutes}m{seconds}s"),
-    }
+    duration::format(seconds.saturating_mul(SECOND))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use k8s_openapi::api::core::v1::Service;
+use kiln_apimachinery::duration;
 use kiln_client::{ObjectRef, Store};
 use kiln_gateway::{
     BackendRef, Filter, HeaderModifier, HttpRoute, Match, NameValue, PathModifier, Rule, Stores, Timeouts, World,
@@ -230,48 +231,30 @@ fn changes_of(changes: &HeaderModifier) -> HeaderChanges {
 /// How long the head of an answer may take.
 fn limit(rule: &Rule) -> Duration {
     let Some(Timeouts { request, backend_request }) = &rule.timeouts else { return Settings::default().read_timeout };
-    let limits = [request, backend_request].into_iter().flatten().filter_map(|text| duration(text));
+    let limits =
+        [request, backend_request].into_iter().flatten().filter_map(|text| duration::parse_unsigned(text).ok());
     // Zero is no limit.
     limits.filter(|limit| !limit.is_zero()).min().unwrap_or(UNLIMITED)
 }
 
-/// A duration of GEP-2257, as `1h30m` or `500ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u32 = rest[..digits].parse().ok()?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        let unit = match &rest[digits..unit_end] {
-            "h" => Duration::from_secs(3_600),
-            "m" => Duration::from_secs(60),
-            "s" => Duration::from_secs(1),
-            "ms" => Duration::from_millis(1),
-            _ => return None,
-        };
-        total = total.checked_add(unit.checked_mul(number)?)?;
-        rest = &rest[unit_end..];
-    }
-    Some(total)
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn durations_are_read_as_the_api_writes_them() {
-        for (text, expected) in [
-            ("10s", Some(10_000)),
-            ("1h30m", Some(5_400_000)),
-            ("2s500ms", Some(2_500)),
-            ("0s", Some(0)),
-            ("5", None),
-            ("s", None),
-            ("1d", None),
-        ] {
-            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
+    fn the_shortest_timeout_of_a_rule_counts_and_zero_is_none() {
+        let rows = [
+            (json!({}), Settings::default().read_timeout),
+            (json!({"timeouts": {"request": "1h30m"}}), Duration::from_secs(5_400)),
+            (json!({"timeouts": {"request": "10s", "backendRequest": "2s500ms"}}), Duration::from_millis(2_500)),
+            (json!({"timeouts": {"request": "0s", "backendRequest": "10s"}}), Duration::from_secs(10)),
+            (json!({"timeouts": {"request": "0s"}}), UNLIMITED),
+            (json!({"timeouts": {"request": "1d"}}), UNLIMITED),
+        ];
+        for (rule, expected) in rows {
+            assert_eq!(limit(&serde_json::from_value(rule.clone()).unwrap()), expected, "{rule}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use kiln_apimachinery::duration;
 use kiln_kubelet::containerd::registries::Registries;
 use kiln_kubelet::containerd::{self, find_plugins, find_program};
 use kiln_kubelet::pods::Periods;
@@ -101,8 +102,8 @@ pub(super) fn setting(name: &str, value: &str) -> Result<Option<Setting>, String
             Setting::Pulls(pulls.ok_or_else(|| format!("`{value}` is no number of pulls"))?)
         }
         "pod-max-pids" => Setting::MaxPids(value.parse().map_err(|_| format!("`{value}` is no number of processes"))?),
-        "shutdown-grace-period" => Setting::EndPeriod(eviction::duration(value)?),
-        "shutdown-grace-period-critical-pods" => Setting::CriticalEndPeriod(eviction::duration(value)?),
+        "shutdown-grace-period" => Setting::EndPeriod(duration::parse_unsigned(value)?),
+        "shutdown-grace-period-critical-pods" => Setting::CriticalEndPeriod(duration::parse_unsigned(value)?),
         "shutdown-grace-period-by-pod-priority" => {
             let period = |text: &str| {
                 let parsed =

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kiln_apimachinery::duration;
 use kiln_apiserver::{AuditConfig, AuditLog, Config, OidcConfig};
 
 use crate::exit::Failure;
@@ -62,7 +63,7 @@ const KNOWN: &[(&str, Set)] = &[
     ("oidc-username-claim", |d, v| text(&mut d.oidc.username_claim, v)),
     ("oidc-username-prefix", |d, v| text(d.oidc.username_prefix.insert(String::new()), v)),
     ("request-timeout", |d, v| {
-        d.config.request_timeout = duration(v)?;
+        d.config.request_timeout = duration::parse_unsigned(v)?;
         Ok(())
     }),
     ("service-account-extend-token-expiration", |d, v| {
@@ -86,11 +87,11 @@ const KNOWN: &[(&str, Set)] = &[
         Ok(())
     }),
     ("service-account-max-token-expiration", |d, v| {
-        d.config.service_accounts.max_expiration = Some(duration(v)?);
+        d.config.service_accounts.max_expiration = Some(duration::parse_unsigned(v)?);
         Ok(())
     }),
     ("shutdown-delay-duration", |d, v| {
-        d.config.shutdown_delay = duration(v)?;
+        d.config.shutdown_delay = duration::parse_unsigned(v)?;
         Ok(())
     }),
 ];
@@ -208,27 +209,6 @@ fn plugins(draft: &mut Draft, text: &str) -> Result<(), String> {
     }
     draft.config.enforce_owner_references |= names.iter().any(|name| name == "OwnerReferencesPermissionEnforcement");
     Ok(())
-}
-
-/// A duration as Go writes it: `1h30m`, `90s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration; write it as 1h30m or 90s");
-    let (mut total, mut rest) = (0_u64, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let letters = rest[digits..].find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len() - digits);
-        let unit = match &rest[digits..digits + letters] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(wrong()),
-        };
-        total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
-        rest = &rest[digits + letters..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_millis(total)) }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod usage;
 
 pub use manager::Pressures;
 pub use run::{Evicted, Eviction, Hooks};
-pub use threshold::{Settings, Signal, Threshold, ThresholdError, duration};
+pub use threshold::{Settings, Signal, Threshold, ThresholdError};
 pub(crate) use usage::Meter;
 pub use usage::{ContainerUsage, DiskUsage, PodUsage};
 

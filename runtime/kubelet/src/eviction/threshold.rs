@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kiln_apimachinery::duration;
 use kiln_apimachinery::quantity::{Quantity, QuantityError};
 
 /// What is watched; each is what is left of something.
@@ -168,10 +169,11 @@ impl Settings {
             "eviction-minimum-reclaim" => self.minimum_reclaim = pairs(value, '=')?,
             "eviction-soft-grace-period" => {
                 let graces = pairs(value, '=')?.into_iter();
-                self.soft_grace =
-                    graces.map(|(name, text)| Ok((name, duration(&text)?))).collect::<Result<_, String>>()?;
+                self.soft_grace = graces
+                    .map(|(name, text)| Ok((name, duration::parse_unsigned(&text)?)))
+                    .collect::<Result<_, String>>()?;
             }
-            "eviction-pressure-transition-period" => self.transition = duration(value)?,
+            "eviction-pressure-transition-period" => self.transition = duration::parse_unsigned(value)?,
             "eviction-max-pod-grace-period" => {
                 self.most_grace = value.parse().map_err(|_| format!("`{value}` is no number of seconds"))?;
             }
@@ -218,22 +220,6 @@ fn pairs(text: &str, separator: char) -> Result<BTreeMap<String, String>, String
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     parts.map(pair).collect()
-}
-
-/// A time as Go writes it: `1m30s`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let fault = || format!("`{text}` is no duration; write it as 1m30s");
-    let (mut rest, mut sum) = (text, 0.0);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fault)?;
-        let number: f64 = rest[..end].parse().map_err(|_| fault())?;
-        let after = &rest[end..];
-        let units = [("ms", 0.001), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
-        let (unit, seconds) = units.into_iter().find(|(unit, _)| after.starts_with(unit)).ok_or_else(fault)?;
-        sum += number * seconds;
-        rest = &after[unit.len()..];
-    }
-    Duration::try_from_secs_f64(sum).map_err(|_| fault())
 }
 
 /// An amount or a percentage; `None` for those that switch a threshold off.

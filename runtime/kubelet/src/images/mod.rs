@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use kiln_apimachinery::duration;
 use kiln_client::Client;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -171,7 +172,7 @@ impl Images {
             }
         };
         self.failed().remove(&key);
-        let (took, all) = (go_duration(pulling), go_duration(began.elapsed()));
+        let (took, all) = (shown(pulling), shown(began.elapsed()));
         let size = self.size(image).await;
         let message = format!(
             "Successfully pulled image {asked:?} in {took} ({all} including waiting). Image size: {size} bytes."
@@ -261,17 +262,9 @@ fn refusal(image: &str, error: &CriError) -> (&'static str, String) {
     ("ErrImagePull", error.to_string())
 }
 
-/// A time as Go writes it, in whole milliseconds: `812ms`, `1.5s`, `1m2.003s`.
-fn go_duration(duration: Duration) -> String {
-    let (minutes, milliseconds) = (duration.as_secs() / 60, duration.as_millis() % 60_000);
-    if minutes == 0 && milliseconds < 1000 {
-        return if milliseconds == 0 { "0s".to_owned() } else { format!("{milliseconds}ms") };
-    }
-    let fraction = format!("{:03}", milliseconds % 1000);
-    let fraction = fraction.trim_end_matches('0');
-    let point = if fraction.is_empty() { "" } else { "." };
-    let seconds = format!("{}{point}{fraction}s", milliseconds / 1000);
-    if minutes == 0 { seconds } else { format!("{minutes}m{seconds}") }
+/// A time as Go writes it, in whole milliseconds.
+fn shown(time: Duration) -> String {
+    duration::format(i64::try_from(time.as_millis()).unwrap_or(i64::MAX).saturating_mul(1_000_000))
 }
 
 #[cfg(test)]
@@ -279,10 +272,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_go_writes_them() {
-        let rows = [(0, "0s"), (812, "812ms"), (1500, "1.5s"), (2000, "2s"), (62_003, "1m2.003s")];
-        for (milliseconds, text) in rows {
-            assert_eq!(go_duration(Duration::from_millis(milliseconds)), text);
+    fn times_are_written_in_whole_milliseconds() {
+        let rows = [(999, "0s"), (812_345, "812ms"), (1_500_999, "1.5s"), (2_000_000, "2s"), (62_003_000, "1m2.003s")];
+        for (microseconds, text) in rows {
+            assert_eq!(shown(Duration::from_micros(microseconds)), text);
         }
     }
 }

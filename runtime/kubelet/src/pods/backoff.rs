@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
+use kiln_apimachinery::duration;
 
 /// The wait after the second end of a container; it doubles with each.
 const FIRST: SignedDuration = SignedDuration::from_secs(10);
@@ -45,10 +46,7 @@ fn is_over(entry: &Entry, finished: Timestamp) -> bool {
 
 /// A wait as Go writes durations: `10s`, `2m40s`, `5m0s`.
 pub(crate) fn text(wait: SignedDuration) -> String {
-    match (wait.as_secs() / 60, wait.as_secs() % 60) {
-        (0, seconds) => format!("{seconds}s"),
-        (minutes, seconds) => format!("{minutes}m{seconds}s"),
-    }
+    duration::format(wait.as_secs().saturating_mul(1_000_000_000))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil::Date;
-use kiln_apimachinery::names;
+use kiln_apimachinery::{duration, names};
 
 /// Those that Kubernetes knows, without dashes.
 const KNOWN: &[&str] = &[
@@ -230,7 +230,7 @@ fn is_date_time(text: &str) -> bool {
 
 /// A duration of Go, `1h30m`, or one in words, `3 days`.
 fn is_duration(text: &str) -> bool {
-    go_duration(text).is_some() || {
+    duration::parse(text).is_ok() || {
         let unit = text.trim_start_matches(|c: char| c.is_ascii_digit()).trim().to_lowercase();
         let units = [
             "ns", "nano", "nanos", "us", "µs", "micro", "micros", "ms", "milli", "millis", "s", "sec", "secs", "m",
@@ -240,38 +240,4 @@ fn is_duration(text: &str) -> bool {
         text.starts_with(|c: char| c.is_ascii_digit())
             && (units.contains(&unit.as_str()) || long.iter().any(|u| unit.starts_with(u)))
     }
-}
-
-/// Nanoseconds of a duration as Go writes it.
-pub(crate) fn go_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let amount: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += amount
-            * match &rest[..end] {
-                "ns" => 1.0,
-                "us" | "µs" | "μs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                _ => return None,
-            };
-        rest = &rest[end..];
-    }
-    // Whoever counts in more nanoseconds than 292 years have is refused.
-    (total < i64::MAX as f64).then_some(if negative { -total as i64 } else { total as i64 })
 }
