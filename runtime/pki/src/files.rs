@@ -1,4 +1,4 @@
-//! Files that hold keys: written whole or not at all, and readable by their owner only.
+//! Files that hold keys: written whole or not at all, and readable by their owner only. Also where systems keep their CAs.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
@@ -7,6 +7,15 @@ use std::path::Path;
 
 use crate::PkiError;
 use crate::secret::{hex, random_bytes};
+
+/// Where systems keep the CAs that they trust.
+const SYSTEM_CAS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// The CAs that this system trusts, PEM; `None` if there are none where systems keep them.
+pub fn system_cas() -> Option<Vec<u8>> {
+    SYSTEM_CAS.iter().find_map(|path| fs::read(path).ok())
+}
 
 /// Writes a secret: mode 0600, else as [`write`].
 ///

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kiln_pki::tls::system_roots;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject as _;
@@ -15,25 +16,20 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Where systems keep the CAs that they trust.
-const SYSTEM_CAS: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 /// Settings of TLS that trust a bundle, PEM in base64, or the system's CAs if it is empty, up to what is shown to the peer.
 pub(crate) fn builder(bundle: &str) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
-    let (mut roots, mut own) = (RootCertStore::empty(), Vec::new());
-    if bundle.is_empty() {
-        let pem = SYSTEM_CAS.iter().find_map(|path| std::fs::read(path).ok());
-        let pem = pem.ok_or("unable to load root certificates: this system has none")?;
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+    let (roots, own) = if bundle.is_empty() {
+        (system_roots().ok_or("unable to load root certificates: this system has none")?, Vec::new())
     } else {
         let pem = STANDARD.decode(bundle).map_err(|e| format!("unable to load root certificates: {e}"))?;
-        own.extend(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+        let own: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+        let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(own.iter().cloned());
         if roots.is_empty() {
             return Err("unable to load root certificates: unable to parse bytes as PEM block".into());
         }
-    }
+        (roots, own)
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let by_chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
     let verifier = Bundle { by_chain: by_chain.map_err(|e| e.to_string())?, own };

@@ -8,8 +8,8 @@ use ::http::{Request, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -19,9 +19,6 @@ use tokio_rustls::TlsConnector;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest document, in bytes.
 const LARGEST: usize = 1024 * 1024;
-/// Where systems keep the CAs that they trust.
-const SYSTEM_CAS: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Nobody to trust.
 #[derive(Debug, thiserror::Error)]
@@ -44,23 +41,20 @@ pub(super) struct Fetcher {
 impl Fetcher {
     /// One that trusts this CA, or the system's.
     pub(super) fn new(ca_pem: Option<&str>) -> Result<Self, TrustError> {
-        let mut roots = RootCertStore::empty();
-        match ca_pem {
+        let roots = match ca_pem {
             Some(pem) => {
-                for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let mut roots = RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                     let certificate = certificate.map_err(|e| TrustError::Ca(e.to_string()))?;
                     roots.add(certificate).map_err(|e| TrustError::Ca(e.to_string()))?;
                 }
                 if roots.is_empty() {
                     return Err(TrustError::Ca("there is no PEM certificate in it".into()));
                 }
+                roots
             }
-            None => {
-                let pem = SYSTEM_CAS.iter().find_map(|path| std::fs::read(path).ok()).ok_or(TrustError::NoSystemCas)?;
-                let all = rustls::pki_types::CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
-                roots.add_parsable_certificates(all);
-            }
-        }
+            None => kiln_pki::tls::system_roots().ok_or(TrustError::NoSystemCas)?,
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
