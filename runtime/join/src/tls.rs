@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::UNIX_EPOCH;
 
+use kiln_pki::tls::any_certificate;
 use kiln_pki::{Certificate, PkiError, certificate_der, certificates_der, private_key_der};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,7 +21,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// For fetching the CA before anything is trusted: every certificate passes. Nothing secret may go over it.
 pub(crate) fn untrusting() -> ClientConfig {
-    with_verifier(Arc::new(NoTrust(provider())))
+    supported(any_certificate(provider())).with_no_client_auth()
 }
 
 /// Trusts this CA (PEM) alone, at any time: for asking what time it is.
@@ -34,55 +35,15 @@ pub(crate) fn pinned_at_any_time(ca_pem: &str) -> Result<ClientConfig, PkiError>
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|e| unusable(e.to_string()))?;
-    Ok(with_verifier(Arc::new(AtItsOwnTime(inner))))
+    let builder = supported(ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions());
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AtItsOwnTime(inner))).with_no_client_auth())
 }
 
-fn with_verifier(verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(provider());
-    let builder = match builder.with_safe_default_protocol_versions() {
+fn supported<T>(builder: Result<T, rustls::Error>) -> T {
+    match builder {
         Ok(builder) => builder,
         // The provider is ring's, which has the cipher suites of TLS 1.2 and 1.3; rustls refuses only ones that lack them.
         Err(e) => unreachable!("ring supports no TLS version: {e}"),
-    };
-    builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-}
-
-/// Lets every chain pass; the handshake's signature is still checked.
-#[derive(Debug)]
-struct NoTrust(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoTrust {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -11,7 +11,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use kiln_apimachinery::meta;
+use kiln_pki::tls::any_certificate;
 use rustls::ClientConfig;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
@@ -22,7 +24,6 @@ use crate::backends::{self, Backend};
 use crate::dialer::Stream;
 use crate::http::body::{Body, full};
 use crate::server::ApiServer;
-use crate::subresources::proxy::tls;
 use crate::user::UserInfo;
 use crate::webhooks::trust;
 
@@ -111,7 +112,7 @@ impl Link {
             return Ok(config.clone());
         }
         let builder = if self.place.insecure {
-            tls::builder().map_err(|e| e.to_string())?
+            any_certificate(Arc::new(ring::default_provider())).map_err(|e| e.to_string())?
         } else {
             trust::builder(&self.place.ca_bundle)?
         };

@@ -9,10 +9,11 @@ use http::{Request, Version};
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kiln_client::testing::FakeApi;
+use kiln_pki::tls::any_certificate;
 use rcgen::{CertifiedKey, KeyPair};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::crypto::ring::default_provider;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -31,52 +32,9 @@ pub(crate) fn secret(api: &FakeApi, name: &str, certificate: &str, key: &str) {
     api.put(&format!("/api/v1/namespaces/ns/secrets/{name}"), secret);
 }
 
-/// Takes any certificate; which it was is asked afterwards.
-#[derive(Debug)]
-struct Any;
-
-impl ServerCertVerifier for Any {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap()
-}
-
 async fn connect(world: &World, name: &str, alpn: &[&str]) -> TlsStream<TcpStream> {
-    let mut config = builder().dangerous().with_custom_certificate_verifier(Arc::new(Any)).with_no_client_auth();
+    // Which certificate it was is asked afterwards.
+    let mut config = any_certificate(Arc::new(default_provider())).unwrap().with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let stream = TcpStream::connect(world.https).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -132,7 +90,9 @@ async fn each_host_has_the_certificate_of_its_secret_and_a_new_one_at_once() {
     // A client that verifies is content.
     let mut roots = RootCertStore::empty();
     roots.add(foo.cert.der().clone()).unwrap();
-    let config = builder().with_root_certificates(roots).with_no_client_auth();
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let config =
+        builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth();
     let stream = TcpStream::connect(world.https).await.unwrap();
     let name = ServerName::try_from("foo.bar.com").unwrap();
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
@@ -220,7 +180,7 @@ async fn http2_is_spoken_with_who_can() {
 async fn pods_are_spoken_to_over_tls_if_their_port_says_so() {
     let made = made("whatever");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));

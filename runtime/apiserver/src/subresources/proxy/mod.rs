@@ -2,7 +2,7 @@
 //! request as it came and where it is to go, out comes the answer of whatever is there.
 
 mod location;
-pub(crate) mod tls;
+mod tls;
 
 use ::http::header::{
     AUTHORIZATION, CONNECTION, HOST, HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
