@@ -23,6 +23,7 @@ mod config;
 mod dialer;
 mod discovery;
 mod flow;
+mod follower;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

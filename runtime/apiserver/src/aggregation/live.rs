@@ -1,11 +1,11 @@
 //! APIServices while the server runs: one task watches them and keeps the table of routes; each that names a Service gets a
 //! keeper of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use kiln_apimachinery::{Status, meta};
-use kiln_storage::{EventKind, ListOptions, Record, StorageError, Watch};
+use kiln_storage::Record;
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -14,9 +14,9 @@ use super::keeper;
 use super::link::{Link, Place};
 use super::table::{Remote, Service, Table, available, is_available};
 use crate::apiextensions;
+use crate::follower::{self, Follower, name_of};
 use crate::registry::extension::{self, APISERVICES, PREFIX};
 use crate::server::{ApiServer, Inner};
-use crate::verbs::errors;
 
 /// An APIService that is known.
 struct Known {
@@ -34,8 +34,7 @@ struct Live {
 
 /// Routes by the APIServices that are there, and goes on to follow them.
 pub(crate) async fn start(server: &ApiServer, stop: CancellationToken) -> Result<(), Status> {
-    let page = server.storage().list(PREFIX, ListOptions::default()).await.map_err(errors::storage)?;
-    let watch = server.storage().watch(PREFIX, page.revision).map_err(errors::storage)?;
+    let (page, watch) = follower::begin::<Live>(server).await?;
     let mut live = Live { server: server.downgrade(), known: BTreeMap::new(), stop: stop.clone() };
     for record in &page.records {
         live.learn(record);
@@ -44,61 +43,56 @@ pub(crate) async fn start(server: &ApiServer, stop: CancellationToken) -> Result
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = live.follow(watch) => {}
+            () = follower::run(live.server.clone(), &mut live, watch) => {}
         }
     });
     Ok(())
 }
 
-impl Live {
-    async fn follow(&mut self, mut watch: Watch) {
-        loop {
-            while let Some(event) = watch.next().await {
-                let Some(server) = self.server.upgrade().map(ApiServer::of) else { return };
-                match event.kind {
-                    EventKind::Put { .. } => self.put(&server, &event.record).await,
-                    EventKind::Delete => self.gone(&server, name_of(&event.record)).await,
-                }
-            }
-            // Too far behind: what is there now counts.
-            let Some(server) = self.server.upgrade().map(ApiServer::of) else { return };
-            let page = match server.storage().list(PREFIX, ListOptions::default()).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::error!(%error, "APIServices can't be read");
-                    return;
-                }
-            };
-            watch = match server.storage().watch(PREFIX, page.revision) {
-                Ok(new) => new,
-                // The server ends: to try again would never stop, nor let anything else run.
-                Err(StorageError::Closed) => return,
-                Err(_) => continue,
-            };
-            let there: BTreeSet<&str> = page.records.iter().map(name_of).collect();
-            let absent: Vec<String> = self.known.keys().filter(|n| !there.contains(n.as_str())).cloned().collect();
-            for name in absent {
-                self.gone(&server, &name).await;
-            }
-            for record in &page.records {
-                self.put(&server, record).await;
-            }
-        }
+impl Follower for Live {
+    const PREFIX: &'static str = PREFIX;
+    const WHAT: &'static str = "APIServices";
+
+    fn names(&self) -> Vec<String> {
+        self.known.keys().cloned().collect()
     }
 
-    async fn put(&mut self, server: &ApiServer, record: &Record) {
-        let Some(object) = self.learn(record) else { return };
+    async fn put(&mut self, server: &ApiServer, record: Record) {
+        let Some(object) = self.learn(&record) else { return };
         self.publish(server);
         let is_told = available(&object).is_some_and(|c| meta::text(c, &["reason"]) == "Local");
         if Place::of(&object).is_none() && !is_told {
             // It was another server's before, or its condition was taken away.
-            if let Err(status) = availability::write(server, name_of(record), &Verdict::local()).await {
+            if let Err(status) = availability::write(server, name_of(&record), &Verdict::local()).await {
                 // Whoever was faster has made an event of it.
                 tracing::debug!(error = status.message, "a condition can't be written");
             }
         }
     }
 
+    /// What this server answers for has one again at once.
+    async fn gone(&mut self, server: &ApiServer, name: &str) {
+        let Some(Known { service, .. }) = self.known.remove(name) else { return };
+        self.publish(server);
+        server.aggregation().told_anew();
+        let (group, version) = (service.group.as_str(), service.version.as_str());
+        let rows = server.registry().of(group, version);
+        let object = match rows.first() {
+            None => return,
+            Some(row) if row.custom.is_some() => Some(apiextensions::registration::local(group, version)),
+            Some(_) => extension::local(group, version),
+        };
+        let Some(object) = object else { return };
+        match server.store().create(extension::GROUP, APISERVICES, object).await {
+            Err(status) if status.code != 409 => {
+                tracing::warn!(name, error = status.message, "an APIService can't be written");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Live {
     /// Takes an APIService in. What can't be read was not written here.
     fn learn(&mut self, record: &Record) -> Option<Value> {
         let object: Value = serde_json::from_slice(&record.value).ok()?;
@@ -127,33 +121,8 @@ impl Live {
         Some(object)
     }
 
-    /// An APIService is gone. What this server answers for has one again at once.
-    async fn gone(&mut self, server: &ApiServer, name: &str) {
-        let Some(Known { service, .. }) = self.known.remove(name) else { return };
-        self.publish(server);
-        server.aggregation().told_anew();
-        let (group, version) = (service.group.as_str(), service.version.as_str());
-        let rows = server.registry().of(group, version);
-        let object = match rows.first() {
-            None => return,
-            Some(row) if row.custom.is_some() => Some(apiextensions::registration::local(group, version)),
-            Some(_) => extension::local(group, version),
-        };
-        let Some(object) = object else { return };
-        match server.store().create(extension::GROUP, APISERVICES, object).await {
-            Err(status) if status.code != 409 => {
-                tracing::warn!(name, error = status.message, "an APIService can't be written");
-            }
-            _ => {}
-        }
-    }
-
     fn publish(&self, server: &ApiServer) {
         let all = self.known.iter().map(|(name, k)| (name.clone(), (k.service.clone(), k.remote.clone())));
         server.aggregation().set(Table::new(all.collect()));
     }
-}
-
-fn name_of(record: &Record) -> &str {
-    record.key.rsplit('/').next().unwrap_or_default()
 }

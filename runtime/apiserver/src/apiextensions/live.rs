@@ -7,16 +7,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kiln_apimachinery::{Status, meta};
-use kiln_storage::{EventKind, ListOptions, Record, Revision, StorageError, Watch};
+use kiln_storage::{Record, Revision};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::definition::{self, is_true, set_condition};
 use super::registration::{self, Versions};
 use super::{PREFIX, finalizer, rows::rows};
+use crate::follower::{self, Follower};
 use crate::registry::{Registry, Resource};
 use crate::server::{ApiServer, Inner};
-use crate::verbs::errors;
 use crate::verbs::store::Stored;
 
 /// How long to wait before a definition is looked at again whose condition could not be written.
@@ -46,8 +46,7 @@ struct Live {
 
 /// Serves what is defined already, and goes on to serve what will be.
 pub(crate) async fn start(server: &ApiServer, stop: CancellationToken) -> Result<(), Status> {
-    let page = server.storage().list(PREFIX, ListOptions::default()).await.map_err(errors::storage)?;
-    let watch = server.storage().watch(PREFIX, page.revision).map_err(errors::storage)?;
+    let (page, watch) = follower::begin::<Live>(server).await?;
     let mut live = Live {
         server: server.downgrade(),
         known: BTreeMap::new(),
@@ -64,85 +63,61 @@ pub(crate) async fn start(server: &ApiServer, stop: CancellationToken) -> Result
     }
     live.publish(server.registry());
     tokio::spawn(async move {
-        for stored in pending {
-            live.settle(stored).await;
-        }
-        live.register().await;
+        live.catch_up(pending).await;
         tokio::select! {
             () = stop.cancelled() => {}
-            () = live.follow(watch) => {}
+            () = follower::run(live.server.clone(), &mut live, watch) => {}
         }
     });
     Ok(())
 }
 
-impl Live {
-    async fn follow(&mut self, mut watch: Watch) {
-        loop {
-            while let Some(event) = watch.next().await {
-                let name = event.record.key.rsplit('/').next().unwrap_or_default().to_owned();
-                match event.kind {
-                    EventKind::Put { .. } => self.put(event.record).await,
-                    EventKind::Delete => self.gone(&name).await,
-                }
-                self.register().await;
-            }
-            // Too far behind: what is there now counts.
-            let Some(server) = self.server.upgrade().map(ApiServer::of) else { return };
-            let page = match server.storage().list(PREFIX, ListOptions::default()).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::error!(%error, "the definitions of custom resources can't be read");
-                    return;
-                }
-            };
-            watch = match server.storage().watch(PREFIX, page.revision) {
-                Ok(new) => new,
-                // The server ends: to try again would never stop, nor let anything else run.
-                Err(StorageError::Closed) => return,
-                Err(_) => continue,
-            };
-            let there: BTreeSet<String> =
-                page.records.iter().filter_map(|r| r.key.rsplit('/').next().map(str::to_owned)).collect();
-            let absent: Vec<String> = self.known.keys().filter(|n| !there.contains(*n)).cloned().collect();
-            for name in absent {
-                self.gone(&name).await;
-            }
-            for record in page.records {
-                self.put(record).await;
-            }
+impl Follower for Live {
+    const PREFIX: &'static str = PREFIX;
+    const WHAT: &'static str = "the definitions of custom resources";
+
+    fn names(&self) -> Vec<String> {
+        self.known.keys().cloned().collect()
+    }
+
+    async fn put(&mut self, server: &ApiServer, record: Record) {
+        match Stored::parse(record) {
+            Ok(stored) => self.settle(server, stored).await,
+            Err(status) => tracing::error!(error = status.message, "a definition can't be read"),
         }
     }
 
+    /// Its names are free for others.
+    async fn gone(&mut self, server: &ApiServer, name: &str) {
+        self.leaving.remove(name);
+        let Some(known) = self.known.remove(name) else { return };
+        self.publish(server.registry());
+        self.reconsider(server, &known.group, name).await;
+    }
+
     /// Gives each group and version an APIService.
-    async fn register(&mut self) {
-        let Some(server) = self.server.upgrade().map(ApiServer::of) else { return };
+    async fn settled(&mut self, server: &ApiServer) {
         let rows = self.known.values().flat_map(|known| &known.rows);
         let wanted: Versions = rows.map(|row| (row.group.clone(), row.version.clone())).collect();
         if self.registered.as_ref() == Some(&wanted) {
             return;
         }
-        match registration::keep(&server, &wanted).await {
+        match registration::keep(server, &wanted).await {
             Ok(()) => self.registered = Some(wanted),
             // The next definition that changes is another chance.
             Err(status) => tracing::warn!(error = status.message, "APIServices can't be written"),
         }
     }
+}
 
-    async fn put(&mut self, record: Record) {
-        match Stored::parse(record) {
-            Ok(stored) => self.settle(stored).await,
-            Err(status) => tracing::error!(error = status.message, "a definition can't be read"),
-        }
-    }
-
-    /// A definition is gone, and its names are free for others.
-    async fn gone(&mut self, name: &str) {
-        self.leaving.remove(name);
-        let Some(known) = self.known.remove(name) else { return };
+impl Live {
+    /// Settles what was there at the start.
+    async fn catch_up(&mut self, there: Vec<Stored>) {
         let Some(server) = self.server.upgrade().map(ApiServer::of) else { return };
-        self.publish(server.registry());
-        self.reconsider(&server, &known.group, name).await;
+        for stored in there {
+            self.settle(&server, stored).await;
+        }
+        self.settled(&server).await;
     }
 
     /// Looks again at the definitions of a group but one, since names may have become free.
@@ -151,19 +126,18 @@ impl Live {
         let names: Vec<String> = self.known.iter().filter(waiting).map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Ok(Some(stored)) = server.store().read(super::GROUP, super::DEFINITIONS, "", &name).await {
-                Box::pin(self.settle(stored)).await;
+                Box::pin(self.settle(server, stored)).await;
             }
         }
     }
 
     /// Serves a definition as it is now, and writes its conditions if they are not as they should be.
-    async fn settle(&mut self, stored: Stored) {
-        let Some(server) = self.server.upgrade().map(ApiServer::of) else { return };
+    async fn settle(&mut self, server: &ApiServer, stored: Stored) {
         let name = meta::name(&stored.object).to_owned();
         let revision = server.storage().current_revision();
         let mut wanted = stored.object.clone();
         if !meta::is_terminating(&wanted) {
-            self.conditions(&mut wanted, &server);
+            self.conditions(&mut wanted, server);
         }
         let freed =
             meta::at(&wanted, &["status", "acceptedNames"]) != meta::at(&stored.object, &["status", "acceptedNames"]);
@@ -183,7 +157,7 @@ impl Live {
             }
             if freed {
                 let group = meta::text(&wanted, &["spec", "group"]).to_owned();
-                self.reconsider(&server, &group, &name).await;
+                self.reconsider(server, &group, &name).await;
             }
         }
         if meta::is_terminating(&wanted)
