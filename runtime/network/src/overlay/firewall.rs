@@ -38,8 +38,9 @@ impl Firewall {
         let mut socket = Socket::open()?;
         for (family, is_v4) in [(Family::Ip, true), (Family::Ip6, false)] {
             let networks: Vec<Cidr> = self.networks.iter().copied().filter(|one| one.is_ipv4() == is_v4).collect();
-            let kept = accept(&mut socket, family, &networks)
-                .and_then(|()| masquerade(&mut socket, family, if self.masquerades { &networks } else { &[] }, anew));
+            // What is let through has the right address from the first packet on.
+            let kept = masquerade(&mut socket, family, if self.masquerades { &networks } else { &[] }, anew)
+                .and_then(|()| accept(&mut socket, family, &networks));
             match kept {
                 // A kernel without IPv6.
                 Err(_) if networks.is_empty() => {}

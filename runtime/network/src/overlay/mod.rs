@@ -26,7 +26,6 @@ use k8s_openapi::api::core::v1::Node;
 use kiln_client::{Backoff, Change, Client, ClientError, Clock, Informers, ObjectRef, Store};
 use nix::errno::Errno;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::backend::{Backend, UnknownBackend};
@@ -38,7 +37,7 @@ use self::peer::{Peer, mac_of};
 use self::plan::{Plan, Problem};
 use self::uplink::{Seen, Uplink};
 use crate::Cidr;
-use crate::nft::NftError;
+use crate::nft::{NftError, present};
 use crate::rtnetlink::{Link, Netlink, News, Watch};
 
 /// The number of the VXLAN.
@@ -46,7 +45,7 @@ const VNI: u32 = 1;
 /// The UDP port of VXLAN: that of Linux before the standard's, which flannel has kept.
 const PORT: u16 = 8472;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How often it is seen to that nobody else removed what the firewall is to have.
+/// How often it is seen to that nobody else removed what is to be there.
 const LOOK: Duration = Duration::from_secs(60);
 /// How long news may go on coming before they are looked at together.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -106,14 +105,19 @@ pub fn build(
         }
     });
     async move {
-        if config.backend == Backend::None {
-            keep(Firewall::default(), true).await;
-            return;
-        }
-        let overlay = Overlay { client, config, nodes, told: BTreeSet::new(), used: None };
+        let firewall = Firewall { networks: config.pod_networks.clone(), masquerades: config.masquerade };
+        let running = async {
+            if config.backend == Backend::None {
+                present().await;
+                keep(Firewall::default(), true).await;
+                return;
+            }
+            let overlay = Overlay { client, config, nodes, told: BTreeSet::new(), used: None };
+            tokio::join!(overlay.run(&changed), guard(firewall));
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = overlay.run(&changed) => {}
+            () = running => {}
         }
     }
 }
@@ -152,9 +156,6 @@ impl Overlay {
         // Before all nodes are known, nothing that an earlier run made is in vain.
         self.nodes.synced().await;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let firewall = Firewall { networks: self.config.pod_networks.clone(), masquerades: self.config.masquerade };
-        keep(firewall.clone(), true).await;
-        let mut next_look = Instant::now() + LOOK;
         loop {
             let (mut netlink, mut news, _lock) = match open() {
                 Ok(open) => open,
@@ -188,10 +189,8 @@ impl Overlay {
                     Ok(()) = self.config.addresses.changed() => {}
                     () = news.until(|news| matters(news, uplink)) => tokio::time::sleep(SETTLE).await,
                     () = retry => {}
-                    () = tokio::time::sleep_until(next_look) => {
-                        next_look = Instant::now() + LOOK;
-                        keep(firewall.clone(), false).await;
-                    }
+                    // Not all is told.
+                    () = tokio::time::sleep(LOOK) => {}
                 }
             }
         }
@@ -297,7 +296,17 @@ pub(crate) fn remove(bridge: &str) -> Result<(), NetlinkError> {
     Ok(())
 }
 
-/// Sees to the firewall on a thread that may block.
+/// Sees to the firewall, once the kernel can have one.
+async fn guard(firewall: Firewall) {
+    present().await;
+    keep(firewall.clone(), true).await;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        keep(firewall.clone(), false).await;
+    }
+}
+
+/// Puts the firewall right on a thread that may block.
 async fn keep(firewall: Firewall, anew: bool) {
     match tokio::task::spawn_blocking(move || firewall.keep(anew)).await {
         Ok(Ok(())) => {}

@@ -29,7 +29,7 @@ use self::model::Model;
 use self::rules::Policy;
 use self::views::{FIELDS, NamespaceView, PodView};
 use crate::Cidr;
-use crate::nft::NftError;
+use crate::nft::{NftError, present};
 
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How often it is seen to that nobody else removed the tables.
@@ -125,6 +125,7 @@ impl<T: Fn(usize)> Keeper<T> {
     async fn run(mut self) {
         self.policies.synced().await;
         self.nodes.synced().await;
+        present().await;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let Err(error) = self.keep(&mut backoff).await;

@@ -35,7 +35,7 @@ pub(crate) use self::layout::TABLE;
 use self::model::IpFamily;
 use self::worker::{Done, Work, Worker};
 use crate::Cidr;
-use crate::nft::{Batch, NftError, Socket};
+use crate::nft::{Batch, NftError, Socket, present};
 
 /// The index of slices by the Services that they are of.
 pub(crate) const SLICES: &str = "slices of a service";
@@ -43,8 +43,7 @@ pub(crate) const SLICES: &str = "slices of a service";
 const LOOK: Duration = Duration::from_secs(60);
 /// Where kube-proxy answers for its health.
 pub const HEALTH_PORT: u16 = 10256;
-/// How long to wait before another look at a kernel that has no nf_tables.
-const BEGIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 /// What the proxy is told.
 #[derive(Debug, Clone)]
@@ -97,24 +96,16 @@ pub fn build<T: FnMut(usize) + Send + 'static>(
         let address = config.health;
         let proxy = async {
             tokio::join!(mirrors.0.synced(), mirrors.1.synced(), mirrors.2.synced());
-            let mut backoff = Backoff::new(BEGIN.0, BEGIN.1);
-            let mut told_of = false;
+            present().await;
+            let mut backoff = Backoff::new(RETRY.0, RETRY.1);
             let worker = loop {
                 pending.take();
                 match Worker::new(config.clone(), mirrors.clone(), health.clone()) {
                     Ok(worker) => break worker,
-                    // The kernel's part may be loaded after the node has joined, and nothing says when.
-                    Err(error) if told_of => tracing::debug!(%error, "Services are not reachable yet"),
-                    Err(error) => {
-                        tracing::warn!(%error, "Services are not reachable from this node; will try again");
-                        told_of = true;
-                    }
+                    Err(error) => tracing::error!(%error, "Services are not reachable from this node; will try again"),
                 }
                 tokio::time::sleep(backoff.next_wait()).await;
             };
-            if told_of {
-                tracing::info!("Services are reachable from this node");
-            }
             run(worker, &pending, &health, &mut told).await;
         };
         let answers = async {
@@ -219,7 +210,7 @@ enum Wake {
 /// Works until the future is dropped.
 async fn run(mut worker: Worker, pending: &Pending, health: &Health, told: &mut impl FnMut(usize)) {
     let mut work = Work { all: true, ..Work::default() };
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
         let done;
         (worker, done) = match at_work(worker, work).await {
