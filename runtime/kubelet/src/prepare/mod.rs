@@ -1,16 +1,17 @@
 //! Where workers meet what makes configurations, volumes and cgroups: a pod's part of the machine is made ready, the
-//! configurations of its sandbox and containers are made of its spec, and at its end all is cleared away.
+//! configurations of its sandbox and containers are made of its spec, and at its end all is cleared away ([`clear`]).
 
-use std::collections::{BTreeMap, HashSet};
+mod clear;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Node as ApiNode, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kiln_apimachinery::quantity::Quantity;
-use kiln_client::{Backoff, Client, Clock, Informer, ListParams, ObjectRef, Store, path};
+use kiln_client::{Client, Clock, Informer, ListParams, ObjectRef, Store, path};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -26,15 +27,13 @@ use crate::machine::Facts;
 use crate::metrics::Metrics;
 use crate::node;
 use crate::pods::events::{About, Recorder};
-use crate::pods::{is_static, name, namespace, uid};
+use crate::pods::{is_static, namespace, uid};
 use crate::resources::Amounts;
 use crate::spec::{self, ContainerContext, NodeContext, PodContext, ServiceLink};
 use crate::users::Users;
 use crate::volumes::{self, Dirs, InUse, Mounted, Place, Plugin, Volumes};
 
 const SERVICES: &str = "/api/v1/services";
-/// Waits between tries to clear away what a pod had.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// Where the cluster's DNS is in the range of services, counted from the API's own service, which is the first.
 const DNS_OFFSET: u32 = 9;
 
@@ -295,27 +294,6 @@ impl Preparer {
         })
     }
 
-    /// Unmounts what the pod has, and removes its cgroup: nothing of it runs any more.
-    pub(crate) async fn release(&self, pod: &Pod) {
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        while let Err(error) = self.volumes.unmount(uid(pod)).await {
-            tracing::warn!(pod = name(pod), %error, "will try again");
-            tokio::time::sleep(backoff.next_wait()).await;
-        }
-        for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            if let (Some(views), true) = (&self.views, volume.image.is_some())
-                && let Err(error) = views.remove(uid(pod), &volume.name).await
-            {
-                tracing::warn!(pod = name(pod), %error, "the view of an image is left until the next start");
-            }
-        }
-        let Some(cgroups) = &self.cgroups else { return };
-        while let Err(error) = cgroups.remove_pod(uid(pod)).await {
-            tracing::debug!(pod = name(pod), %error, "will try again");
-            tokio::time::sleep(backoff.next_wait()).await;
-        }
-    }
-
     /// Where an image is shown as a volume of a pod, if the runtime cannot do that itself.
     pub(crate) async fn show_image(&self, pod: &Pod, volume: &str, image: &str) -> Result<Option<PathBuf>, ViewError> {
         let Some(views) = self.views.as_ref().filter(|_| !view::mounts_images(&self.health.borrow().version)) else {
@@ -369,33 +347,6 @@ impl Preparer {
                 Err(format!("attempting to set pod memory limit ({memory}) below current usage ({used})"))
             }
             _ => cgroups.set_pod(pod, limits).map_err(|error| error.to_string()),
-        }
-    }
-
-    /// Removes the pod's folders.
-    pub(crate) async fn remove(&self, pod: &Pod) {
-        self.users.release(uid(pod));
-        self.allocations.release(uid(pod));
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        while let Err(error) = self.volumes.remove(uid(pod)).await {
-            tracing::warn!(pod = name(pod), %error, "will try again");
-            tokio::time::sleep(backoff.next_wait()).await;
-        }
-    }
-
-    /// Removes what is left of pods that are not these.
-    pub(crate) async fn remove_others(&self, wanted: &HashSet<String>) {
-        self.volumes.restore(wanted).await;
-        if let Some(views) = &self.views
-            && let Err(error) = views.sweep(wanted).await
-        {
-            tracing::warn!(%error, "views of images may be left of pods that are gone");
-        }
-        let Some(cgroups) = &self.cgroups else { return };
-        for uid in cgroups.pods().into_keys().filter(|uid| !wanted.contains(uid)) {
-            if let Err(error) = cgroups.remove_pod(&uid).await {
-                tracing::warn!(uid, %error, "the cgroup of a pod that is gone is left");
-            }
         }
     }
 }
