@@ -3,7 +3,7 @@
 
 use crate::common;
 
-use common::Api;
+use common::{Api, b64};
 use serde_json::{Value, json};
 
 /// Posts each body, which must be refused with the complaint.
@@ -172,4 +172,22 @@ async fn every_group_that_is_served_has_an_available_api_service() {
         (&one["status"]["conditions"][0]["type"], &one["status"]["conditions"][0]["status"]),
         (&json!("Available"), &json!("True"))
     );
+}
+
+#[tokio::test]
+async fn what_is_immutable_stays_and_keys_are_not_empty() {
+    let api = Api::new().await;
+    for (plural, value) in [("secrets", b64("v")), ("configmaps", "v".to_owned())] {
+        let all = format!("/api/v1/namespaces/default/{plural}");
+        let empty = api.post(&all, json!({"metadata": {"name": "e"}, "data": {"": value}})).await.causes();
+        assert!(empty[0].starts_with("data[]: Invalid value: \"\": a valid config key must consist of"), "{empty:?}");
+        api.post(&all, json!({"metadata": {"name": "i"}, "data": {"k": value}, "immutable": true})).await.good();
+        let one = format!("{all}/i");
+        for (patch, field) in [(json!({"data": {"k": null}}), "data"), (json!({"immutable": false}), "immutable")] {
+            let why = format!("{field}: Forbidden: field is immutable when `immutable` is set");
+            assert_eq!(api.patch("merge", &one, patch).await.causes(), [why]);
+        }
+        api.patch("merge", &one, json!({"metadata": {"labels": {"still": "mine"}}})).await.good();
+        api.delete(&one).await.good();
+    }
 }

@@ -101,9 +101,8 @@ async fn fields_that_a_kind_has_not_are_told_at_any_depth() {
          unknown field \"spec.hardly\", unknown field \"spec.scopeSelector.matchExpressions[0].value\""
     );
     let warned = api.post(path, quota).await;
-    let warnings: Vec<&str> = warned.headers.get_all("warning").iter().map(|w| w.to_str().unwrap()).collect();
-    assert_eq!(warnings[0], "299 - \"unknown field \\\"spec.hardly\\\"\"");
-    assert_eq!(warnings.len(), 2);
+    let unknown = ["spec.hardly", "spec.scopeSelector.matchExpressions[0].value"];
+    assert_eq!(warned.warnings(), unknown.map(|field| format!("unknown field {field:?}")));
     assert!(warned.good()["spec"].get("hardly").is_none());
     let wrong = api.post(path, json!({"metadata": {"name": "r"}, "spec": {"scopes": "x"}})).await;
     assert_eq!(
@@ -185,4 +184,62 @@ async fn version_two_is_had_in_json_and_in_protobuf() {
     assert_eq!(found.headers["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
     assert!(found.bytes.starts_with(b"\x0a\x032.0"));
     assert_eq!(get(&api, "/openapi/v2", "text/html").await.code, 406);
+}
+
+#[tokio::test]
+async fn keys_that_stand_twice_in_yaml_are_told_by_their_line() {
+    let api = Api::new().await;
+    let yaml = "\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  foo: foo1\n  foo: foo2\n";
+    let go = async |how: &str| {
+        let path = format!("{MAPS}/a?fieldManager=me&fieldValidation={how}");
+        read(api.raw(admin(), "PATCH", &path, &[("content-type", "application/apply-patch+yaml")], yaml).await).await
+    };
+    assert_eq!(
+        go("Strict").await.failed(400),
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 8: key \"foo\" already set in \
+         map"
+    );
+    let warned = go("Warn").await;
+    assert_eq!(warned.good()["data"]["foo"], "foo2");
+    assert!(warned.warnings()[0].contains("line 8: key"), "{:?}", warned.warnings());
+    assert!(go("Ignore").await.warnings().is_empty());
+}
+
+#[tokio::test]
+async fn a_json_patch_is_held_to_its_own_fields() {
+    let api = Api::new().await;
+    api.post(MAPS, map("a")).await.good();
+    let patch = |how: &str, body: &'static str| {
+        let path = format!("{MAPS}/a?fieldValidation={how}");
+        let api = &api;
+        async move {
+            let json = [("content-type", "application/json-patch+json")];
+            read(api.raw(admin(), "PATCH", &path, &json, body).await).await
+        }
+    };
+    let odd = r#"[{"op": "add", "path": "/data/j", "path": "/data/j", "value": "1", "what": 1}, {"op": "add", "path": "/x", "value": 1}]"#;
+    let text = patch("Strict", odd).await.failed(422);
+    assert!(
+        text.ends_with(
+            "strict decoding error: json patch unknown field \"[0].what\", json patch duplicate field \"[0].path\", unknown \
+             field \"x\""
+        ),
+        "{text}"
+    );
+    assert_eq!(patch("Warn", odd).await.warnings().len(), 3);
+    assert_eq!(
+        patch("Strict", "{}").await.failed(400),
+        "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+    );
+}
+
+#[tokio::test]
+async fn a_reference_to_an_owner_that_stands_twice_is_kept_once_with_a_warning() {
+    let api = Api::new().await;
+    let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"});
+    let mut object = map("a");
+    object["metadata"]["ownerReferences"] = json!([reference, reference]);
+    let made = api.post(MAPS, object).await;
+    assert_eq!(made.good()["metadata"]["ownerReferences"], json!([reference]));
+    assert!(made.warnings()[0].ends_with("duplicate UID(s) observed: u"), "{:?}", made.warnings());
 }

@@ -218,3 +218,26 @@ async fn what_a_node_would_answer_is_checked_as_far_as_the_server_can() {
     let attach = api.post(&format!("{}/attach", one("one")), Value::Null).await;
     assert_eq!(attach.failed(400), "Upgrade request required");
 }
+
+#[tokio::test]
+async fn a_pod_may_name_a_driver_of_its_volume_but_no_odd_sysctl() {
+    let api = Api::new().await;
+    let pod = |spec: Value| {
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "busybox"}]}});
+        pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        pod
+    };
+    let volume =
+        json!({"name": "v", "csi": {"driver": "example.com", "readOnly": true, "volumeAttributes": {"a": "b"}}});
+    let made = api.post(PODS, pod(json!({"volumes": [volume]}))).await.good();
+    assert_eq!(made["spec"]["volumes"][0], volume);
+    let sysctls = json!([{"name": "foo-", "value": "bar"}, {"name": "kernel.shmmax", "value": "100000000"}, {"name": "bar..", "value": "42"}]);
+    let found = api.post(PODS, pod(json!({"securityContext": {"sysctls": sysctls}}))).await.causes();
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (cause, (at, name)) in found.iter().zip([(0, "foo-"), (2, "bar..")]) {
+        let start = format!(
+            "spec.securityContext.sysctls[{at}].name: Invalid value: \"{name}\": must have at most 253 characters"
+        );
+        assert!(cause.starts_with(&start), "{cause}");
+    }
+}

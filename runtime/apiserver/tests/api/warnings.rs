@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
+/// What is warned of though it is done.
 fn warnings(answer: &Answer) -> Vec<String> {
     answer.good();
-    let all = answer.headers.get_all("warning").iter().map(|w| w.to_str().unwrap());
-    all.map(|w| w.strip_prefix("299 - \"").unwrap().strip_suffix('"').unwrap().replace("\\\"", "\"")).collect()
+    answer.warnings()
 }
 
 fn spec() -> Value {

@@ -172,8 +172,7 @@ async fn unknown_and_duplicate_fields_are_refused_warned_of_or_ignored() {
          field \"data.k\""
     );
     let warned = post("Warn").await;
-    let warnings: Vec<_> = warned.headers.get_all("warning").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
-    assert_eq!(warnings, [r#"299 - "unknown field \"dta\"""#, r#"299 - "duplicate field \"data.k\"""#]);
+    assert_eq!(warned.warnings(), [r#"unknown field "dta""#, r#"duplicate field "data.k""#]);
     assert!(post("Ignore").await.headers.get("warning").is_none());
 }
 
@@ -290,4 +289,54 @@ async fn a_refusal_tells_too_what_was_warned_of() {
     let refused = api.post(MAPS, json!({"metadata": {"name": "a"}, "dta": 1, "data": {"no/key": ""}})).await;
     assert!(refused.failed(422).contains("data[no/key]: Invalid value"), "{}", refused.text());
     assert_eq!(refused.headers["warning"], r#"299 - "unknown field \"dta\"""#);
+}
+
+#[tokio::test]
+async fn metadata_that_no_writer_may_change_is_refused_or_kept() {
+    let api = Api::new().await;
+    let made = api.post(MAPS, map("a")).await.good();
+    let mut other = made.clone();
+    other["metadata"]["uid"] = json!("other");
+    let uid = made["metadata"]["uid"].as_str().unwrap();
+    assert_eq!(
+        api.put(&one("a"), other).await.failed(409),
+        format!(
+            "Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: other, UID in \
+             object meta: {uid}"
+        )
+    );
+    let patch =
+        |metadata: Value| api.patch("merge", "/api/v1/namespaces/default/configmaps/a", json!({"metadata": metadata}));
+    assert_eq!(
+        patch(json!({"uid": "other"})).await.failed(422),
+        "ConfigMap \"a\" is invalid: metadata.uid: Invalid value: \"other\": field is immutable"
+    );
+    assert_eq!(
+        patch(json!({"deletionTimestamp": "2026-01-02T03:04:05Z"})).await.failed(422),
+        "ConfigMap \"a\" is invalid: metadata.deletionTimestamp: Invalid value: \"2026-01-02T03:04:05Z\": field is immutable"
+    );
+    let kept = patch(json!({"creationTimestamp": "2020-01-01T00:00:00Z", "generation": 9})).await.good();
+    assert_eq!(kept, made);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_says_so_and_more_of_one_that_is_going_or_was_to_be_unique() {
+    let api = Api::new().await;
+    let mut held = map("a");
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    held["metadata"]["generateName"] = json!("a");
+    api.post(MAPS, held).await.good();
+    let mut unique = map("a");
+    unique["metadata"]["generateName"] = json!("a");
+    let refused = api.post(MAPS, unique).await;
+    assert_eq!(
+        refused.failed(409),
+        "configmaps \"a\" already exists, the server was not able to generate a unique name for the object"
+    );
+    assert_eq!(refused.json()["details"]["retryAfterSeconds"], 1);
+    api.delete(&one("a")).await.good();
+    assert_eq!(api.post(MAPS, map("a")).await.failed(409), "object is being deleted: configmaps \"a\" already exists");
+    let mut revised = map("b");
+    revised["metadata"]["resourceVersion"] = json!("7");
+    assert_eq!(api.post(MAPS, revised).await.failed(500), "resourceVersion should not be set on objects to be created");
 }

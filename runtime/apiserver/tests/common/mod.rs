@@ -62,6 +62,12 @@ impl Answer {
         causes.iter().map(|c| format!("{}: {}", text(c, "field"), text(c, "message"))).collect()
     }
 
+    /// What is warned of.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let all = self.headers.get_all("warning").iter().map(|warning| warning.to_str().unwrap());
+        all.map(|w| w.strip_prefix("299 - \"").unwrap().strip_suffix('"').unwrap().replace("\\\"", "\"")).collect()
+    }
+
     /// The message, of a request that must have failed with this code.
     pub(crate) fn failed(&self, code: u16) -> String {
         assert_eq!(self.code, code, "{}", self.text());

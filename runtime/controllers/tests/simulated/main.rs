@@ -9,6 +9,7 @@ mod claims;
 mod cron_job;
 mod job;
 mod job_policies;
+mod mirroring;
 mod network;
 mod nodes;
 mod service_lb;

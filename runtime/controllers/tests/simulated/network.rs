@@ -7,9 +7,9 @@ use crate::world::{World, pass};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
-const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
+pub(crate) const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
 
-async fn start() -> World {
+pub(crate) async fn start() -> World {
     let world = World::new().await;
     world.run(|informers, context| {
         let slices = endpoint_slice::build(informers, context);
@@ -24,7 +24,7 @@ async fn start() -> World {
 }
 
 /// A Service of Pods labelled `app: web`; `more` is merged into its spec.
-async fn service(world: &World, name: &str, more: Value) -> Value {
+pub(crate) async fn service(world: &World, name: &str, more: Value) -> Value {
     let mut spec = json!({"selector": {"app": "web"}, "ports": [{"name": "web", "port": 80, "targetPort": "http"}]});
     for (key, value) in more.as_object().into_iter().flatten() {
         spec[key] = value.clone();
@@ -32,7 +32,7 @@ async fn service(world: &World, name: &str, more: Value) -> Value {
     world.create(SERVICES, json!({"metadata": {"name": name, "labels": {"team": "x"}}, "spec": spec})).await
 }
 
-async fn slices(world: &World, service: &str) -> Vec<Value> {
+pub(crate) async fn slices(world: &World, service: &str) -> Vec<Value> {
     world.labelled(SLICES, &format!("kubernetes.io/service-name={service}")).await
 }
 
@@ -307,53 +307,6 @@ async fn traffic_is_kept_near_where_a_service_asks_for_it() {
     let lent =
         hinted[0]["endpoints"].as_array().unwrap().iter().filter(|e| e["hints"]["forZones"][0]["name"] == "zb").count();
     assert_eq!(lent, 2, "{hinted:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn endpoints_of_a_service_without_selector_are_mirrored() {
-    let world = start().await;
-    service(&world, "db", json!({"selector": null})).await;
-    let subsets = json!([{"addresses": [{"ip": "192.0.2.42"}, {"ip": "2001:db8::1"}], "notReadyAddresses": [{"ip": "192.0.2.43"}],
-        "ports": [{"name": "sql", "port": 9376}]}]);
-    let endpoints =
-        json!({"metadata": {"name": "db", "labels": {"l": "v"}, "annotations": {"a": "b"}}, "subsets": subsets});
-    world.create(ENDPOINTS, endpoints).await;
-    pass(2).await;
-    let found = slices(&world, "db").await;
-    assert_eq!(found.len(), 2);
-    let four = found.iter().find(|slice| slice["addressType"] == "IPv4").unwrap();
-    assert_eq!(four["ports"], json!([{"name": "sql", "port": 9376, "protocol": "TCP"}]));
-    assert_eq!(
-        four["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"],
-        "endpointslicemirroring-controller.k8s.io"
-    );
-    assert_eq!((&four["metadata"]["labels"]["l"], &four["metadata"]["annotations"]), (&json!("v"), &json!({"a": "b"})));
-    assert_eq!(four["metadata"]["ownerReferences"][0]["kind"], "Endpoints");
-    let all = |slices: &[Value]| -> Vec<String> {
-        let endpoints = slices.iter().flat_map(|slice| slice["endpoints"].as_array().unwrap().clone());
-        let mut all: Vec<_> = endpoints
-            .map(|e| format!("{} {}", e["addresses"][0].as_str().unwrap(), e["conditions"]["ready"]))
-            .collect();
-        all.sort();
-        all
-    };
-    assert_eq!(all(&found), ["192.0.2.42 true", "192.0.2.43 false", "2001:db8::1 true"]);
-    world
-        .patch(
-            &format!("{ENDPOINTS}/db"),
-            json!({"subsets": [{"addresses": [{"ip": "192.0.2.44"}], "ports": [{"name": "sql", "port": 9376}]}]}),
-        )
-        .await;
-    pass(2).await;
-    assert_eq!(all(&slices(&world, "db").await), ["192.0.2.44 true"]);
-    world
-        .patch(
-            &format!("{ENDPOINTS}/db"),
-            json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}),
-        )
-        .await;
-    pass(2).await;
-    assert_eq!(slices(&world, "db").await.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,74 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod lists;
+mod world;
 
-use common::{THING, Ty, UNTYPED, thing, writer};
-use kiln_apimachinery::Gvk;
-use kiln_apimachinery::apply::{self, ApplyError, Set, Writer, ignore_times, update};
+use common::{thing, writer};
+use kiln_apimachinery::apply::{ApplyError, Set, Writer, ignore_times};
 use serde_json::{Value, json};
-
-const EARLY: &str = "2026-01-01T00:00:00Z";
-const LATER: &str = "2026-01-02T00:00:00Z";
-
-fn gvk() -> Gvk {
-    Gvk::new("", "v1", "Thing")
-}
-
-/// An object as it is stored, with a uid, so that it counts as there.
-struct World {
-    ty: Ty,
-    live: Option<Value>,
-    now: &'static str,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { ty: THING, live: None, now: EARLY }
-    }
-
-    fn try_apply(&mut self, manager: &str, parts: Value, force: bool) -> Result<&Value, ApplyError> {
-        let nothing = Set::default();
-        let by = writer(manager, self.now, &nothing);
-        let new = apply::apply(self.ty, &gvk(), self.live.as_ref(), &thing(parts), &by, force)?;
-        Ok(self.live.insert(new))
-    }
-
-    fn apply(&mut self, manager: &str, parts: Value) -> &Value {
-        self.try_apply(manager, parts, false).unwrap()
-    }
-
-    fn refused(&mut self, manager: &str, parts: Value) -> String {
-        self.try_apply(manager, parts, false).unwrap_err().to_string()
-    }
-
-    fn update_by(&mut self, by: &Writer<'_>, new: Value) -> &Value {
-        let mut new = new;
-        update(self.ty, self.live.as_ref(), &mut new, by);
-        self.live.insert(new)
-    }
-
-    fn update(&mut self, manager: &str, change: impl FnOnce(&mut Value)) -> &Value {
-        let mut new = self.live.clone().unwrap_or_else(|| thing(json!({})));
-        change(&mut new);
-        self.update_by(&writer(manager, self.now, &Set::default()), new)
-    }
-
-    fn object(&self) -> &Value {
-        self.live.as_ref().unwrap()
-    }
-
-    /// `manager operation` and its fields.
-    fn owners(&self) -> Vec<(String, Value)> {
-        let list = self.object()["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-        let name = |e: &Value| format!("{} {}", e["manager"].as_str().unwrap(), e["operation"].as_str().unwrap());
-        list.iter().map(|e| (name(e), e["fieldsV1"].clone())).collect()
-    }
-
-    fn fields(&self, owner: &str) -> Value {
-        self.owners().into_iter().find(|(name, _)| name == owner).map(|(_, fields)| fields).unwrap_or_default()
-    }
-}
+use world::{EARLY, LATER, World};
 
 #[test]
 fn a_create_is_owned_by_its_writer_field_by_field() {
@@ -196,80 +137,6 @@ fn a_field_given_up_to_a_controller_stays() {
     w.apply("me", json!({"spec": {"paused": true}}));
     assert_eq!(w.object()["spec"], json!({"replicas": 5, "paused": true}));
     assert_eq!(w.fields("hpa Update"), json!({"f:spec": {"f:replicas": {}}}));
-}
-
-#[test]
-fn lists_merge_by_their_keys_in_the_order_of_the_configuration() {
-    let cases = [
-        // (live, applied, merged)
-        ("a b c", "c a", "b c a"),
-        ("a b", "c", "a b c"),
-        ("a b", "b c a", "b c a"),
-        ("x a y b", "b a", "x y b a"),
-        ("a", "a b", "a b"),
-        ("", "b a", "b a"),
-    ];
-    for (live, applied, merged) in cases {
-        let list = |names: &str| Value::from(names.split_whitespace().map(|n| json!({"name": n})).collect::<Vec<_>>());
-        let mut w = World::new();
-        w.update("hand", |o| o["spec"] = json!({"containers": list(live)}));
-        w.apply("me", json!({"spec": {"containers": list(applied)}}));
-        assert_eq!(w.object()["spec"]["containers"], list(merged), "{live} + {applied}");
-    }
-}
-
-#[test]
-fn ports_of_two_protocols_are_two_and_a_default_counts_as_said() {
-    let mut w = World::new();
-    let ports = |list: Value| json!({"spec": {"containers": [{"name": "c", "ports": list}]}});
-    w.apply("one", ports(json!([{"containerPort": 53}])));
-    w.apply("two", ports(json!([{"containerPort": 53, "protocol": "UDP", "name": "u"}])));
-    w.apply("three", ports(json!([{"containerPort": 53, "protocol": "TCP", "name": "t"}])));
-    assert_eq!(
-        w.object()["spec"]["containers"][0]["ports"],
-        json!([{"containerPort": 53, "protocol": "TCP", "name": "t"}, {"containerPort": 53, "protocol": "UDP", "name": "u"}])
-    );
-    let why = w.refused("four", ports(json!([{"containerPort": 1}, {"containerPort": 1}])));
-    assert_eq!(
-        why,
-        "failed to create typed patch object (default/t; /v1, Kind=Thing): .spec.containers[name=\"c\"].ports: duplicate \
-         entries for key [containerPort=1,protocol=\"TCP\"]"
-    );
-}
-
-#[test]
-fn sets_union_and_lose_what_is_no_longer_applied() {
-    let mut w = World::new();
-    w.apply("one", json!({"metadata": {"finalizers": ["a/x", "b/x"]}}));
-    w.apply("two", json!({"metadata": {"finalizers": ["b/x", "c/x"]}}));
-    assert_eq!(w.object()["metadata"]["finalizers"], json!(["a/x", "b/x", "c/x"]));
-    assert_eq!(w.fields("two Apply"), json!({"f:metadata": {"f:finalizers": {"v:\"b/x\"": {}, "v:\"c/x\"": {}}}}));
-    w.apply("one", json!({"metadata": {}}));
-    assert_eq!(w.object()["metadata"]["finalizers"], json!(["b/x", "c/x"]));
-}
-
-#[test]
-fn what_is_atomic_has_one_owner_and_is_replaced_whole() {
-    let mut w = World::new();
-    w.apply("one", json!({"spec": {"selector": {"matchLabels": {"a": "1"}}, "tolerations": [{"key": "a"}]}}));
-    assert_eq!(w.fields("one Apply"), json!({"f:spec": {"f:selector": {}, "f:tolerations": {}}}));
-    let why = w.refused("two", json!({"spec": {"selector": {"matchLabels": {"b": "1"}}}}));
-    assert!(why.ends_with("conflict with \"one\": .spec.selector"), "{why}");
-    w.try_apply("two", json!({"spec": {"selector": {"matchLabels": {"b": "1"}}}}), true).unwrap();
-    assert_eq!(w.object()["spec"]["selector"], json!({"matchLabels": {"b": "1"}}));
-    assert_eq!(w.fields("one Apply"), json!({"f:spec": {"f:tolerations": {}}}));
-}
-
-#[test]
-fn untyped_json_merges_its_objects_and_replaces_its_lists() {
-    let mut w = World { ty: UNTYPED, ..World::new() };
-    w.apply("one", json!({"bag": {"a": {"b": 1}, "l": [1]}}));
-    w.apply("two", json!({"bag": {"a": {"c": 2}}}));
-    assert_eq!(w.object()["bag"], json!({"a": {"b": 1, "c": 2}, "l": [1]}));
-    assert!(w.refused("two", json!({"bag": {"l": [2]}})).ends_with(": .bag.l"));
-    // An object in place of a number takes what was there before.
-    w.try_apply("two", json!({"bag": {"a": {"b": {"x": 1}}}}), true).unwrap();
-    assert_eq!(w.object()["bag"], json!({"a": {"b": {"x": 1}}, "l": [1]}));
 }
 
 #[test]
@@ -422,29 +289,4 @@ fn more_than_ten_updaters_are_put_together_oldest_first() {
         w.fields("ancient-changes Update"),
         json!({"f:data": {".": {}, "f:k0": {}, "f:k1": {}, "f:k2": {}, "f:k3": {}, "f:k4": {}}})
     );
-}
-
-#[test]
-fn a_list_element_that_stands_twice_is_owned_as_one() {
-    let mut w = World::new();
-    let env = |list: Value| json!({"containers": [{"name": "c", "env": list}]});
-    w.update("a", |o| o["spec"] = env(json!([{"name": "E", "value": "1"}, {"name": "E", "value": "2"}])));
-    let inner = |w: &World| w.fields("a Update")["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:env"].clone();
-    assert_eq!(inner(&w), json!({".": {}, "k:{\"name\":\"E\"}": {}}));
-    w.update("a", |o| o["spec"] = env(json!([{"name": "E", "value": "2"}])));
-    assert_eq!(inner(&w), json!({".": {}, "k:{\"name\":\"E\"}": {".": {}, "f:name": {}, "f:value": {}}}));
-}
-
-#[test]
-fn a_field_that_became_atomic_is_owned_as_a_whole() {
-    let mut w = World::new();
-    w.update("a", |o| o["spec"] = json!({"selector": {"matchLabels": {"a": "1"}}}));
-    let list = w.object()["metadata"]["managedFields"].as_array().unwrap();
-    let mut old = list[0].clone();
-    old["fieldsV1"] = json!({"f:spec": {"f:selector": {"f:matchLabels": {"f:a": {}}}}});
-    w.update("b", |o| {
-        o["metadata"]["managedFields"] = json!([old]);
-        o["data"] = json!({"k": "1"});
-    });
-    assert_eq!(w.fields("a Update"), json!({"f:spec": {"f:selector": {}}}));
 }
