@@ -17,6 +17,7 @@ mod libraries;
 mod parser;
 mod types;
 mod value;
+mod words;
 
 pub use check::MESSAGES;
 pub use cost::{LARGEST_REQUEST, Size};
@@ -24,6 +25,7 @@ pub use eval::{EvalError, Host};
 pub use libraries::{Authority, Format, Semver, Url};
 pub use types::{Field, ObjectType, Type};
 pub use value::{Optional, Text, Value};
+pub use words::is_word;
 
 use expr::Node;
 

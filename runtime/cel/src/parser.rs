@@ -6,29 +6,10 @@ use crate::Fault;
 use crate::expr::{Expr, Fold, FoldKind, Node};
 use crate::lexer::{Token, words};
 use crate::value::Value;
+use crate::words::is_reserved;
 
 /// Deepest nesting.
 const DEEPEST: usize = 100;
-/// Words that are no names.
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Reads a whole text.
 pub(crate) fn parse(source: &str) -> Result<Node, Fault> {
@@ -272,9 +253,7 @@ impl Parser {
                 "true" => literal(Value::Bool(true)),
                 "false" => literal(Value::Bool(false)),
                 "null" => literal(Value::Null),
-                word if RESERVED.contains(&word) => {
-                    Err(Fault::new(at, format!("Syntax error: reserved identifier: {word}")))
-                }
+                word if is_reserved(word) => Err(Fault::new(at, format!("Syntax error: reserved identifier: {word}"))),
                 _ if self.takes("(") => {
                     let args = self.list(")")?;
                     self.call(at, name, None, args)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cost::Size;
+use crate::words::is_word;
 
 /// A type.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,33 +72,9 @@ impl Field {
     }
 }
 
-/// The words that are no names in expressions.
-const RESERVED: [&str; 20] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-];
-
 /// A field's name as expressions write it: what no name can have is written out.
 fn escape(name: &str) -> String {
-    if RESERVED.contains(&name) || name == "while" {
+    if is_word(name) {
         return format!("__{name}__");
     }
     let mut out = String::new();

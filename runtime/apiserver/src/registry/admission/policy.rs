@@ -16,30 +16,6 @@ const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 const PATCHES: [(&str, &str); 2] = [("JSONPatch", "jsonPatch"), ("ApplyConfiguration", "applyConfiguration")];
 const MAX_ANNOTATIONS: usize = 20;
 const MAX_EXPRESSION: usize = 5 * 1024;
-/// Words of CEL that are no names.
-const WORDS: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 pub(crate) struct Policies {
     pub(crate) mutating: bool,
@@ -143,7 +119,8 @@ fn variables(path: &Path<'_>, all: &[Value], types: &[(&str, Type)], errors: &mu
         let at = path.index(i);
         let found = text(variable, "name");
         let first = found.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        let is_name = first && found.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !WORDS.contains(&found);
+        let is_name =
+            first && found.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !kiln_cel::is_word(found);
         if found.trim().is_empty() {
             errors.push(FieldError::required(at.child("name"), "name is not specified"));
         } else if !is_name {
