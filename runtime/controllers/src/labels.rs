@@ -19,6 +19,11 @@ pub(crate) fn selects(selector: &LabelSelector, labels: Option<&Labels>) -> bool
     exact && selector.match_expressions.iter().flatten().all(|term| meets(term, labels))
 }
 
+/// As [`selects`], for owners, who would own everything by a selector without terms, and nothing without a selector.
+pub(crate) fn adopts(selector: Option<&LabelSelector>, labels: Option<&Labels>) -> bool {
+    selector.is_some_and(|selector| !is_empty(selector) && selects(selector, labels))
+}
+
 /// Whether labels have all that are wanted.
 pub(crate) fn holds(labels: Option<&Labels>, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))

@@ -8,7 +8,7 @@ use kiln_client::{Client, Informer, Informers, ListParams, ObjectRef, Store, Wor
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::reconcile::{Failure, Next, is_namespace_going, work};
+use crate::reconcile::{Failure, Next, is_namespace_going, keys_to, work};
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 
@@ -57,14 +57,7 @@ fn build(
     let objects = Informer::new(client.clone(), path, ListParams { fields, ..ListParams::default() });
     let queue = WorkQueue::<ObjectRef>::default();
     let namespaces = informers.of::<Namespace>();
-    namespaces.subscribe({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    namespaces.subscribe(keys_to(&queue));
     let controller = Controller { client, wanted, namespaces: namespaces.store(), objects: objects.store() };
     async move {
         tokio::join!(

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::time::Duration;
 
-use kiln_client::{ClientError, WorkQueue};
+use kiln_client::{Change, ClientError, ObjectRef, WorkQueue};
 use kiln_pki::PkiError;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,16 @@ pub(crate) fn to_value(object: &impl serde::Serialize) -> Result<serde_json::Val
 pub(crate) fn is_namespace_going(error: &ClientError) -> bool {
     let causes = error.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
     causes.into_iter().flatten().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+/// Puts the key of each object that comes, changes or goes into a queue.
+pub(crate) fn keys_to<T>(queue: &WorkQueue<ObjectRef>) -> impl FnMut(&Change<T>) + Send + use<T> {
+    let queue = queue.clone();
+    move |change| {
+        if let Some(key) = change.key() {
+            queue.add(key.clone());
+        }
+    }
 }
 
 /// Reconciles keys one after the other until the shutdown.

@@ -10,7 +10,7 @@ use kiln_client::{Client, Clock, Informer, ListParams, ObjectRef, Store, WorkQue
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::reconcile::{Failure, Next, work};
+use crate::reconcile::{Failure, Next, keys_to, work};
 
 const SECRETS: &str = "/api/v1/namespaces/kube-system/secrets";
 const TYPE: &str = "bootstrap.kubernetes.io/token";
@@ -21,11 +21,7 @@ pub async fn run(client: Client, clock: Clock, shutdown: CancellationToken) {
     let informer = Informer::new(client.clone(), SECRETS, tokens);
     let (queue, store) = (WorkQueue::default(), informer.store());
     tokio::join!(
-        informer.run(shutdown.clone(), |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }),
+        informer.run(shutdown.clone(), keys_to(&queue)),
         work("token-cleaner", &queue, &shutdown, |key| reconcile(&client, &clock, &store, key)),
     );
 }

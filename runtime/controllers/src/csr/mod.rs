@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::policy::Reserved;
 use self::policy::{Requester, Verdict};
-use crate::reconcile::{Failure, Next, work};
+use crate::reconcile::{Failure, Next, keys_to, work};
 
 const PATH: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
@@ -41,11 +41,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let queue = WorkQueue::default();
     let controller = Controller { client, config, requests: requests.store() };
     tokio::join!(
-        requests.run(shutdown.clone(), |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }),
+        requests.run(shutdown.clone(), keys_to(&queue)),
         work("csr", &queue, &shutdown, |key| controller.reconcile(key)),
     );
 }

@@ -89,8 +89,7 @@ fn is_alike(a: &Node, b: &Node) -> bool {
 
 impl Workload for DaemonSet {
     fn would_adopt(&self, labels: Option<&Labels>) -> bool {
-        let selector = self.spec.as_ref().map(|spec| &spec.selector);
-        selector.is_some_and(|selector| !labels::is_empty(selector) && labels::selects(selector, labels))
+        labels::adopts(self.spec.as_ref().map(|spec| &spec.selector), labels)
     }
 }
 

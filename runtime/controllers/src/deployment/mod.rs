@@ -24,7 +24,7 @@ use crate::children::{self, Workload};
 use crate::expectations::Expectations;
 use crate::labels::{self, Labels};
 use crate::owned::{claim, claimable, controller, index};
-use crate::reconcile::{Failure, Next, is_namespace_going, work};
+use crate::reconcile::{Failure, Next, is_namespace_going, keys_to, work};
 use crate::{Context, Recorder, status_patch};
 
 /// Deployments worked on at the same time.
@@ -36,14 +36,7 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
     let queue = WorkQueue::<ObjectRef>::default();
     let sets = children::subscribe::<Deployment, ReplicaSet>(informers, &queue, &Arc::new(Expectations::default()));
     let deployments = informers.of::<Deployment>();
-    deployments.subscribe({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    deployments.subscribe(keys_to(&queue));
     let deployments = deployments.store();
     let pods = informers.of::<Pod>();
     index(pods);
@@ -75,8 +68,7 @@ fn recreated_by(pod: &Pod, sets: &Store<ReplicaSet>, deployments: &Store<Deploym
 
 impl Workload for Deployment {
     fn would_adopt(&self, labels: Option<&Labels>) -> bool {
-        let selector = self.spec.as_ref().map(|spec| &spec.selector);
-        selector.is_some_and(|selector| !labels::is_empty(selector) && labels::selects(selector, labels))
+        labels::adopts(self.spec.as_ref().map(|spec| &spec.selector), labels)
     }
 }
 

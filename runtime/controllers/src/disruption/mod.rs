@@ -24,7 +24,7 @@ use crate::intstr::scaled;
 use crate::labels::selects;
 use crate::owned::{is_going, name, namespace};
 use crate::pods::is_ready;
-use crate::reconcile::{Failure, Next, work};
+use crate::reconcile::{Failure, Next, keys_to, work};
 use crate::{Context, Recorder, status_patch};
 
 /// How long an eviction that was let through may take to show as a deletion.
@@ -37,14 +37,7 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
     let recorder = events.recorder("controllermanager");
     let (queue, stale) = (WorkQueue::<ObjectRef>::default(), WorkQueue::<ObjectRef>::default());
     let budgets = informers.of::<PodDisruptionBudget>();
-    budgets.subscribe({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    budgets.subscribe(keys_to(&queue));
     let budgets = budgets.store();
     let pods = informers.of::<Pod>();
     pods.subscribe({

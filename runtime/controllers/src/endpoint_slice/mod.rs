@@ -27,7 +27,7 @@ pub(crate) use self::plan::name_prefix;
 use self::topology::Topology;
 use crate::events::regarding;
 use crate::labels::holds;
-use crate::reconcile::{Failure, Next, is_namespace_going, work};
+use crate::reconcile::{Failure, Next, is_namespace_going, keys_to, work};
 use crate::service_pods::{self, TRIGGER_TIME, TriggerTimes};
 use crate::written::Written;
 use crate::{Context, EventKind, Recorder};
@@ -62,14 +62,7 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
         topology: Topology::default(),
         recorder: context.events.recorder("endpoint-slice-controller"),
     });
-    informers.of::<Service>().subscribe({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    informers.of::<Service>().subscribe(keys_to(&queue));
     informers.of::<Pod>().subscribe({
         let (queue, controller) = (queue.clone(), controller.clone());
         move |change| {

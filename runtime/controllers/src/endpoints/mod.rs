@@ -18,7 +18,7 @@ use serde_json::Value;
 use self::subsets::{repack, truncate};
 use crate::labels::holds;
 use crate::pods::is_ready;
-use crate::reconcile::{Failure, Next, is_namespace_going, work};
+use crate::reconcile::{Failure, Next, is_namespace_going, keys_to, work};
 use crate::service_pods::{
     HEADLESS, TRIGGER_TIME, TriggerTimes, addresses_of, find_port, has_address, hostname, is_endpoint, selector,
     touched,
@@ -44,14 +44,7 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
         times: TriggerTimes::default(),
         recorder: context.events.recorder("endpoint-controller"),
     });
-    informers.of::<Service>().subscribe({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    informers.of::<Service>().subscribe(keys_to(&queue));
     informers.of::<Pod>().subscribe({
         let (queue, services) = (queue.clone(), controller.services.clone());
         move |change| touched(&services, change).into_iter().for_each(|service| queue.add(service))

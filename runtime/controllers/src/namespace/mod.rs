@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Context;
 use crate::discovery::{self, Collection};
-use crate::reconcile::{Failure, Next, to_value, work};
+use crate::reconcile::{Failure, Next, keys_to, to_value, work};
 
 const PATH: &str = "/api/v1/namespaces";
 /// The finalizer in a namespace's `spec` that this controller stands for.
@@ -21,14 +21,7 @@ const FINALIZER: &str = "kubernetes";
 pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output = ()> + Send + use<> {
     let Context { client, clock, shutdown, .. } = context.clone();
     let (queue, namespaces) = (WorkQueue::default(), informers.of::<Namespace>());
-    namespaces.subscribe({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(key) = change.key() {
-                queue.add(key.clone());
-            }
-        }
-    });
+    namespaces.subscribe(keys_to(&queue));
     let controller = Controller { client, clock, namespaces: namespaces.store() };
     async move { work("namespace", &queue, &shutdown, |key| controller.reconcile(key)).await }
 }

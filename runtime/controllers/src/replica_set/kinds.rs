@@ -67,7 +67,7 @@ macro_rules! conditions {
 
 impl Workload for ReplicaSet {
     fn would_adopt(&self, labels: Option<&Labels>) -> bool {
-        self.spec.as_ref().is_some_and(|spec| !labels::is_empty(&spec.selector)) && self.selects(labels)
+        labels::adopts(self.spec.as_ref().map(|spec| &spec.selector), labels)
     }
 }
 

@@ -72,8 +72,7 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
 
 impl Workload for StatefulSet {
     fn would_adopt(&self, labels: Option<&Labels>) -> bool {
-        let selector = self.spec.as_ref().map(|spec| &spec.selector);
-        selector.is_some_and(|selector| !labels::is_empty(selector) && labels::selects(selector, labels))
+        labels::adopts(self.spec.as_ref().map(|spec| &spec.selector), labels)
     }
 }
 
