@@ -30,8 +30,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The type of a value.
-pub(crate) fn type_of(value: &Value) -> &'static str {
+/// The type that Go gives a JSON value; of null, what `%s` makes of a type that is none.
+pub fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "%!s(<nil>)",
         Value::Bool(_) => "bool",

@@ -18,6 +18,7 @@ pub mod net;
 pub mod patch;
 pub mod path;
 pub mod quantity;
+pub mod query;
 pub mod random;
 pub mod selector;
 pub mod status;
@@ -26,7 +27,7 @@ pub mod typed;
 
 pub use diff::diff;
 pub use field::{FieldError, FieldErrorKind};
-pub use go::json_kind;
+pub use go::{json_kind, type_of};
 pub use gvk::{GroupResource, Gvk, Gvr};
 pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, Details, Reason, Status};

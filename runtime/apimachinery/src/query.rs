@@ -1,13 +1,14 @@
-//! Query strings and percent-encoding.
+//! Query strings of requests, and percent-encoding.
 
 use std::borrow::Cow;
 
 /// The parameters of a query, in order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(crate) fn parse(text: &str) -> Self {
+    /// Takes a query apart; every text is one.
+    pub fn parse(text: &str) -> Self {
         let pair = |part: &str| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             (decode(&key.replace('+', " ")).into_owned(), decode(&value.replace('+', " ")).into_owned())
@@ -16,29 +17,29 @@ impl Query {
     }
 
     /// The first value of a parameter; `None` if it is absent or empty.
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+    pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
     /// True if the parameter is there and not `false` or `0`.
-    pub(crate) fn flag(&self, key: &str) -> bool {
+    pub fn flag(&self, key: &str) -> bool {
         let found = self.0.iter().find(|(k, _)| k == key);
         found.is_some_and(|(_, v)| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 
     /// True if the parameter is there, whatever its value.
-    pub(crate) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(k, _)| k == key)
     }
 
     /// Every value of a parameter.
-    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 }
 
 /// Undoes percent-encoding; what is no valid escape or no UTF-8 stays or becomes U+FFFD.
-pub(crate) fn decode(text: &str) -> Cow<'_, str> {
+pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

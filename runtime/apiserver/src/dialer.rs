@@ -7,12 +7,12 @@ use std::sync::Arc;
 use ::http::{HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use kiln_apimachinery::query::Query;
 use kiln_apimachinery::{GroupResource, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http::body::{Body, full};
 use crate::http::respond;
-use crate::query::Query;
 use crate::server::ApiServer;
 use crate::user::{MASTERS, NODES, UserInfo};
 

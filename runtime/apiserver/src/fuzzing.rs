@@ -4,6 +4,7 @@
 use ::http::HeaderMap;
 use ::http::Method;
 use ::http::header::{ACCEPT, HeaderValue};
+use kiln_apimachinery::query::Query;
 
 use crate::audit::policy::Policy;
 use crate::authn::accounts::claims::Bound;
@@ -11,7 +12,6 @@ use crate::authn::certificate;
 use crate::authn::jwt::Unverified;
 use crate::authn::jwt::keys::Key;
 use crate::http::negotiate;
-use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::user::UserInfo;
 use crate::verbs::paging::Continue;

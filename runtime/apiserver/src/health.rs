@@ -1,10 +1,10 @@
 //! `/healthz`, `/livez`, `/readyz`: whether the server lives and can serve.
 
 use ::http::{HeaderValue, Response, StatusCode, header};
+use kiln_apimachinery::query::Query;
 
 use crate::http::body::Body;
 use crate::http::respond;
-use crate::query::Query;
 use crate::server::ApiServer;
 
 const KINDS: [&str; 3] = ["healthz", "livez", "readyz"];

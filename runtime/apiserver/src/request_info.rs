@@ -2,8 +2,7 @@
 
 use ::http::Method;
 use kiln_apimachinery::FieldSelector;
-
-use crate::query::{Query, decode};
+use kiln_apimachinery::query::{Query, decode};
 
 /// The meaning of a request, as authorization and dispatch see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

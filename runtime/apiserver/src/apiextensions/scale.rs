@@ -1,6 +1,6 @@
 //! Where the objects of a custom kind keep what their scale shows.
 
-use kiln_apimachinery::{FieldError, meta};
+use kiln_apimachinery::{FieldError, meta, type_of};
 use serde_json::{Value, json};
 
 /// The paths of a definition's `scale`.
@@ -88,13 +88,5 @@ impl Paths {
 
 /// What Go calls the type of a JSON value.
 fn go(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
+    if value.is_null() { "<nil>" } else { type_of(value) }
 }

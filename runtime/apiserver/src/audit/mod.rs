@@ -258,9 +258,9 @@ mod tests {
     use std::time::Duration;
 
     use ::http::Request;
+    use kiln_apimachinery::query::Query;
 
     use super::*;
-    use crate::query::Query;
 
     #[test]
     fn a_handler_that_panics_leaves_a_record() {

@@ -217,9 +217,9 @@ impl GroupResources {
 #[cfg(test)]
 mod tests {
     use ::http::Method;
+    use kiln_apimachinery::query::Query;
 
     use super::*;
-    use crate::query::Query;
 
     const POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1

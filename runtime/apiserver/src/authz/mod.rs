@@ -5,11 +5,11 @@ pub(crate) mod follow;
 pub(crate) mod node;
 pub(crate) mod rbac;
 
+use kiln_apimachinery::query::Query;
 use kiln_apimachinery::selector::{FieldSelector, FieldTerm};
 use kiln_apimachinery::{GroupResource, Status};
 
 use crate::audit;
-use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::user::{MASTERS, UserInfo};

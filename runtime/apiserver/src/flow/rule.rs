@@ -145,10 +145,10 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use ::http::Method;
+    use kiln_apimachinery::query::Query;
     use serde_json::json;
 
     use super::*;
-    use crate::query::Query;
 
     fn asks(rule: &Value, user: &UserInfo, path: &str) -> bool {
         Rule::read(rule).matches(user, &RequestInfo::new(&Method::GET, path, &Query::default()))

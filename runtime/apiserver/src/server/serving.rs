@@ -7,6 +7,7 @@ use ::http::request::Parts;
 use ::http::{HeaderMap, Method, Response, StatusCode};
 use bytes::Bytes;
 use kiln_apimachinery::Status;
+use kiln_apimachinery::query::Query;
 
 use super::ApiServer;
 use crate::aggregation::{self, Remote};
@@ -15,7 +16,6 @@ use crate::discovery::openapi;
 use crate::http::body::Body;
 use crate::http::{negotiate, pretty, respond};
 use crate::metrics::Answered;
-use crate::query::Query;
 use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::user::UserInfo;

@@ -26,13 +26,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::http::request::Parts;
 use ::http::{HeaderMap, Response, StatusCode};
 use bytes::Bytes;
+use kiln_apimachinery::query::Query;
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 
 use crate::apiextensions::versions;
 use crate::http::body::Body;
 use crate::http::negotiate::{self, Accepted, Encoding};
 use crate::http::respond;
-use crate::query::Query;
 use crate::registry::Resource;
 use crate::registry::strategy::Writer;
 use crate::request_info::RequestInfo;

@@ -2,12 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kiln_apimachinery::query::Query;
 use kiln_apimachinery::{FieldError, Gvk, Status};
 use kiln_storage::Revision;
 use serde::{Deserialize, Serialize};
 
 use super::Cx;
-use crate::query::Query;
 
 const VERSION: &str = "meta.k8s.io/v1";
 const MATCH: &str = "resourceVersionMatch";

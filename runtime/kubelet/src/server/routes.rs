@@ -2,6 +2,7 @@
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use kiln_apimachinery::query::{Query, decode};
 use kiln_client::Body;
 
 use super::access::Who;
@@ -12,55 +13,29 @@ use crate::stats;
 /// What a request asks for, taken apart.
 pub(super) struct Asked {
     pub(super) path: Vec<String>,
-    pub(super) query: Vec<(String, String)>,
+    query: Query,
 }
 
 impl Asked {
     pub(super) fn new(uri: &http::Uri) -> Self {
-        let path = uri.path().trim_matches('/').split('/').map(decode).collect();
-        let pair = |part: &str| {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
-        };
-        let query = uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()).map(pair).collect();
-        Self { path, query }
+        let path = uri.path().trim_matches('/').split('/').map(|part| decode(part).into_owned()).collect();
+        Self { path, query: Query::parse(uri.query().unwrap_or_default()) }
     }
 
     /// The first value of a parameter, if it is not empty.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+        self.query.get(key)
     }
 
     /// All values of a parameter.
     pub(super) fn all(&self, key: &str) -> Vec<String> {
-        self.query.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect()
+        self.query.all(key).map(str::to_owned).collect()
     }
 
     /// As Kubernetes reads a boolean parameter.
     pub(super) fn flag(&self, key: &str) -> bool {
-        let found = self.query.iter().find(|(k, _)| k == key);
-        found.is_some_and(|(_, v)| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
+        self.query.flag(key)
     }
-}
-
-/// Undoes percent-encoding.
-fn decode(text: &str) -> String {
-    let (bytes, mut out, mut i) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
-    while i < bytes.len() {
-        let hex = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
-        match (bytes[i], hex(i + 1), hex(i + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                // Two hex digits make at most 255.
-                out.push((high * 16 + low) as u8);
-                i += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 impl Server {

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use ::http::HeaderMap;
 use kiln_apimachinery::Status;
+use kiln_apimachinery::query::decode;
 
 use crate::authz::Attributes;
-use crate::query::decode;
 use crate::server::ApiServer;
 use crate::user::UserInfo;
 

@@ -1,10 +1,10 @@
 //! What a delete asks for: from its body or, if that is empty, from the query.
 
+use kiln_apimachinery::query::Query;
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 use serde_json::Value;
 
 use crate::http::negotiate;
-use crate::query::Query;
 use crate::verbs::Cx;
 
 const KIND: &str = "DeleteOptions";
