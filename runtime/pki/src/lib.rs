@@ -1,8 +1,7 @@
 //! Keys, certificates and secrets of a cluster.
 //!
 //! In come requests (names, CSRs, times), out go PEM texts and yes-or-no answers with a reason. The clock is a parameter
-//! everywhere; files are touched only by [`files`]. [`tls`] tells rustls what to believe of a peer where there is no chain to
-//! one CA. Used by the runtime, and by `imager cluster init`.
+//! everywhere; files are touched only by [`files`]. [`tls`] has settings for rustls. Used by the runtime, and by `imager cluster init`.
 //!
 //! All keys made here are ECDSA P-256. The hash that pins a CA is SHA-256 over the DER of its certificate.
 

@@ -1,12 +1,14 @@
-//! What TLS believes where it is not one CA's chains.
+//! Settings of TLS: of servers that ask clients for certificates, and of clients that believe more than one CA's chains.
 
 use std::sync::Arc;
 
 use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
+use rustls::server::{ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
@@ -20,6 +22,38 @@ pub fn system_roots() -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
     Some(roots)
+}
+
+/// TLS of a server can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The client CA has no usable certificate.
+    #[error("client certificates can't be checked with this CA: {0}")]
+    ClientCa(#[from] VerifierBuilderError),
+    /// rustls refused the settings.
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[from] Error),
+}
+
+/// The server side of TLS for HTTP/2 and HTTP/1.1: certificates out of `certificates`, which may change them at any time, and
+/// client certificates optional but checked against `client_ca`.
+///
+/// # Errors
+/// [`ServerError`].
+pub fn server(
+    client_ca: RootCertStore,
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, ServerError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(client_ca), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Settings of a client that takes any certificate, up to what it shows of itself.

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use kiln_apiserver::tls_config;
+use kiln_pki::tls;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -52,7 +52,7 @@ impl Identities {
         roots.add(ca_cert.der().clone())?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server_key.serialize_der()));
         let signing = rustls::crypto::ring::sign::any_supported_type(&key)?;
-        let tls = tls_config(roots, Arc::new(One(Arc::new(CertifiedKey::new(vec![server.der().clone()], signing)))))?;
+        let tls = tls::server(roots, Arc::new(One(Arc::new(CertifiedKey::new(vec![server.der().clone()], signing)))))?;
         Ok(Self {
             ca: ca_cert.der().clone(),
             ca_pem: ca_cert.pem(),

@@ -13,8 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kiln_apimachinery::Status;
 use kiln_apimachinery::status::Reason;
-use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -37,35 +36,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after the process ran out of sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The TLS side can't be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The client CA has no usable certificate.
-    #[error("client certificates can't be checked with this CA: {0}")]
-    ClientCa(#[from] rustls::server::VerifierBuilderError),
-    /// rustls refused the settings.
-    #[error("TLS can't be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
-/// The server side of TLS: certificates out of `certificates`, which may change them at any time, and client certificates
-/// optional but checked against `client_ca`.
-pub fn tls_config(
-    client_ca: RootCertStore,
-    certificates: Arc<dyn ResolvesServerCert>,
-) -> Result<Arc<ServerConfig>, ServeError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(client_ca), provider.clone())
-        .allow_unauthenticated()
-        .build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
 
 /// Serves until `shutdown`, then lets requests end for `drain`.
 pub(crate) async fn run(

@@ -159,7 +159,7 @@ impl ApiServer {
     }
 
     /// Serves connections until `shutdown`, then ends watches and lets requests finish for the configured time. The
-    /// certificates may change while serving: see [`crate::tls_config`].
+    /// certificates may change while serving: see [`kiln_pki::tls::server`].
     pub async fn serve(&self, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken) {
         serve::run(self.clone(), listener, tls, shutdown, self.0.config.drain_timeout).await;
     }

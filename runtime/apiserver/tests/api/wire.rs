@@ -9,7 +9,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use kiln_apiserver::{ApiServer, Config, tls_config};
+use kiln_apiserver::{ApiServer, Config};
+use kiln_pki::tls;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -58,7 +59,7 @@ impl Cluster {
         let cert = CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &issuer).unwrap();
         let signing = rustls::crypto::ring::sign::any_supported_type(&key_of(&key)).unwrap();
         let certified = CertifiedKey::new(vec![cert.der().clone()], signing);
-        let tls = tls_config(roots(&ca), Arc::new(One(Arc::new(certified)))).unwrap();
+        let tls = tls::server(roots(&ca), Arc::new(One(Arc::new(certified)))).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let api = ApiServer::build(config, kiln_storage::memory::open()).await.unwrap();

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use kiln_apiserver::{ApiServer, Config, UserInfo, tls_config};
+use kiln_apiserver::{ApiServer, Config, UserInfo};
 use kiln_client::{Client, Clock};
 use kiln_controllers::csr::Reserved;
 use kiln_controllers::{addons, charts, gateway_status, kubernetes_service, service_lb};
 use kiln_join::{Progress as _, Step};
 use kiln_node_config::{Cidr, ServerUrl};
-use kiln_pki::{Authority, NODE_USER_PREFIX, NODES_GROUP, certificate_der};
+use kiln_pki::{Authority, NODE_USER_PREFIX, NODES_GROUP, certificate_der, tls};
 use kiln_storage::Storage;
 use kiln_tunnel::Hub;
 use rustls::RootCertStore;
@@ -112,7 +112,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     cluster.publish(&system).await?;
 
     let own_certificate = certificates.resolver();
-    let tls = tls_config(roots(&authority)?, own_certificate.clone())?;
+    let tls = tls::server(roots(&authority)?, own_certificate.clone())?;
     let mut parts = JoinSet::new();
     let serving = CancellationToken::new();
     let api_task = tokio::spawn({

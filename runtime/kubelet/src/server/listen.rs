@@ -7,8 +7,9 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use kiln_pki::tls::{self, ServerError};
+use rustls::RootCertStore;
+use rustls::server::ResolvesServerCert;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -24,39 +25,19 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Pause after the process ran out of sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The TLS side of the port can't be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// The client CA has no usable certificate.
-    #[error("client certificates can't be checked with this CA: {0}")]
-    ClientCa(#[from] rustls::server::VerifierBuilderError),
-    /// rustls refused the settings.
-    #[error("TLS can't be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 impl Server {
     /// Serves the node's port until the shutdown, with certificates out of `certificates`, which may change at any time.
     ///
     /// # Errors
-    /// [`ListenError`], before anything is served.
+    /// [`ServerError`], before anything is served.
     pub async fn listen(
         &self,
         listener: TcpListener,
         client_ca: RootCertStore,
         certificates: Arc<dyn ResolvesServerCert>,
         shutdown: CancellationToken,
-    ) -> Result<(), ListenError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(client_ca), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(certificates);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+    ) -> Result<(), ServerError> {
+        let acceptor = TlsAcceptor::from(tls::server(client_ca, certificates)?);
         let mut connections = JoinSet::new();
         loop {
             let tcp = tokio::select! {

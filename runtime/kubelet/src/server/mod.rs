@@ -30,7 +30,6 @@ use crate::metrics::Metrics;
 use crate::stats::Disks;
 
 pub use self::host::{ContainerView, Host, PodView, ProbeCount};
-pub use self::listen::ListenError;
 
 /// The port of the node that it is served at.
 pub const PORT: u16 = 10250;
