@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kiln_apimachinery::net::parse_ip_loosely;
 use kiln_client::{Change, ObjectRef, Store};
@@ -18,6 +18,17 @@ use crate::pods::{condition, is_ready, is_terminal};
 pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Marks endpoints of a Service without an address of its own.
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// What endpoints say of the Pod that they are.
+pub(crate) fn target(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".to_owned()),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
 
 /// The selector of a Service that this cluster finds the endpoints for; `None` for one whose endpoints are someone else's.
 pub(crate) fn selector(service: &Service) -> Option<&Labels> {

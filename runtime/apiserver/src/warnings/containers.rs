@@ -50,7 +50,7 @@ fn profiles(path: &str, pod: &Value, container: &Value, out: &mut Vec<String>) {
     let key = format!("{}{name}", super::pod::APP_ARMOR);
     let Some(note) = meta::annotation(pod, &key) else { return };
     let whole = meta::at(pod, &["spec", "securityContext", "appArmorProfile"]).filter(|p| !p.is_null());
-    if whole.is_none() || whole != super::pod::profile(note).as_ref() {
+    if whole.is_none() || whole != super::pod::app_armor_profile(note).as_ref() {
         out.push(super::pod::use_the_field(path, &key));
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::registry::Resource;
 
-pub(crate) use pod::app_armor;
+pub(crate) use pod::{app_armor, app_armor_profile};
 
 /// What is to be said of a kind whatever is done with it.
 pub(crate) fn of_kind(resource: &Resource) -> Option<String> {

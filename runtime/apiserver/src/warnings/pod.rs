@@ -139,8 +139,8 @@ fn affinity(path: &str, spec: &Value, out: &mut Vec<String>) {
     }
 }
 
-/// The profile that an annotation tells, if it is one.
-pub(super) fn profile(note: &str) -> Option<Value> {
+/// The AppArmor profile that an annotation tells, if it is one.
+pub(crate) fn app_armor_profile(note: &str) -> Option<Value> {
     match note {
         "unconfined" => Some(json!({"type": "Unconfined"})),
         "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
@@ -169,7 +169,7 @@ pub(crate) fn app_armor(pod: &Value) -> Vec<String> {
     let keys = untold.map(|container| format!("{APP_ARMOR}{}", meta::text(container, &["name"])));
     let told = |key: &String| {
         let note = meta::annotation(pod, key)?;
-        let profile = profile(note);
+        let profile = app_armor_profile(note);
         (profile.is_none() || profile.as_ref() != whole).then_some(())
     };
     keys.filter(|key| told(key).is_some()).map(|key| use_the_field("", &key)).collect()

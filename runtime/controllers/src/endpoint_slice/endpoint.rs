@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use kiln_client::{ObjectRef, Store};
 
 use crate::pods::is_ready;
-use crate::service_pods::{addresses_of, find_port, has_address, hostname, is_endpoint};
+use crate::service_pods::{addresses_of, find_port, has_address, hostname, is_endpoint, target};
 
 /// Endpoints by what makes them the same endpoint as before, whatever else of them changes.
 pub(crate) type Endpoints = BTreeMap<EndpointKey, Endpoint>;
@@ -137,13 +137,7 @@ fn endpoint(service: &Service, pod: &Pod, node: Option<&Node>, v6: bool, unready
         hints: None,
         hostname: hostname(pod, service),
         node_name: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".to_owned()),
-            namespace: pod.metadata.namespace.clone(),
-            name: pod.metadata.name.clone(),
-            uid: pod.metadata.uid.clone(),
-            ..ObjectReference::default()
-        }),
+        target_ref: Some(target(pod)),
         zone: zone.filter(|zone| !zone.is_empty()).cloned(),
     }
 }

@@ -181,7 +181,7 @@ impl Controller {
         }
         for slice in by_family.into_values().flatten() {
             self.topology.forget_family(&key, &slice.address_type);
-            self.delete(&slice).await?;
+            delete_slice(&self.client, &slice).await?;
         }
         match skipped {
             Some(why) => Err(Failure::Waiting(why)),
@@ -215,7 +215,7 @@ impl Controller {
             self.note(key, &changed);
         }
         for slice in delete {
-            self.delete(&slice).await?;
+            delete_slice(&self.client, &slice).await?;
         }
         Ok(())
     }
@@ -230,14 +230,15 @@ impl Controller {
             own.push(revision);
         }
     }
+}
 
-    async fn delete(&self, slice: &EndpointSlice) -> Result<(), Failure> {
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-        let name = slice.metadata.name.as_deref().unwrap_or_default();
-        match self.client.delete(&path::<EndpointSlice>(namespace, name), &Value::Null).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+/// Deletes a slice, if it is still there.
+pub(crate) async fn delete_slice(client: &Client, slice: &EndpointSlice) -> Result<(), Failure> {
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    let name = slice.metadata.name.as_deref().unwrap_or_default();
+    match client.delete(&path::<EndpointSlice>(namespace, name), &Value::Null).await {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

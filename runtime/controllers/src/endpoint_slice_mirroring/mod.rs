@@ -11,11 +11,11 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kiln_apimachinery::net::parse_ip_loosely;
 use kiln_client::{Change, Client, Informers, ObjectRef, Store, WorkQueue, path};
-use serde_json::Value;
 
 use crate::Context;
 use crate::endpoint_slice::{
-    BY_SERVICE, EndpointKey, Group, MANAGED_BY, PortsKey, SERVICE_NAME, by_service, is_equal, name_prefix, ports_key,
+    BY_SERVICE, EndpointKey, Group, MANAGED_BY, PortsKey, SERVICE_NAME, by_service, delete_slice, is_equal,
+    name_prefix, ports_key,
 };
 use crate::endpoints::LEADER;
 use crate::endpoints::subsets::repack;
@@ -126,7 +126,7 @@ impl Controller {
             self.slices.by_index(BY_SERVICE, &key.to_string()).into_iter().filter(|slice| is_own(slice)).collect();
         let Some(endpoints) = endpoints else {
             for slice in existing {
-                self.delete(&slice).await?;
+                delete_slice(&self.client, &slice).await?;
             }
             return Ok(Next::Settled);
         };
@@ -162,7 +162,7 @@ impl Controller {
         self.carry_out(&key, if endpoints.metadata.deletion_timestamp.is_none() { create } else { Vec::new() }, update)
             .await?;
         for slice in delete {
-            self.delete(&slice).await?;
+            delete_slice(&self.client, &slice).await?;
         }
         Ok(Next::Settled)
     }
@@ -186,15 +186,6 @@ impl Controller {
             self.written.note(key, &written);
         }
         Ok(())
-    }
-
-    async fn delete(&self, slice: &EndpointSlice) -> Result<(), Failure> {
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-        let name = slice.metadata.name.as_deref().unwrap_or_default();
-        match self.client.delete(&path::<EndpointSlice>(namespace, name), &Value::Null).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
     }
 }
 

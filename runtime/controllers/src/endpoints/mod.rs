@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
-};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
 use kiln_apimachinery::time::rfc3339;
 use kiln_client::{Change, Client, Informers, ObjectRef, Store, WorkQueue, path};
 use serde_json::Value;
@@ -21,7 +19,7 @@ use crate::pods::is_ready;
 use crate::reconcile::{Failure, Next, is_namespace_going, keys_to, work};
 use crate::service_pods::{
     HEADLESS, TRIGGER_TIME, TriggerTimes, addresses_of, find_port, has_address, hostname, is_endpoint, selector,
-    touched,
+    target, touched,
 };
 use crate::written::Written;
 use crate::{Context, Recorder};
@@ -198,13 +196,7 @@ fn subsets_of(service: &Service, pod: &Pod) -> Vec<EndpointSubset> {
         ip: ip.to_string(),
         hostname: hostname(pod, service),
         node_name: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".to_owned()),
-            namespace: pod.metadata.namespace.clone(),
-            name: pod.metadata.name.clone(),
-            uid: pod.metadata.uid.clone(),
-            ..ObjectReference::default()
-        }),
+        target_ref: Some(target(pod)),
     };
     let ready = unready_too || is_ready(pod);
     let subset = |port: Option<EndpointPort>| EndpointSubset {

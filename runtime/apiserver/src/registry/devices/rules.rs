@@ -5,7 +5,7 @@ use kiln_apimachinery::{FieldError, meta, names};
 use serde_json::{Value, json};
 
 use crate::registry::rules::{
-    self, Errors, given, list, name, number, one_of, required, required_name, selector, text,
+    self, Errors, driver_name, given, list, name, number, one_of, required, required_name, selector, text,
 };
 
 const MAX_REQUESTS: usize = 32;
@@ -150,24 +150,11 @@ pub(super) fn configuration(path: &Path<'_>, entry: &Value, errors: &mut Errors)
     match given(entry, "opaque") {
         None => errors.push(FieldError::required(path.child("opaque"), "")),
         Some(opaque) => {
-            driver(&path.child("opaque.driver"), text(opaque, "driver"), errors);
+            driver_name(&path.child("opaque.driver"), text(opaque, "driver"), errors);
             if given(opaque, "parameters").is_none() {
                 errors.push(FieldError::required(path.child("opaque.parameters"), ""));
             }
         }
-    }
-}
-
-fn driver(path: &Path<'_>, driver: &str, errors: &mut Errors) {
-    if driver.is_empty() {
-        errors.push(FieldError::required(path, ""));
-        return;
-    }
-    if driver.len() > 63 {
-        errors.push(FieldError::too_long(path, 63));
-    }
-    for why in names::dns1123_subdomain(&driver.to_lowercase()) {
-        errors.push(FieldError::invalid(path, &driver.into(), &why));
     }
 }
 
@@ -207,7 +194,7 @@ pub(super) fn claim_status(new: &Value, old: &Value) -> Errors {
 pub(super) fn slice(spec: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::new();
     let path = Path::new("spec");
-    driver(&path.child("driver"), text(spec, "driver"), &mut errors);
+    driver_name(&path.child("driver"), text(spec, "driver"), &mut errors);
     pool(&path.child("pool"), spec.get("pool").unwrap_or(&Value::Null), &mut errors);
     if let Some(old) = old {
         let pool = |spec: &Value| spec.pointer("/pool/name").cloned();

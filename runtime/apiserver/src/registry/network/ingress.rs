@@ -4,7 +4,7 @@ use kiln_apimachinery::path::Path;
 use kiln_apimachinery::{FieldError, meta, names};
 use serde_json::{Value, json};
 
-use crate::registry::rules::{self, Errors, domain, given, list, name, net, number, required_name, text};
+use crate::registry::rules::{self, Errors, domain, given, host_name, list, name, net, number, required_name, text};
 use crate::registry::strategy::{Strategy, Writer, default_to, put};
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -171,11 +171,7 @@ fn validate_status(new: &Value, old: &Value) -> Errors {
             net::ip(&path.child("ip"), ip, &known, &mut errors);
         }
         if !host.is_empty() {
-            name(&path.child("hostname"), host, names::dns1123_subdomain, &mut errors);
-            if kiln_apimachinery::net::parse_ip_loosely(host).is_some() {
-                let why = "must be a DNS name, not an IP address";
-                errors.push(FieldError::invalid(path.child("hostname"), &host.into(), why));
-            }
+            host_name(&path.child("hostname"), host, &mut errors);
         }
     }
     errors

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::cluster_ips;
 use super::service::is_reached_from_outside;
-use crate::registry::rules::{Errors, given, labels, list, name, net, number, one_of, required_one_of, text};
+use crate::registry::rules::{
+    Errors, given, host_name, labels, list, name, net, number, one_of, required_one_of, text,
+};
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const AFFINITIES: &[&str] = &["ClientIP", "None"];
@@ -255,11 +257,7 @@ pub(super) fn balancer_status(service: &Value, old: Option<&Value>) -> Errors {
             Some(mode) => one_of(&path.child("ipMode"), mode, &["Proxy", "VIP"], &mut errors),
         }
         if !host.is_empty() {
-            name(&path.child("hostname"), host, names::dns1123_subdomain, &mut errors);
-            if kiln_apimachinery::net::parse_ip_loosely(host).is_some() {
-                let why = "must be a DNS name, not an IP address";
-                errors.push(FieldError::invalid(path.child("hostname"), &host.into(), why));
-            }
+            host_name(&path.child("hostname"), host, &mut errors);
         }
     }
     errors

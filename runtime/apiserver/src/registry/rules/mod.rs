@@ -66,6 +66,28 @@ pub(crate) fn required_name(path: &Path<'_>, value: &str, rule: names::NameRule,
     }
 }
 
+/// The name of a driver of volumes or devices.
+pub(crate) fn driver_name(path: &Path<'_>, driver: &str, errors: &mut Errors) {
+    if driver.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    if driver.len() > 63 {
+        errors.push(FieldError::too_long(path, 63));
+    }
+    for why in names::dns1123_subdomain(&driver.to_lowercase()) {
+        errors.push(FieldError::invalid(path, &driver.into(), &why));
+    }
+}
+
+/// The name of a host that a balancer is reached at.
+pub(crate) fn host_name(path: &Path<'_>, host: &str, errors: &mut Errors) {
+    name(path, host, names::dns1123_subdomain, errors);
+    if kiln_apimachinery::net::parse_ip_loosely(host).is_some() {
+        errors.push(FieldError::invalid(path, &host.into(), "must be a DNS name, not an IP address"));
+    }
+}
+
 /// A number may not be below nothing.
 pub(crate) fn not_negative(path: &Path<'_>, value: i64, errors: &mut Errors) {
     if value < 0 {

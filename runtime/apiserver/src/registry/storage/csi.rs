@@ -5,8 +5,10 @@ use kiln_apimachinery::quantity::Quantity;
 use kiln_apimachinery::{FieldError, meta, names};
 use serde_json::{Value, json};
 
-use super::volume_rules::{driver_name, spec_rules};
-use crate::registry::rules::{self, Errors, given, list, name, not_negative, number, one_of, selector, text};
+use super::volume_rules::spec_rules;
+use crate::registry::rules::{
+    self, Errors, driver_name, given, list, name, not_negative, number, one_of, selector, text,
+};
 use crate::registry::strategy::{Strategy, Writer, default_to, put, split_status};
 
 const GROUP_POLICIES: &[&str] = &["File", "None", "ReadWriteOnceWithFSType"];

@@ -6,7 +6,7 @@ use kiln_apimachinery::{FieldError, diff, meta, names};
 use serde_json::Value;
 
 use crate::registry::rules::{
-    self, Errors, given, list, name, one_of, quantities, required, required_name, selector, text,
+    self, Errors, driver_name, given, list, name, one_of, quantities, required, required_name, selector, text,
 };
 
 const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -204,20 +204,6 @@ fn source_rules(path: &Path<'_>, key: &str, source: &Value, spec: &Value, errors
         }
         "flexVolume" => required(&at.child("driver"), text(source, "driver"), errors),
         _ => {}
-    }
-}
-
-/// The name of a CSI driver.
-pub(super) fn driver_name(path: &Path<'_>, driver: &str, errors: &mut Errors) {
-    if driver.is_empty() {
-        errors.push(FieldError::required(path, ""));
-        return;
-    }
-    if driver.len() > 63 {
-        errors.push(FieldError::too_long(path, 63));
-    }
-    for why in names::dns1123_subdomain(&driver.to_lowercase()) {
-        errors.push(FieldError::invalid(path, &driver.into(), &why));
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::registry::strategy::{keep, put};
 use crate::registry::workloads::view::{fill, get, get_mut, int, items, items_mut, make, text};
+use crate::warnings::app_armor_profile;
 
 /// A pod with gates waits for them, and says so.
 pub(super) fn scheduling_gates(pod: &mut Value) {
@@ -69,7 +70,7 @@ pub(super) fn app_armor(pod: &mut Value) {
     const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
     let notes: HashMap<String, Value> = meta::string_map(meta::at(pod, &["metadata", "annotations"]))
         .into_iter()
-        .filter_map(|(key, note)| Some((key.strip_prefix(PREFIX)?.to_owned(), profile(note)?)))
+        .filter_map(|(key, note)| Some((key.strip_prefix(PREFIX)?.to_owned(), app_armor_profile(note)?)))
         .collect();
     let windows = meta::text(pod, &["spec", "os", "name"]) == "windows";
     let Some(spec) = get_mut(pod, "spec").filter(|_| !notes.is_empty() && !windows) else { return };
@@ -81,17 +82,6 @@ pub(super) fn app_armor(pod: &mut Value) {
             if own.is_none() && of_pod.as_ref() != Some(profile) {
                 put(make(container, "securityContext"), "appArmorProfile", Some(profile.clone()));
             }
-        }
-    }
-}
-
-fn profile(note: &str) -> Option<Value> {
-    match note {
-        "unconfined" => Some(json!({"type": "Unconfined"})),
-        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
-        _ => {
-            let file = note.strip_prefix("localhost/").filter(|f| !f.is_empty() && f.trim() == *f)?;
-            Some(json!({"type": "Localhost", "localhostProfile": file}))
         }
     }
 }
