@@ -77,8 +77,8 @@ impl Server {
     pub fn new(config: Config) -> Self {
         let Config { host, runtime, metrics, client, node_name, root, logs, clock, shutdown } = config;
         let disks = Disks::new(runtime.clone(), &root, &logs);
-        // What is not known of the machine is shown as nothing.
-        let facts = Facts::read(Path::new("/"), &root).unwrap_or_default();
+        // What is not known of the machine is shown as nothing. The kubelet's folder may not be there yet, and its size is not asked.
+        let facts = Facts::read(Path::new("/"), Path::new("/")).unwrap_or_default();
         let access = Access::new(client, node_name.clone());
         Self(Arc::new(Shared { host, runtime, node_name, disks, facts, clock, shutdown, access, metrics }))
     }
