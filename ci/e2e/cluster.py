@@ -189,7 +189,16 @@ def a_pod_of_another_architecture_is_called_from_outside():
     KUBE("wait", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "ingress/web", "--timeout=60s")
     called = run("curl", "-sS", "--max-time", "20", "-H", "Host: web.kiln.test", f"http://127.0.0.1:{WEB}/").stdout.strip()
     assert called.startswith("armv7"), called
-    KUBE("delete", "pod", "web", "--wait=false")
+
+
+def a_pod_of_another_architecture_is_called_by_its_service_s_name():
+    """From a pod on `hub`. By `nc`: the static busybox's `wget` needs libraries of the host's own to look up a name."""
+    call = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 10 web 80 | tail -n 1"
+    KUBE("apply", "-f", "-", stdin=json.dumps(pod("caller", "hub", call)))
+    KUBE("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/caller", "--timeout=60s", timeout=80)
+    called = KUBE("logs", "caller").stdout.strip()
+    assert called.startswith("armv7"), called
+    KUBE("delete", "pod", "web", "caller", "--wait=false")
 
 
 def a_single_use_token_leaves_its_card_and_the_node_stays_joined():
@@ -275,6 +284,7 @@ if __name__ == "__main__":
         three_boards_of_three_architectures_join_untouched,
         a_preloaded_pod_runs_at_first_boot_and_is_reached_from_this_machine,
         a_pod_of_another_architecture_is_called_from_outside,
+        a_pod_of_another_architecture_is_called_by_its_service_s_name,
         a_card_holds_no_secret_that_it_needs_no_longer,
         a_single_use_token_leaves_its_card_and_the_node_stays_joined,
         a_silent_node_is_not_ready_within_forty_seconds,

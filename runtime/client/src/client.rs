@@ -11,10 +11,11 @@ use kiln_apimachinery::{Reason, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::{ClientError, chain};
 use crate::transport::{Body, BoxFuture, Transport};
-use crate::watch::WatchStream;
+use crate::watch::{RawEvents, WatchStream};
 
 /// How long a request that is no watch may take, unless the client was told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,40 +78,60 @@ impl Client {
 
     /// The object at a path.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.send(build(Method::GET, path, None)?).await
+        decode(self.exchange(build(Method::GET, path, None)?).await?)
     }
 
     /// The object at a path, or `None` if there is none.
     pub async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ClientError> {
-        match self.get(path).await {
-            Ok(object) => Ok(Some(object)),
+        match self.exchange(build(Method::GET, path, None)?).await {
+            Ok(answer) => decode(answer).map(Some),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// The whole collection at a path, fetched in pages of one state.
-    pub async fn list<T: DeserializeOwned>(&self, path: &str, params: &ListParams) -> Result<List<T>, ClientError> {
+    pub async fn list<T: DeserializeOwned + Send>(
+        &self,
+        path: &str,
+        params: &ListParams,
+    ) -> Result<List<T>, ClientError> {
         let mut items = Vec::new();
-        let mut next = String::new();
-        loop {
-            let page: Page<T> = self.get(&page_path(path, params, next)).await?;
-            items.extend(page.items.unwrap_or_default());
-            next = page.metadata.next.unwrap_or_default();
-            if next.is_empty() {
-                return Ok(List { items, resource_version: page.metadata.resource_version });
+        let mut take = |json: &[u8]| serde_json::from_slice(json).map(|item| items.push(item));
+        let resource_version = self.list_each(path, params, &mut take).await?;
+        Ok(List { items, resource_version })
+    }
+
+    /// Hands out the JSON of each object of a collection; answers the revision to watch from. For objects of every type this is
+    /// the same code.
+    pub(crate) fn list_each<'a>(
+        &'a self,
+        path: &'a str,
+        params: &'a ListParams,
+        take: &'a mut (dyn FnMut(&[u8]) -> serde_json::Result<()> + Send),
+    ) -> BoxFuture<'a, Result<String, ClientError>> {
+        Box::pin(async move {
+            let mut next = String::new();
+            loop {
+                let (request, bytes) = self.exchange(build(Method::GET, &page_path(path, params, next), None)?).await?;
+                let unreadable = |error: serde_json::Error| ClientError::Decode { request, why: error.to_string() };
+                let page = read_page(&bytes, take).map_err(unreadable)?;
+                next = page.next.unwrap_or_default();
+                if next.is_empty() {
+                    return Ok(page.resource_version);
+                }
             }
-        }
+        })
     }
 
     /// Adds an object to the collection at a path.
     pub async fn create<T: DeserializeOwned>(&self, path: &str, object: &impl Serialize) -> Result<T, ClientError> {
-        self.send(build(Method::POST, path, Some((JSON, encode(path, object)?)))?).await
+        decode(self.exchange(build(Method::POST, path, Some((JSON, encode(path, object)?)))?).await?)
     }
 
     /// Replaces the object at a path. If it carries a `resourceVersion`, that must be the current one.
     pub async fn update<T: DeserializeOwned>(&self, path: &str, object: &impl Serialize) -> Result<T, ClientError> {
-        self.send(build(Method::PUT, path, Some((JSON, encode(path, object)?)))?).await
+        decode(self.exchange(build(Method::PUT, path, Some((JSON, encode(path, object)?)))?).await?)
     }
 
     /// Changes a part of the object at a path.
@@ -120,15 +141,14 @@ impl Client {
         kind: PatchKind<'_>,
         patch: &impl Serialize,
     ) -> Result<T, ClientError> {
-        self.send(build_patch(path, kind, encode(path, patch)?)?).await
+        decode(self.exchange(build_patch(path, kind, encode(path, patch)?)?).await?)
     }
 
     /// Deletes the object at a path. `options` is a `DeleteOptions` object, or null. Answers the object as it is being
     /// deleted, or a `Status`.
     pub async fn delete(&self, path: &str, options: &Value) -> Result<Value, ClientError> {
         let body = if options.is_null() { None } else { Some((JSON, encode(path, options)?)) };
-        let request = build(Method::DELETE, path, body)?;
-        self.send(request).await
+        decode(self.exchange(build(Method::DELETE, path, body)?).await?)
     }
 
     /// The changes of the collection at a path after a revision, with bookmarks. The server ends the stream after
@@ -140,18 +160,30 @@ impl Client {
         resource_version: &str,
         limit: Duration,
     ) -> Result<WatchStream<T>, ClientError> {
+        self.watch_raw(path, params, resource_version, limit).await.map(WatchStream::new)
+    }
+
+    /// As [`Self::watch`], of objects as JSON.
+    pub(crate) fn watch_raw<'a>(
+        &'a self,
+        path: &str,
+        params: &ListParams,
+        resource_version: &str,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<RawEvents, ClientError>> {
         let path = watch_path(path, params, resource_version, limit);
-        let name = format!("GET {path}");
-        let request = build(Method::GET, &path, None)?;
-        let answer = tokio::time::timeout(self.timeout, self.accepted(request, &name));
-        let answer = answer.await.map_err(|_| ClientError::Timeout { request: name.clone() })??;
-        Ok(WatchStream::new(name, answer.into_body()))
+        Box::pin(async move {
+            let name = format!("GET {path}");
+            let request = build(Method::GET, &path, None)?;
+            let answer = tokio::time::timeout(self.timeout, self.accepted(request, &name));
+            let answer = answer.await.map_err(|_| ClientError::Timeout { request: name.clone() })??;
+            Ok(RawEvents::new(name, answer.into_body()))
+        })
     }
 
     /// Sends a request of the caller's making, for what the other methods do not do, and reads the whole answer.
     pub async fn send<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, ClientError> {
-        let (request, bytes) = self.exchange(request).await?;
-        serde_json::from_slice(&bytes).map_err(|error| ClientError::Decode { request, why: error.to_string() })
+        decode(self.exchange(request).await?)
     }
 
     /// What the request is called, and the whole answer to it. Boxed, so that callers of every type share it.
@@ -191,12 +223,13 @@ impl ListParams {
     }
 }
 
-/// A list as the server sends it.
+/// A list as the server sends it, its objects unread.
 #[derive(serde::Deserialize)]
-struct Page<T> {
+struct Page<'a> {
     #[serde(default)]
     metadata: PageMetadata,
-    items: Option<Vec<T>>,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -205,6 +238,23 @@ struct PageMetadata {
     resource_version: String,
     #[serde(rename = "continue")]
     next: Option<String>,
+}
+
+/// Hands out the objects of a page; answers what is said of the list.
+fn read_page(
+    bytes: &[u8],
+    take: &mut (dyn FnMut(&[u8]) -> serde_json::Result<()> + Send),
+) -> serde_json::Result<PageMetadata> {
+    let page: Page<'_> = serde_json::from_slice(bytes)?;
+    for item in page.items.unwrap_or_default() {
+        take(item.get().as_bytes())?;
+    }
+    Ok(page.metadata)
+}
+
+/// The object in the answer to a request of this name.
+fn decode<T: DeserializeOwned>((request, bytes): (String, Bytes)) -> Result<T, ClientError> {
+    serde_json::from_slice(&bytes).map_err(|error| ClientError::Decode { request, why: error.to_string() })
 }
 
 fn encode(path: &str, object: &impl Serialize) -> Result<Bytes, ClientError> {

@@ -1,6 +1,6 @@
 //! A watch's body, decoded line by line as it comes in.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use kiln_apimachinery::Status;
 use serde::Deserialize;
@@ -27,14 +27,44 @@ pub enum WatchEvent<T = Value> {
     Bookmark(String),
 }
 
+impl<T> WatchEvent<T> {
+    /// The same event with another form of its object.
+    fn try_map<U, E>(self, form: impl FnOnce(T) -> Result<U, E>) -> Result<WatchEvent<U>, E> {
+        Ok(match self {
+            Self::Added(object) => WatchEvent::Added(form(object)?),
+            Self::Modified(object) => WatchEvent::Modified(form(object)?),
+            Self::Deleted(object) => WatchEvent::Deleted(form(object)?),
+            Self::Bookmark(revision) => WatchEvent::Bookmark(revision),
+        })
+    }
+}
+
 /// The events of a watch.
 pub struct WatchStream<T = Value> {
+    events: RawEvents,
+    item: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> WatchStream<T> {
+    pub(crate) fn new(events: RawEvents) -> Self {
+        Self { events, item: std::marker::PhantomData }
+    }
+
+    /// The next event, or `None` when the server has ended the watch. An error ends it too; one that
+    /// [`ClientError::is_expired`] calls for a new list. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Option<WatchEvent<T>>, ClientError> {
+        let Some(event) = self.events.next().await? else { return Ok(None) };
+        event.try_map(|json| self.events.decode(&json)).map(Some)
+    }
+}
+
+/// The events of a watch, their objects as JSON: the part that is the same for objects of every type.
+pub(crate) struct RawEvents {
     request: String,
     body: Body,
     buffer: BytesMut,
     /// Bytes of the buffer that hold no line end.
     searched: usize,
-    item: std::marker::PhantomData<fn() -> T>,
 }
 
 #[derive(Deserialize)]
@@ -45,23 +75,22 @@ struct Line<'a> {
     object: &'a RawValue,
 }
 
-impl<T: DeserializeOwned> WatchStream<T> {
+impl RawEvents {
     pub(crate) fn new(request: String, body: Body) -> Self {
-        Self { request, body, buffer: BytesMut::new(), searched: 0, item: std::marker::PhantomData }
+        Self { request, body, buffer: BytesMut::new(), searched: 0 }
     }
 
-    /// The next event, or `None` when the server has ended the watch. An error ends it too; one that
-    /// [`ClientError::is_expired`] calls for a new list. Safe to cancel.
-    pub async fn next(&mut self) -> Result<Option<WatchEvent<T>>, ClientError> {
+    /// As [`WatchStream::next`].
+    pub(crate) async fn next(&mut self) -> Result<Option<WatchEvent<Bytes>>, ClientError> {
         loop {
             if let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(self.searched + end);
+                let line = self.buffer.split_to(self.searched + end).freeze();
                 self.buffer.advance(1);
                 self.searched = 0;
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
-                return self.decode(&line).map(Some);
+                return self.event(&line).map(Some);
             }
             self.searched = self.buffer.len();
             if self.buffer.len() > MAX_LINE {
@@ -82,48 +111,50 @@ impl<T: DeserializeOwned> WatchStream<T> {
         }
     }
 
-    fn decode(&self, line: &[u8]) -> Result<WatchEvent<T>, ClientError> {
-        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| self.unreadable(error))?;
+    fn event(&self, bytes: &Bytes) -> Result<WatchEvent<Bytes>, ClientError> {
+        let line: Line<'_> = serde_json::from_slice(bytes).map_err(|error| self.unreadable(error))?;
+        let object = line.object.get().as_bytes();
         match line.kind {
-            "ADDED" => self.object(line.object).map(WatchEvent::Added),
-            "MODIFIED" => self.object(line.object).map(WatchEvent::Modified),
-            "DELETED" => self.object(line.object).map(WatchEvent::Deleted),
+            "ADDED" => Ok(WatchEvent::Added(bytes.slice_ref(object))),
+            "MODIFIED" => Ok(WatchEvent::Modified(bytes.slice_ref(object))),
+            "DELETED" => Ok(WatchEvent::Deleted(bytes.slice_ref(object))),
             "BOOKMARK" => {
-                let object: Value = self.object(line.object)?;
+                let object: Value = self.decode(object)?;
                 Ok(WatchEvent::Bookmark(kiln_apimachinery::meta::resource_version(&object).to_owned()))
             }
-            "ERROR" => Err(self.object::<Status>(line.object)?.into()),
+            "ERROR" => Err(self.decode::<Status>(object)?.into()),
             other => Err(self.unreadable(format!("there is no event type {other:?}"))),
         }
     }
 
-    fn object<O: DeserializeOwned>(&self, raw: &RawValue) -> Result<O, ClientError> {
-        // As bytes, like answers: one reader of each type is compiled, not two.
-        serde_json::from_slice(raw.get().as_bytes()).map_err(|error| self.unreadable(error))
+    /// An event's object.
+    fn decode<O: DeserializeOwned>(&self, json: &[u8]) -> Result<O, ClientError> {
+        serde_json::from_slice(json).map_err(|error| self.unreadable(error))
     }
 
-    fn unreadable(&self, why: impl ToString) -> ClientError {
+    /// That something in the stream cannot be read.
+    pub(crate) fn unreadable(&self, why: impl ToString) -> ClientError {
         ClientError::Decode { request: self.request.clone(), why: why.to_string() }
     }
 }
 
 impl<T> std::fmt::Debug for WatchStream<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WatchStream").field("request", &self.request).finish_non_exhaustive()
+        f.debug_struct("WatchStream").field("request", &self.events.request).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use futures_util::stream;
     use http_body_util::StreamBody;
     use hyper::body::Frame;
 
     fn stream_of(chunks: &[&'static str]) -> WatchStream {
         let frames: Vec<_> = chunks.iter().map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes())))).collect();
-        WatchStream::new("GET /test".to_owned(), BodyExt::boxed(StreamBody::new(stream::iter(frames))))
+        let body = BodyExt::boxed(StreamBody::new(stream::iter(frames)));
+        WatchStream::new(RawEvents::new("GET /test".to_owned(), body))
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::time::Duration;
 
-use kiln_client::{Change, ClientError, ObjectRef, WorkQueue};
+use kiln_client::{BoxFuture, Change, ClientError, ObjectRef, WorkQueue};
 use kiln_pki::PkiError;
 use tokio_util::sync::CancellationToken;
 
@@ -56,12 +56,33 @@ pub(crate) fn keys_to<T>(queue: &WorkQueue<ObjectRef>) -> impl FnMut(&Change<T>)
     }
 }
 
+/// A controller's answer to a key.
+type Reconcile<'a, K> = dyn Fn(K) -> BoxFuture<'a, Result<Next, Failure>> + Send + Sync + 'a;
+
 /// Reconciles keys one after the other until the shutdown.
-pub(crate) async fn work<K, F, R>(name: &str, queue: &WorkQueue<K>, shutdown: &CancellationToken, reconcile: F)
-where
-    K: Clone + Display + Eq + Hash,
-    F: Fn(K) -> R,
-    R: Future<Output = Result<Next, Failure>>,
+pub(crate) async fn work<'a, K, F, R>(
+    name: &'a str,
+    queue: &'a WorkQueue<K>,
+    shutdown: &'a CancellationToken,
+    reconcile: F,
+) where
+    K: Clone + Display + Eq + Hash + Send + Sync,
+    F: Fn(K) -> R + Send + Sync + 'a,
+    R: Future<Output = Result<Next, Failure>> + Send + 'a,
+{
+    let boxed: BoxFuture<'a, ()> =
+        Box::pin(work_through(name, queue, shutdown, Box::new(move |key| Box::pin(reconcile(key)))));
+    boxed.await;
+}
+
+/// The loop itself: the same code for all controllers with keys of one type.
+async fn work_through<K>(
+    name: &str,
+    queue: &WorkQueue<K>,
+    shutdown: &CancellationToken,
+    reconcile: Box<Reconcile<'_, K>>,
+) where
+    K: Clone + Display + Eq + Hash + Send + Sync,
 {
     loop {
         let item = tokio::select! {

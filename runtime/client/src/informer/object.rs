@@ -1,5 +1,8 @@
 //! What an informer must know of an object's type.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use k8s_openapi::Metadata;
 use k8s_openapi::api::{
     admissionregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, networking, node,
@@ -30,6 +33,48 @@ pub trait Object: DeserializeOwned + Send + Sync + 'static {
     fn resource_version(&self) -> &str;
     /// Drops what no reader of a mirror wants.
     fn prune(&mut self) {}
+}
+
+/// An object of whatever type, as the part of a mirror holds it that is the same for all of them.
+pub(super) trait AnyObject: Any + Send + Sync {
+    /// What tells one state of an object from another: its uid and its revision.
+    fn state(&self) -> (&str, &str);
+}
+
+/// A mirrored object.
+pub(super) type Held = Arc<dyn AnyObject>;
+
+/// An object with its place.
+pub(super) type Placed = (ObjectRef, Held);
+
+impl<T: Object> AnyObject for T {
+    fn state(&self) -> (&str, &str) {
+        (self.uid(), self.resource_version())
+    }
+}
+
+/// Reads an object of a type.
+///
+/// # Errors
+/// When the JSON is none of the type.
+pub(super) fn read<T: Object>(json: &[u8]) -> serde_json::Result<Placed> {
+    let mut object: T = serde_json::from_slice(json)?;
+    object.prune();
+    Ok((object.key(), Arc::new(object)))
+}
+
+/// The object as what it is.
+#[allow(clippy::expect_used, reason = "a mirror of a type reads objects of that type alone")]
+pub(super) fn concrete<T: Object>(held: Held) -> Arc<T> {
+    let held: Arc<dyn Any + Send + Sync> = held;
+    held.downcast().expect("an object of the mirror's type")
+}
+
+/// As [`concrete`], of an object that is lent.
+#[allow(clippy::expect_used, reason = "as above")]
+pub(super) fn borrowed<T: Object>(held: &Held) -> &T {
+    let held: &dyn Any = &**held;
+    held.downcast_ref().expect("an object of the mirror's type")
 }
 
 impl Object for Value {

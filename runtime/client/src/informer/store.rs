@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kiln_apimachinery::meta;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Change, Object};
+use super::mirror::AnyChange;
+use super::object::{Held, Object, Placed, borrowed, concrete};
 
 /// An object's place in its collection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,83 +46,54 @@ impl fmt::Display for ObjectRef {
 
 /// The objects of a mirrored collection. Cloning it is cheap and shows the same objects.
 pub struct Store<T = Value> {
-    contents: Arc<RwLock<Contents<T>>>,
-    synced: Arc<watch::Sender<bool>>,
-    revision: Arc<watch::Sender<u64>>,
+    mirrored: Arc<Mirrored>,
+    item: PhantomData<fn() -> T>,
 }
 
-struct Contents<T> {
-    objects: BTreeMap<ObjectRef, Arc<T>>,
-    indices: Vec<Index<T>>,
+/// What is mirrored: the part of a store that is the same for objects of every type.
+pub(super) struct Mirrored {
+    contents: RwLock<Contents>,
+    synced: watch::Sender<bool>,
+    revision: watch::Sender<u64>,
 }
+
+#[derive(Default)]
+struct Contents {
+    objects: BTreeMap<ObjectRef, Held>,
+    indices: Vec<Index>,
+}
+
+/// The keys under which an index has an object.
+type Keys = Box<dyn Fn(&Held) -> Vec<String> + Send + Sync>;
 
 /// Finds objects by something else than their names.
-struct Index<T> {
+struct Index {
     name: &'static str,
-    keys: fn(&T) -> Vec<String>,
+    keys: Keys,
     entries: HashMap<String, BTreeSet<ObjectRef>>,
 }
 
 impl<T> Clone for Store<T> {
     fn clone(&self) -> Self {
-        Self { contents: self.contents.clone(), synced: self.synced.clone(), revision: self.revision.clone() }
+        Self { mirrored: self.mirrored.clone(), item: PhantomData }
     }
 }
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        let contents = Contents { objects: BTreeMap::new(), indices: Vec::new() };
-        Self {
-            contents: Arc::new(RwLock::new(contents)),
-            synced: Arc::new(watch::Sender::new(false)),
-            revision: Arc::new(watch::Sender::new(0)),
-        }
+        let mirrored = Mirrored {
+            contents: RwLock::default(),
+            synced: watch::Sender::new(false),
+            revision: watch::Sender::new(0),
+        };
+        Self { mirrored: Arc::new(mirrored), item: PhantomData }
     }
 }
 
 impl<T> Store<T> {
-    /// No code panics while it holds the lock, so a poisoned lock still guards a whole map.
-    fn read(&self) -> RwLockReadGuard<'_, Contents<T>> {
-        self.contents.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Contents<T>> {
-        self.contents.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One object as it was last seen.
-    pub fn get(&self, key: &ObjectRef) -> Option<Arc<T>> {
-        self.read().objects.get(key).cloned()
-    }
-
-    /// All objects, in the order of their namespaces and names.
-    pub fn list(&self) -> Vec<Arc<T>> {
-        self.read().objects.values().cloned().collect()
-    }
-
-    /// The objects of one namespace, in the order of their names.
-    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
-        let contents = self.read();
-        let from = contents.objects.range(ObjectRef::namespaced(namespace, "")..);
-        from.take_while(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
-    }
-
-    /// The objects that an index has under a key, in the order of their namespaces and names.
-    ///
-    /// # Panics
-    /// If the mirror was made without that index.
-    pub fn by_index(&self, name: &str, key: &str) -> Vec<Arc<T>> {
-        let contents = self.read();
-        let index = contents.indices.iter().find(|index| index.name == name);
-        #[allow(clippy::expect_used, reason = "a name that is not there is a slip of the code, seen at its first use")]
-        let index = index.expect("the mirror has no such index");
-        let found = index.entries.get(key).into_iter().flatten();
-        found.filter_map(|key| contents.objects.get(key).cloned()).collect()
-    }
-
     /// How many objects there are.
     pub fn len(&self) -> usize {
-        self.read().objects.len()
+        self.mirrored.read().objects.len()
     }
 
     /// Whether there is no object.
@@ -130,24 +103,103 @@ impl<T> Store<T> {
 
     /// Whether the collection has been listed.
     pub fn is_synced(&self) -> bool {
-        *self.synced.borrow()
+        *self.mirrored.synced.borrow()
     }
 
     /// Waits until the collection has been listed for the first time.
     pub async fn synced(&self) {
-        // The sender lives as long as this store, so the wait cannot fail.
-        _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+        self.mirrored.synced().await;
     }
 
     /// The newest revision that the mirror has seen: what was written at it or before shows in the store. Revisions are numbers
     /// that grow (KEP-5504); a server whose revisions are something else shows as 0.
     pub fn revision(&self) -> u64 {
-        *self.revision.borrow()
+        *self.mirrored.revision.borrow()
     }
 
     /// Waits until the mirror has seen a revision.
     pub async fn reaches(&self, revision: u64) {
-        // The sender lives as long as this store, so the wait cannot fail.
+        self.mirrored.reaches(revision).await;
+    }
+
+    pub(super) fn mirrored(&self) -> Arc<Mirrored> {
+        self.mirrored.clone()
+    }
+}
+
+impl<T: Object> Store<T> {
+    /// One object as it was last seen.
+    pub fn get(&self, key: &ObjectRef) -> Option<Arc<T>> {
+        self.mirrored.get(key).map(concrete)
+    }
+
+    /// All objects, in the order of their namespaces and names.
+    pub fn list(&self) -> Vec<Arc<T>> {
+        typed(self.mirrored.list())
+    }
+
+    /// The objects of one namespace, in the order of their names.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
+        typed(self.mirrored.in_namespace(namespace))
+    }
+
+    /// The objects that an index has under a key, in the order of their namespaces and names.
+    ///
+    /// # Panics
+    /// If the mirror was made without that index.
+    pub fn by_index(&self, name: &str, key: &str) -> Vec<Arc<T>> {
+        typed(self.mirrored.by_index(name, key))
+    }
+
+    pub(super) fn add_index(&self, name: &'static str, keys: fn(&T) -> Vec<String>) {
+        self.mirrored.add_index(name, Box::new(move |held| keys(borrowed(held))));
+    }
+}
+
+fn typed<T: Object>(held: Vec<Held>) -> Vec<Arc<T>> {
+    held.into_iter().map(concrete).collect()
+}
+
+impl Mirrored {
+    /// No code panics while it holds the lock, so a poisoned lock still guards a whole map.
+    fn read(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &ObjectRef) -> Option<Held> {
+        self.read().objects.get(key).cloned()
+    }
+
+    fn list(&self) -> Vec<Held> {
+        self.read().objects.values().cloned().collect()
+    }
+
+    fn in_namespace(&self, namespace: &str) -> Vec<Held> {
+        let contents = self.read();
+        let from = contents.objects.range(ObjectRef::namespaced(namespace, "")..);
+        from.take_while(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
+    }
+
+    fn by_index(&self, name: &str, key: &str) -> Vec<Held> {
+        let contents = self.read();
+        let index = contents.indices.iter().find(|index| index.name == name);
+        #[allow(clippy::expect_used, reason = "a name that is not there is a slip of the code, seen at its first use")]
+        let index = index.expect("the mirror has no such index");
+        let found = index.entries.get(key).into_iter().flatten();
+        found.filter_map(|key| contents.objects.get(key).cloned()).collect()
+    }
+
+    async fn synced(&self) {
+        // The sender lives as long as this, so the wait cannot fail.
+        _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    async fn reaches(&self, revision: u64) {
+        // The sender lives as long as this, so the wait cannot fail.
         _ = self.revision.subscribe().wait_for(|seen| *seen >= revision).await;
     }
 
@@ -166,54 +218,47 @@ impl<T> Store<T> {
         !self.synced.send_replace(true)
     }
 
-    pub(super) fn add_index(&self, name: &'static str, keys: fn(&T) -> Vec<String>) {
+    fn add_index(&self, name: &'static str, keys: Keys) {
         let mut contents = self.write();
         if contents.indices.iter().all(|index| index.name != name) {
             contents.indices.push(Index { name, keys, entries: HashMap::new() });
         }
     }
-}
 
-impl<T: Object> Store<T> {
     /// Takes in an object; nothing changes if this state of it is known.
-    pub(super) fn apply(&self, mut object: T) -> Option<Change<T>> {
-        let key = object.key();
+    pub(super) fn apply(&self, (key, object): Placed) -> Option<AnyChange> {
         let mut contents = self.write();
-        if contents.objects.get(&key).is_some_and(|known| is_same(&**known, &object)) {
+        if contents.objects.get(&key).is_some_and(|known| is_same(known, &object)) {
             return None;
         }
-        object.prune();
-        let object = Arc::new(object);
         let previous = contents.insert(&key, object.clone());
-        Some(Change::Applied { key, object, previous })
+        Some(AnyChange::Applied { key, object, previous })
     }
 
-    pub(super) fn remove(&self, mut object: T) -> Option<Change<T>> {
-        let key = object.key();
+    pub(super) fn remove(&self, (key, object): Placed) -> Option<AnyChange> {
         self.write().remove(&key)?;
-        object.prune();
-        Some(Change::Deleted { key, object: Arc::new(object) })
+        Some(AnyChange::Deleted { key, object })
     }
 
     /// Takes in a whole collection; answers what is different from before.
-    pub(super) fn replace(&self, items: Vec<T>) -> Vec<Change<T>> {
-        let mut gone: BTreeMap<ObjectRef, Arc<T>> = self.read().objects.clone();
+    pub(super) fn replace(&self, items: Vec<Placed>) -> Vec<AnyChange> {
+        let mut gone: BTreeMap<ObjectRef, Held> = self.read().objects.clone();
         let mut changes = Vec::new();
         for item in items {
-            gone.remove(&item.key());
+            gone.remove(&item.0);
             changes.extend(self.apply(item));
         }
         let mut contents = self.write();
         for (key, object) in gone {
             contents.remove(&key);
-            changes.push(Change::Deleted { key, object });
+            changes.push(AnyChange::Deleted { key, object });
         }
         changes
     }
 }
 
-impl<T> Contents<T> {
-    fn insert(&mut self, key: &ObjectRef, object: Arc<T>) -> Option<Arc<T>> {
+impl Contents {
+    fn insert(&mut self, key: &ObjectRef, object: Held) -> Option<Held> {
         let previous = self.remove(key);
         for index in &mut self.indices {
             for entry in (index.keys)(&object) {
@@ -224,7 +269,7 @@ impl<T> Contents<T> {
         previous
     }
 
-    fn remove(&mut self, key: &ObjectRef) -> Option<Arc<T>> {
+    fn remove(&mut self, key: &ObjectRef) -> Option<Held> {
         let object = self.objects.remove(key)?;
         for index in &mut self.indices {
             for entry in (index.keys)(&object) {
@@ -247,7 +292,7 @@ impl<T> fmt::Debug for Store<T> {
 }
 
 /// Whether two states are one: the uid too, since an object may have been deleted and made again.
-fn is_same<T: Object>(known: &T, object: &T) -> bool {
-    let revision = object.resource_version();
-    !revision.is_empty() && known.resource_version() == revision && known.uid() == object.uid()
+fn is_same(known: &Held, object: &Held) -> bool {
+    let (_, revision) = object.state();
+    !revision.is_empty() && known.state() == object.state()
 }
