@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kiln_client::{Backoff, Client, ClientError, Informer, ListParams, PatchKind};
+use kiln_client::{Backoff, BoxFuture, Client, ClientError, Informer, ListParams, PatchKind};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,31 +27,33 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// Keeps the Service until the shutdown, at these addresses. With none it is taken away, if it is this one's: then the administrator
 /// brings a DNS of his own.
-pub async fn run(client: Client, addresses: Vec<IpAddr>, shutdown: CancellationToken) {
-    let by_name = ListParams { fields: format!("metadata.name={NAME}"), ..ListParams::default() };
-    let informer = Informer::<Service>::new(client.clone(), SERVICES, by_name);
-    let (store, changed) = (informer.store(), Notify::new());
-    let keep = async {
-        store.synced().await;
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        loop {
-            let found = store.list().into_iter().next();
-            match keep(&client, found.as_deref(), &addresses).await {
-                Ok(()) => {
-                    backoff.reset();
-                    changed.notified().await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot keep the Service {NAMESPACE}/{NAME}; will try again");
-                    tokio::time::sleep(backoff.next_wait()).await;
+pub fn run(client: Client, addresses: Vec<IpAddr>, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let by_name = ListParams { fields: format!("metadata.name={NAME}"), ..ListParams::default() };
+        let informer = Informer::<Service>::new(client.clone(), SERVICES, by_name);
+        let (store, changed) = (informer.store(), Notify::new());
+        let keep = async {
+            store.synced().await;
+            let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+            loop {
+                let found = store.list().into_iter().next();
+                match keep(&client, found.as_deref(), &addresses).await {
+                    Ok(()) => {
+                        backoff.reset();
+                        changed.notified().await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot keep the Service {NAMESPACE}/{NAME}; will try again");
+                        tokio::time::sleep(backoff.next_wait()).await;
+                    }
                 }
             }
+        };
+        tokio::select! {
+            () = informer.run(shutdown.clone(), |_| changed.notify_one()) => {}
+            () = keep => {}
         }
-    };
-    tokio::select! {
-        () = informer.run(shutdown.clone(), |_| changed.notify_one()) => {}
-        () = keep => {}
-    }
+    })
 }
 
 /// The addresses at which nodes serve it; none if it is another's Service.

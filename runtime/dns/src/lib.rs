@@ -29,7 +29,7 @@ pub mod wire;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kiln_client::{Change, Client, Informer, Informers, ListParams, path};
+use kiln_client::{BoxFuture, Change, Client, Informer, Informers, ListParams, path};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -82,12 +82,14 @@ impl Dns {
     }
 
     /// Serves until the shutdown.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let Self { resolver, client, listener } = self;
-        tokio::join!(
-            customise(client, Arc::clone(&resolver), shutdown.clone()),
-            listener.run(resolver, shutdown.clone()),
-        );
+    pub fn run(self, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Self { resolver, client, listener } = self;
+            tokio::join!(
+                customise(client, Arc::clone(&resolver), shutdown.clone()),
+                listener.run(resolver, shutdown.clone()),
+            );
+        })
     }
 }
 

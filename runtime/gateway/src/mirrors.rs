@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::Resource;
-use kiln_client::{Change, Client, Informer, ListParams, Object, Store, collection};
+use kiln_client::{BoxFuture, Change, Client, Informer, ListParams, Object, Store, collection};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::objects::{Definition, Gateway, GatewayClass, HttpRoute, NamespaceView, ReferenceGrant};
@@ -70,17 +70,19 @@ impl Mirrors {
     }
 
     /// Follows the API until the shutdown.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let params = ListParams { fields: SENTINEL.to_owned(), ..ListParams::default() };
-        let sentinel = Informer::<Definition>::new(self.client.clone(), collection::<Definition>(), params);
-        let end = shutdown.clone();
-        let tell = |change: &Change<Definition>| match change {
-            Change::Applied { object, .. } if object.is_established() => self.start(&end),
-            Change::Applied { .. } | Change::Deleted { .. } => self.stop(),
-            Change::Synced => _ = self.asked.send_replace(true),
-        };
-        sentinel.run(shutdown, tell).await;
-        self.stop();
+    pub fn run(self, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let params = ListParams { fields: SENTINEL.to_owned(), ..ListParams::default() };
+            let sentinel = Informer::<Definition>::new(self.client.clone(), collection::<Definition>(), params);
+            let end = shutdown.clone();
+            let tell = |change: &Change<Definition>| match change {
+                Change::Applied { object, .. } if object.is_established() => self.start(&end),
+                Change::Applied { .. } | Change::Deleted { .. } => self.stop(),
+                Change::Synced => _ = self.asked.send_replace(true),
+            };
+            sentinel.run(shutdown, tell).await;
+            self.stop();
+        })
     }
 
     fn stop(&self) {

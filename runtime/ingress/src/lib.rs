@@ -42,7 +42,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kiln_apimachinery::net::Cidr;
-use kiln_client::Informers;
+use kiln_client::{BoxFuture, Informers};
 use tokio_util::sync::CancellationToken;
 
 use compile::Compiler;
@@ -129,7 +129,7 @@ pub fn build(
     informers: &mut Informers,
     config: Config,
     shutdown: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + use<>, IngressError> {
+) -> Result<BoxFuture<'static, ()>, IngressError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |error: &dyn std::fmt::Display| IngressError::Tls(error.to_string());
     let certificates = Arc::new(Certificates::new(&provider).map_err(|error| failed(&error))?);
@@ -141,7 +141,7 @@ pub fn build(
     let compiler = Compiler::new(informers, node, proxy.clone(), certificates, provider, external_names);
     let backends = compiler.backends();
     let (room, wanted) = (Room::new(connections), compiler.ports());
-    Ok(async move {
+    Ok(Box::pin(async move {
         let port = |port, tls| Port {
             address,
             port,
@@ -168,5 +168,5 @@ pub fn build(
             tokio::join!(http.serve(shutdown.clone()), https.serve(shutdown.clone()), others);
         };
         tokio::join!(compiler.run(shutdown.clone()), ports, figures);
-    })
+    }))
 }

@@ -40,7 +40,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_client::{Change, Client, Clock, Informer, ListParams, Store};
+use kiln_client::{BoxFuture, Change, Client, Clock, Informer, ListParams, Store};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -91,30 +91,33 @@ pub enum Progress {
 }
 
 /// Runs the kubelet until the shutdown. `client` speaks as `system:node:<node name>`.
-pub async fn run(
+pub fn run<'a>(
     client: Client,
     config: Config,
     machine: Machine,
-    tell: impl Fn(Progress) + Send + Sync,
+    tell: Box<dyn Fn(Progress) + Send + Sync + 'a>,
     shutdown: CancellationToken,
-) {
-    let client = client.with_timeout(TIMEOUT);
-    let (pods, facts) = (config.pods.clone(), machine.facts.clone());
-    let signals = Signals::new(if pods.is_some() { Health::unknown() } else { Health::default() });
-    let running = async {
-        if let Some(pods) = pods {
-            let (name, clock) = (config.node_name.clone(), config.clock.clone());
-            runner::run(client.clone(), name, clock, &facts, pods, signals.clone(), shutdown.clone()).await;
-        }
-    };
-    let kubelet = Kubelet { client: client.clone(), config: config.clone(), machine, tell, signals: signals.clone() };
-    let living = async {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = kubelet.live() => {}
-        }
-    };
-    tokio::join!(Box::pin(living), Box::pin(running));
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let client = client.with_timeout(TIMEOUT);
+        let (pods, facts) = (config.pods.clone(), machine.facts.clone());
+        let signals = Signals::new(if pods.is_some() { Health::unknown() } else { Health::default() });
+        let running = async {
+            if let Some(pods) = pods {
+                let (name, clock) = (config.node_name.clone(), config.clock.clone());
+                runner::run(client.clone(), name, clock, &facts, pods, signals.clone(), shutdown.clone()).await;
+            }
+        };
+        let kubelet =
+            Kubelet { client: client.clone(), config: config.clone(), machine, tell, signals: signals.clone() };
+        let living = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = kubelet.live() => {}
+            }
+        };
+        tokio::join!(Box::pin(living), Box::pin(running));
+    })
 }
 
 struct Kubelet<T> {

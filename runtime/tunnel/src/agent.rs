@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::dial::{Identity, address, dial, url};
-use crate::{Node, serve};
+use crate::{BoxFuture, Node, serve};
 
 /// The EndpointSlices that name all servers.
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
@@ -37,11 +37,13 @@ type Reached = Arc<Mutex<BTreeSet<String>>>;
 
 impl Agent {
     /// Keeps the tunnels until the shutdown.
-    pub async fn run(self, shutdown: CancellationToken) {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = self.keep() => {}
-        }
+    pub fn run(self, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.keep() => {}
+            }
+        })
     }
 
     async fn keep(mut self) {

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::serve::{CONNECTION_WINDOW, PROBE, SEND_BUFFER, STREAM_WINDOW, reason};
-use crate::{Connection, Node, Target};
+use crate::{BoxFuture, Connection, Node, Target};
 
 /// How long a node may take to open a stream.
 const OPEN: Duration = Duration::from_secs(15);
@@ -88,57 +88,61 @@ impl Hub {
     ///
     /// # Errors
     /// Why the tunnel broke; an end in order is none.
-    pub async fn serve(&self, node: &str, connection: Connection) -> Result<(), hyper::Error> {
-        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PROBE.0)
-            .keep_alive_timeout(PROBE.1)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            .handshake(TokioIo::new(connection))
-            .await?;
-        let number = {
-            let mut tunnels = self.tunnels();
-            tunnels.made += 1;
-            let number = tunnels.made;
-            tunnels.nodes.insert(node.to_owned(), Way::Tunnel(number, sender));
-            number
-        };
-        // However this ends, also by being dropped.
-        let _own = Own { hub: self, node, number };
-        tracing::info!(node, "the node's tunnel is open");
-        let ended = driver.await;
-        tracing::info!(node, "the node's tunnel has ended");
-        ended
+    pub fn serve<'a>(&'a self, node: &'a str, connection: Connection) -> BoxFuture<'a, Result<(), hyper::Error>> {
+        Box::pin(async move {
+            let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PROBE.0)
+                .keep_alive_timeout(PROBE.1)
+                .keep_alive_while_idle(true)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_send_buf_size(SEND_BUFFER)
+                .handshake(TokioIo::new(connection))
+                .await?;
+            let number = {
+                let mut tunnels = self.tunnels();
+                tunnels.made += 1;
+                let number = tunnels.made;
+                tunnels.nodes.insert(node.to_owned(), Way::Tunnel(number, sender));
+                number
+            };
+            // However this ends, also by being dropped.
+            let _own = Own { hub: self, node, number };
+            tracing::info!(node, "the node's tunnel is open");
+            let ended = driver.await;
+            tracing::info!(node, "the node's tunnel has ended");
+            ended
+        })
     }
 
     /// Opens a stream to something on a node.
     ///
     /// # Errors
     /// [`DialError`].
-    pub async fn dial(&self, node: &str, target: &Target) -> Result<Connection, DialError> {
-        let way = self.tunnels().nodes.get(node).cloned();
-        let opening = async {
-            match (way, target) {
-                (None, _) => Err(DialError::NoTunnel(node.to_owned())),
-                (Some(Way::Here(node)), Target::Kubelet) => {
-                    let (near, far) = tokio::io::duplex(PIPE);
-                    tokio::spawn(node.serve(Box::new(far)));
-                    Ok(Box::new(near) as Connection)
+    pub fn dial<'a>(&'a self, node: &'a str, target: &'a Target) -> BoxFuture<'a, Result<Connection, DialError>> {
+        Box::pin(async move {
+            let way = self.tunnels().nodes.get(node).cloned();
+            let opening = async {
+                match (way, target) {
+                    (None, _) => Err(DialError::NoTunnel(node.to_owned())),
+                    (Some(Way::Here(node)), Target::Kubelet) => {
+                        let (near, far) = tokio::io::duplex(PIPE);
+                        tokio::spawn(node.serve(Box::new(far)));
+                        Ok(Box::new(near) as Connection)
+                    }
+                    (Some(Way::Here(_)), Target::Address(address)) => {
+                        let refused =
+                            |why: std::io::Error| DialError::Refused(format!("dial tcp {address}: {}", reason(&why)));
+                        let tcp = TcpStream::connect(address).await.map_err(refused)?;
+                        tcp.set_nodelay(true).map_err(refused)?;
+                        Ok(Box::new(tcp) as Connection)
+                    }
+                    (Some(Way::Tunnel(_, sender)), _) => open(node, sender, target).await,
                 }
-                (Some(Way::Here(_)), Target::Address(address)) => {
-                    let refused =
-                        |why: std::io::Error| DialError::Refused(format!("dial tcp {address}: {}", reason(&why)));
-                    let tcp = TcpStream::connect(address).await.map_err(refused)?;
-                    tcp.set_nodelay(true).map_err(refused)?;
-                    Ok(Box::new(tcp) as Connection)
-                }
-                (Some(Way::Tunnel(_, sender)), _) => open(node, sender, target).await,
-            }
-        };
-        tokio::time::timeout(OPEN, opening).await.unwrap_or_else(|_| Err(DialError::Timeout(node.to_owned())))
+            };
+            tokio::time::timeout(OPEN, opening).await.unwrap_or_else(|_| Err(DialError::Timeout(node.to_owned())))
+        })
     }
 }
 

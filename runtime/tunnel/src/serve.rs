@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tracing::Instrument as _;
 
-use crate::{Connection, KUBELET, Node};
+use crate::{BoxFuture, Connection, KUBELET, Node};
 
 /// How often an end asks whether the other is there, and how long the answer may take.
 pub(crate) const PROBE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
@@ -33,21 +33,23 @@ const CONNECT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Why the tunnel broke; an end in order is none.
-pub async fn serve(connection: Connection, node: Arc<dyn Node>) -> Result<(), hyper::Error> {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PROBE.0)
-        .keep_alive_timeout(PROBE.1)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .max_send_buf_size(SEND_BUFFER);
-    let service = service_fn(move |request| {
-        let node = Arc::clone(&node);
-        async move { Ok::<_, Infallible>(connect(request, node).await) }
-    });
-    builder.serve_connection(TokioIo::new(connection), service).await
+pub fn serve(connection: Connection, node: Arc<dyn Node>) -> BoxFuture<'static, Result<(), hyper::Error>> {
+    Box::pin(async move {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PROBE.0)
+            .keep_alive_timeout(PROBE.1)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
+            .max_send_buf_size(SEND_BUFFER);
+        let service = service_fn(move |request| {
+            let node = Arc::clone(&node);
+            async move { Ok::<_, Infallible>(connect(request, node).await) }
+        });
+        builder.serve_connection(TokioIo::new(connection), service).await
+    })
 }
 
 /// Answers a CONNECT: once the target is there, its stream goes on on its own.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use ::http::{Request, Response};
 use bytes::Bytes;
 use kiln_apimachinery::Status;
-use kiln_storage::Storage;
+use kiln_storage::{BoxFuture, Storage};
 use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -87,57 +87,61 @@ pub(crate) struct Inner {
 
 impl ApiServer {
     /// Makes a server over a store, and writes what a cluster has from its first start.
-    pub async fn build(config: Config, storage: Arc<dyn Storage>) -> Result<Self, BuildError> {
-        let registry = Registry::builtin();
-        let documents = Documents::new(&registry, &Aggregation::default(), &config.version.git_version);
-        let background = CancellationToken::new();
-        let server = Self(Arc::new(Inner {
-            accounts: Accounts::new(&config.service_accounts)?,
-            oidc: config.oidc.clone().map(Oidc::new).transpose()?,
-            audit: config.audit.clone().map(|a| Audit::new(a, config.clock.clone())).transpose()?,
-            config,
-            storage,
-            registry,
-            rbac: Rbac::default(),
-            nodes: NodeGraph::default(),
-            documents: RwLock::new(Arc::new(documents)),
-            aggregation: Aggregation::default(),
-            pool: Pool::default(),
-            hooks: Followed::default(),
-            policies: Followed::default(),
-            metrics: Metrics::default(),
-            flow: Flow::default(),
-            frames: Frames::default(),
-            samples: Samples::default(),
-            stopping: CancellationToken::new(),
-            watches_end: CancellationToken::new(),
-            _background: background.clone().drop_guard(),
-        }));
-        bootstrap::run(&server).await.map_err(BuildError::Bootstrap)?;
-        basics::run(&server).await.map_err(BuildError::Bootstrap)?;
-        apiextensions::live::start(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
-        aggregation::publish(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
-        aggregation::start(&server, background).await.map_err(BuildError::Bootstrap)?;
-        Ok(server)
+    pub fn build(config: Config, storage: Arc<dyn Storage>) -> BoxFuture<'static, Result<Self, BuildError>> {
+        Box::pin(async move {
+            let registry = Registry::builtin();
+            let documents = Documents::new(&registry, &Aggregation::default(), &config.version.git_version);
+            let background = CancellationToken::new();
+            let server = Self(Arc::new(Inner {
+                accounts: Accounts::new(&config.service_accounts)?,
+                oidc: config.oidc.clone().map(Oidc::new).transpose()?,
+                audit: config.audit.clone().map(|a| Audit::new(a, config.clock.clone())).transpose()?,
+                config,
+                storage,
+                registry,
+                rbac: Rbac::default(),
+                nodes: NodeGraph::default(),
+                documents: RwLock::new(Arc::new(documents)),
+                aggregation: Aggregation::default(),
+                pool: Pool::default(),
+                hooks: Followed::default(),
+                policies: Followed::default(),
+                metrics: Metrics::default(),
+                flow: Flow::default(),
+                frames: Frames::default(),
+                samples: Samples::default(),
+                stopping: CancellationToken::new(),
+                watches_end: CancellationToken::new(),
+                _background: background.clone().drop_guard(),
+            }));
+            bootstrap::run(&server).await.map_err(BuildError::Bootstrap)?;
+            basics::run(&server).await.map_err(BuildError::Bootstrap)?;
+            apiextensions::live::start(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
+            aggregation::publish(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
+            aggregation::start(&server, background).await.map_err(BuildError::Bootstrap)?;
+            Ok(server)
+        })
     }
 
     /// Serves a request of a user that the caller vouches for, in this process and without sockets. What the user may is
     /// checked as ever.
-    pub async fn call(&self, user: UserInfo, request: Request<Bytes>) -> Response<Body> {
-        let began = Instant::now();
-        let (parts, body) = request.into_parts();
-        let asked = Asked::new(&parts);
-        let id = audit::id(&parts.headers);
-        let recording = self.0.audit.as_ref().and_then(|a| a.begin(&user, &asked.info, &parts, &body, id.as_ref()));
-        let mut response = match recording {
-            None => self.act(&user, &asked, &parts, body).await,
-            Some(recording) => {
-                let response = recording.follow(self.act(&user, &asked, &parts, body)).await;
-                recording.answered(response).await
-            }
-        };
-        audit::mark(&mut response, id);
-        self.finish(&user.name, &asked, &parts, began, response)
+    pub fn call(&self, user: UserInfo, request: Request<Bytes>) -> BoxFuture<'_, Response<Body>> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let (parts, body) = request.into_parts();
+            let asked = Asked::new(&parts);
+            let id = audit::id(&parts.headers);
+            let recording = self.0.audit.as_ref().and_then(|a| a.begin(&user, &asked.info, &parts, &body, id.as_ref()));
+            let mut response = match recording {
+                None => self.act(&user, &asked, &parts, body).await,
+                Some(recording) => {
+                    let response = recording.follow(self.act(&user, &asked, &parts, body)).await;
+                    recording.answered(response).await
+                }
+            };
+            audit::mark(&mut response, id);
+            self.finish(&user.name, &asked, &parts, began, response)
+        })
     }
 
     /// Serves a request as it comes from a connection: `peer` is the user that the client certificate named, if there was
@@ -160,8 +164,15 @@ impl ApiServer {
 
     /// Serves connections until `shutdown`, then ends watches and lets requests finish for the configured time. The
     /// certificates may change while serving: see [`kiln_pki::tls::server`].
-    pub async fn serve(&self, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken) {
-        serve::run(self.clone(), listener, tls, shutdown, self.0.config.drain_timeout).await;
+    pub fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<ServerConfig>,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            serve::run(self.clone(), listener, tls, shutdown, self.0.config.drain_timeout).await;
+        })
     }
 
     /// Puts what is missing into a Secret of type `kubernetes.io/service-account-token` whose account is there: for the

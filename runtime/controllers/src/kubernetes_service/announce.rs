@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kiln_client::{Client, ClientError, Clock, PatchKind};
+use kiln_client::{BoxFuture, Client, ClientError, Clock, PatchKind};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -23,25 +23,33 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Announces this server until the shutdown. `identity` is another for each server and each of its runs: lower-case letters,
 /// digits, `-` and `.`.
-pub async fn announce(client: Client, identity: String, config: Config, clock: Clock, shutdown: CancellationToken) {
-    let mut addresses = config.addresses.clone();
-    let lease = Lease { client, name: lease_name(&identity), config, clock };
-    loop {
-        let wait = match lease.renew().await {
-            Ok(()) => RENEW,
-            Err(error) => {
-                tracing::warn!(%error, "this server can't tell the others that it is there; will try again");
-                RETRY
+pub fn announce(
+    client: Client,
+    identity: String,
+    config: Config,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut addresses = config.addresses.clone();
+        let lease = Lease { client, name: lease_name(&identity), config, clock };
+        loop {
+            let wait = match lease.renew().await {
+                Ok(()) => RENEW,
+                Err(error) => {
+                    tracing::warn!(%error, "this server can't tell the others that it is there; will try again");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+                // The sender is gone when the server ends.
+                changed = addresses.changed() => if changed.is_err() { break },
             }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(wait) => {}
-            // The sender is gone when the server ends.
-            changed = addresses.changed() => if changed.is_err() { break },
         }
-    }
-    lease.give_up().await;
+        lease.give_up().await;
+    })
 }
 
 /// The name of a server's Lease.

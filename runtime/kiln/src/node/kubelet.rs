@@ -140,7 +140,7 @@ pub(crate) async fn run(
         Progress::Failing(why) => report.failing(&why),
         Progress::Registered => report.joined(&server),
     };
-    let kubelet = Box::pin(kiln_kubelet::run(client, config, machine, tell, shutdown.clone()));
+    let kubelet = kiln_kubelet::run(client, config, machine, Box::new(tell), shutdown.clone());
     tokio::join!(kubelet, Box::pin(reached), Box::pin(parts.run()));
     Ok(())
 }

@@ -12,6 +12,6 @@ pub(super) fn add(parts: &mut Parts, identity: &Identity, cluster: &ClusterSetti
         return;
     }
     let told = |changes| tracing::debug!(changes, "network policies are in force");
-    let policies = policy::build(&mut parts.informers, identity.name.clone(), parts.shutdown.clone(), told);
+    let policies = policy::build(&mut parts.informers, identity.name.clone(), parts.shutdown.clone(), Box::new(told));
     parts.add(policies);
 }

@@ -29,6 +29,6 @@ pub(super) fn add(parts: &mut Parts, identity: &Identity, cluster: &ClusterSetti
         health: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), HEALTH_PORT)),
     };
     let told = |changes| tracing::debug!(changes, "Services are programmed");
-    let proxy = services::build(&mut parts.informers, config, Clock::system(), parts.shutdown.clone(), told);
+    let proxy = services::build(&mut parts.informers, config, Clock::system(), parts.shutdown.clone(), Box::new(told));
     parts.add(proxy);
 }

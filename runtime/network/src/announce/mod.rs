@@ -11,13 +11,12 @@
 mod frames;
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kiln_client::{Change, Informers, Store};
+use kiln_client::{BoxFuture, Change, Informers, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,11 +40,7 @@ pub struct Config {
 }
 
 /// Adds it to the mirrors; what is returned runs it until the shutdown. The addresses then stay: Services go on without it.
-pub fn build(
-    informers: &mut Informers,
-    config: Config,
-    shutdown: CancellationToken,
-) -> impl Future<Output = ()> + Send + use<> {
+pub fn build(informers: &mut Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
     let changed = Arc::new(Notify::new());
     let services = informers.of::<Service>();
     services.subscribe({
@@ -63,12 +58,12 @@ pub fn build(
         }
     });
     let services = services.store();
-    async move {
+    Box::pin(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = run(&services, &config, &changed) => {}
         }
-    }
+    })
 }
 
 /// Takes all addresses away.

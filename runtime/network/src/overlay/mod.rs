@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use kiln_client::{Backoff, Change, Client, ClientError, Clock, Informers, ObjectRef, Store};
+use kiln_client::{Backoff, BoxFuture, Change, Client, ClientError, Clock, Informers, ObjectRef, Store};
 use nix::errno::Errno;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -87,11 +87,7 @@ enum Failure {
 
 /// Makes the overlay: it reads Nodes from the shared mirror, and what it answers is to run beside the mirrors. `informers` speak as
 /// the node.
-pub fn build(
-    informers: &mut Informers,
-    config: Config,
-    shutdown: CancellationToken,
-) -> impl Future<Output = ()> + Send + use<> {
+pub fn build(informers: &mut Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
     let (client, changed) = (informers.client(), Arc::new(Notify::new()));
     let informer = informers.of::<Node>();
     let nodes = informer.store();
@@ -104,7 +100,7 @@ pub fn build(
             }
         }
     });
-    async move {
+    Box::pin(async move {
         let firewall = Firewall { networks: config.pod_networks.clone(), masquerades: config.masquerade };
         let running = async {
             if config.backend == Backend::None {
@@ -119,7 +115,7 @@ pub fn build(
             () = shutdown.cancelled() => {}
             () = running => {}
         }
-    }
+    })
 }
 
 /// Whether a change of a Node means anything to an overlay; most tell only that the node lives.

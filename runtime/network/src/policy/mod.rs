@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kiln_client::{Backoff, Change, Client, Informer, Informers, ListParams, Object, ObjectRef, Store, collection};
+use kiln_client::{
+    Backoff, BoxFuture, Change, Client, Informer, Informers, ListParams, Object, ObjectRef, Store, collection,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -66,8 +68,8 @@ pub fn build(
     informers: &mut Informers,
     node: String,
     shutdown: CancellationToken,
-    told: impl Fn(usize) + Send + 'static,
-) -> impl Future<Output = ()> + Send + 'static {
+    told: Box<dyn Fn(usize) + Send>,
+) -> BoxFuture<'static, ()> {
     let (client, news) = (informers.client(), Arc::new(News::default()));
     let informer = informers.of::<NetworkPolicy>();
     let policies = informer.store();
@@ -88,13 +90,13 @@ pub fn build(
             }
         }
     });
-    async move {
+    Box::pin(async move {
         let keeper = Keeper { client, node, policies, nodes, news, shutdown: shutdown.clone(), mirrors: None, told };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = keeper.run() => {}
         }
-    }
+    })
 }
 
 /// The ranges that a node's pods get their addresses from.

@@ -18,14 +18,13 @@ mod topology;
 mod worker;
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kiln_client::{Backoff, Change, Clock, Informers, ObjectRef};
+use kiln_client::{Backoff, BoxFuture, Change, Clock, Informers, ObjectRef};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -80,19 +79,19 @@ impl Pending {
 
 /// Adds the proxy to the mirrors; what is returned runs it until the shutdown. `told` is told of each transaction: how many
 /// messages it had.
-pub fn build<T: FnMut(usize) + Send + 'static>(
+pub fn build(
     informers: &mut Informers,
     config: Config,
     clock: Clock,
     shutdown: CancellationToken,
-    mut told: T,
-) -> impl Future<Output = ()> + Send + use<T> {
+    mut told: Box<dyn FnMut(usize) + Send>,
+) -> BoxFuture<'static, ()> {
     let pending = Arc::new(Pending::default());
     let health = Health::new(clock, shutdown.clone());
     subscribe(informers, &pending, &health);
     let mirrors =
         (informers.of::<Service>().store(), informers.of::<EndpointSlice>().store(), informers.of::<Node>().store());
-    async move {
+    Box::pin(async move {
         let address = config.health;
         let proxy = async {
             tokio::join!(mirrors.0.synced(), mirrors.1.synced(), mirrors.2.synced());
@@ -118,7 +117,7 @@ pub fn build<T: FnMut(usize) + Send + 'static>(
             () = shutdown.cancelled() => {}
             () = async { tokio::join!(proxy, answers); } => {}
         }
-    }
+    })
 }
 
 /// Removes what a proxy of an earlier run left in the kernel. Blocks for as long as the kernel needs.

@@ -177,7 +177,7 @@ impl World {
             runtime.block_on(async {
                 let mut informers = Informers::new(api.client());
                 let told = move |changes| _ = tell.send(changes);
-                let policies = policy::build(&mut informers, "node".to_owned(), stop.clone(), told);
+                let policies = policy::build(&mut informers, "node".to_owned(), stop.clone(), Box::new(told));
                 tokio::join!(policies, informers.run(stop));
             });
         }));

@@ -208,7 +208,7 @@ impl World {
                     health: None,
                 };
                 let told = move |changes| _ = tell.send(changes);
-                let proxy = services::build(&mut informers, config, Clock::system(), stop.clone(), told);
+                let proxy = services::build(&mut informers, config, Clock::system(), stop.clone(), Box::new(told));
                 tokio::join!(informers.run(stop), proxy);
             });
         });

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod as ApiPod;
-use kiln_client::{Client, Clock, Informers, ObjectRef};
+use kiln_client::{BoxFuture, Client, Clock, Informers, ObjectRef};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -109,29 +109,31 @@ impl Scheduler {
     }
 
     /// Schedules until the shutdown. The mirrors run beside it.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        let writing = CancellationToken::new();
-        let (bound, mut outcomes) = mpsc::unbounded_channel::<Bound>();
-        let mut beside = JoinSet::new();
-        beside.spawn(self.writer.clone().run(self.client.clone(), bound, writing.clone()));
-        if let Some(events) = self.events.take() {
-            beside.spawn(events.run(writing.clone()));
-        }
-        let sender = self.sender.clone();
-        beside.spawn(async move {
-            while let Some(outcome) = outcomes.recv().await {
-                // Without a listener the scheduler is at its end.
-                _ = sender.send(Input::Bound(outcome));
+    pub fn run(mut self, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let writing = CancellationToken::new();
+            let (bound, mut outcomes) = mpsc::unbounded_channel::<Bound>();
+            let mut beside = JoinSet::new();
+            beside.spawn(self.writer.clone().run(self.client.clone(), bound, writing.clone()));
+            if let Some(events) = self.events.take() {
+                beside.spawn(events.run(writing.clone()));
             }
-        });
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = self.work() => {}
-        }
-        self.tasks.shutdown().await;
-        writing.cancel();
-        drop(self);
-        while beside.join_next().await.is_some() {}
+            let sender = self.sender.clone();
+            beside.spawn(async move {
+                while let Some(outcome) = outcomes.recv().await {
+                    // Without a listener the scheduler is at its end.
+                    _ = sender.send(Input::Bound(outcome));
+                }
+            });
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.work() => {}
+            }
+            self.tasks.shutdown().await;
+            writing.cancel();
+            drop(self);
+            while beside.join_next().await.is_some() {}
+        })
     }
 
     async fn work(&mut self) {

@@ -42,7 +42,7 @@ use self::lease::Leases;
 use self::load::{Strange, head, load};
 use self::proto::{StatusRequest, StatusResponse};
 use crate::engine::{Engine, Retention, State};
-use crate::types::{Clock, Storage, StorageError, Volatile};
+use crate::types::{BoxFuture, Clock, Storage, StorageError, Volatile};
 
 /// How often etcd's history is compacted.
 const COMPACT: Duration = Duration::from_secs(300);
@@ -92,38 +92,40 @@ struct Keys {
 /// # Errors
 /// [`StorageError::Unavailable`] when no member can be reached, [`StorageError::Etcd`] when the files for TLS or etcd's
 /// version will not do, [`StorageError::Corrupt`] when a value is none of a store's.
-pub async fn open(options: Options) -> Result<Arc<dyn Storage>, StorageError> {
-    let Options { endpoints, tls, prefix, volatile, retention, patience, clock } = options;
-    let keys = Keys { prefix };
-    let dialer = Dialer::new(endpoints, &tls)?;
-    let client = Arc::new(Client::new(dialer.clone(), patience));
-    let StatusResponse { version } = client.read("Maintenance/Status", &StatusRequest {}).await?;
-    check(&version)?;
-    let keep = retention.keep;
-    let strange = Strange::default();
-    let (records, revision) = load(&client, &keys, keep, &strange).await?;
-    let engine = Engine::copy(State::new(records, revision), retention, clock.clone());
-    let progress = Arc::new(Progress::new(engine.clone()));
-    let closed = CancellationToken::new();
-    let feed = Feed {
-        engine: engine.clone(),
-        progress: progress.clone(),
-        client: client.clone(),
-        dialer,
-        keys: keys.clone(),
-        keep,
-        strange: strange.clone(),
-        closed: closed.clone(),
-    };
-    tokio::spawn(feed.run());
-    let (questions, asked) = mpsc::unbounded_channel();
-    tokio::spawn(handle::answer(client.clone(), keys.clone(), asked));
-    tokio::spawn(keep_compact(client.clone(), engine.clone(), closed.clone()));
-    let leases = Leases::new(&volatile, clock);
-    let writes = AtomicU64::new(0);
-    let store = EtcdStorage { engine, progress, client, keys, leases, questions, writes, closed };
-    store.progress.reach(head(&store.client, &store.keys).await?).await?;
-    strange.first().map_or(Ok(Arc::new(store)), Err)
+pub fn open(options: Options) -> BoxFuture<'static, Result<Arc<dyn Storage>, StorageError>> {
+    Box::pin(async move {
+        let Options { endpoints, tls, prefix, volatile, retention, patience, clock } = options;
+        let keys = Keys { prefix };
+        let dialer = Dialer::new(endpoints, &tls)?;
+        let client = Arc::new(Client::new(dialer.clone(), patience));
+        let StatusResponse { version } = client.read("Maintenance/Status", &StatusRequest {}).await?;
+        check(&version)?;
+        let keep = retention.keep;
+        let strange = Strange::default();
+        let (records, revision) = load(&client, &keys, keep, &strange).await?;
+        let engine = Engine::copy(State::new(records, revision), retention, clock.clone());
+        let progress = Arc::new(Progress::new(engine.clone()));
+        let closed = CancellationToken::new();
+        let feed = Feed {
+            engine: engine.clone(),
+            progress: progress.clone(),
+            client: client.clone(),
+            dialer,
+            keys: keys.clone(),
+            keep,
+            strange: strange.clone(),
+            closed: closed.clone(),
+        };
+        tokio::spawn(feed.run());
+        let (questions, asked) = mpsc::unbounded_channel();
+        tokio::spawn(handle::answer(client.clone(), keys.clone(), asked));
+        tokio::spawn(keep_compact(client.clone(), engine.clone(), closed.clone()));
+        let leases = Leases::new(&volatile, clock);
+        let writes = AtomicU64::new(0);
+        let store = EtcdStorage { engine, progress, client, keys, leases, questions, writes, closed };
+        store.progress.reach(head(&store.client, &store.keys).await?).await?;
+        strange.first().map_or(Ok(Arc::new(store)), Err)
+    })
 }
 
 /// Earlier versions tell a watch that it is further than it is (etcd's issues 15220 and 17507), and reads would miss writes.
