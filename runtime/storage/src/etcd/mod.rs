@@ -124,7 +124,7 @@ pub fn open(options: Options) -> BoxFuture<'static, Result<Arc<dyn Storage>, Sto
         let writes = AtomicU64::new(0);
         let store = EtcdStorage { engine, progress, client, keys, leases, questions, writes, closed };
         store.progress.reach(head(&store.client, &store.keys).await?).await?;
-        strange.first().map_or(Ok(Arc::new(store)), Err)
+        strange.first().map_or(Ok(Arc::new(store) as Arc<dyn Storage>), Err)
     })
 }
 
