@@ -64,7 +64,8 @@ fn start(api: FakeApi) -> World {
         }),
     };
     let (end, tell) = (CancellationToken::new(), told.clone());
-    tokio::spawn(run(api.client(), config, machine, move |p| tell.lock().unwrap().push(p), end.clone()));
+    let tell = Box::new(move |progress| tell.lock().unwrap().push(progress));
+    tokio::spawn(run(api.client(), config, machine, tell, end.clone()));
     World { api, addresses, pressure, told, off, _end: end.drop_guard() }
 }
 
