@@ -79,7 +79,7 @@ async fn run(services: usize, endpoints: usize, changes: usize) -> Result<Value,
         health: None,
     };
     let tell = move |messages| _ = tell.send((Instant::now(), messages));
-    let proxy = build(&mut informers, config, Clock::system(), shutdown.clone(), tell);
+    let proxy = build(&mut informers, config, Clock::system(), shutdown.clone(), Box::new(tell));
     let running = tokio::spawn(async move { tokio::join!(informers.run(shutdown), proxy) });
     let (synced, first) = told.recv().await.ok_or("the proxy ended")?;
     let after = memory();
