@@ -18,9 +18,6 @@ const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
 ];
 
-/// Digits of a fraction that are heeded; what comes after is less than a nanosecond of any unit.
-const FRACTION: usize = 18;
-
 /// The text is no length of time, or one of more than 292 years, or a negative one where there can be none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no duration; write it as 1h30m or 90s")]
@@ -79,11 +76,17 @@ fn part(number: &str, unit: &str) -> Option<u64> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return None;
     }
-    let digits = &fraction[..fraction.len().min(FRACTION)];
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // As Go reckons it, so that 0.3333333333333333333h are twenty minutes.
-    let above: f64 = if digits.is_empty() { 0.0 } else { digits.parse().ok()? };
-    let fraction = above * (unit as f64 / 10_f64.powi(digits.len() as i32));
+    // As Go reckons it, so that 0.3333333333333333333h are twenty minutes: in floating point, of as many digits as fit a number.
+    let (mut above, mut scale) = (0_i64, 1.0);
+    for digit in fraction.bytes() {
+        let Some(longer) = above.checked_mul(10).and_then(|above| above.checked_add(i64::from(digit - b'0'))) else {
+            break;
+        };
+        above = longer;
+        scale *= 10.0;
+    }
+    let fraction = above as f64 * (unit as f64 / scale);
     whole.checked_mul(unit)?.checked_add(fraction as u64)
 }
 
