@@ -16,9 +16,6 @@ const LARGEST: usize = 64 << 20;
 const REDIRECTS: usize = 10;
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Where systems keep the CAs that they believe.
-const BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// The host and port of a URL.
 pub(super) fn host(url: &str) -> Option<String> {
@@ -91,7 +88,7 @@ impl Source {
         let ca_pem = if plain || !self.ca.is_empty() {
             self.ca.clone()
         } else {
-            let bundle = BUNDLES.iter().find_map(|path| std::fs::read_to_string(path).ok());
+            let bundle = kiln_pki::files::system_cas().and_then(|pem| String::from_utf8(pem).ok());
             bundle.ok_or_else(|| failed("this system has no CAs that it believes; give `repoCA`"))?
         };
         let scheme = if plain { "http" } else { "https" };
