@@ -435,8 +435,13 @@ def a_static_pod_follows_its_file():
     assert mirror["metadata"]["annotations"]["kubernetes.io/config.source"] == "file", mirror["metadata"]
     assert mirror["metadata"]["ownerReferences"][0]["kind"] == "Node", mirror["metadata"]
     running = tasks("pi")
-    KUBE("delete", "pod", "fixed-pi")
-    KUBE("wait", "--for=create", "pod/fixed-pi", "--timeout=30s")
+    # A kubectl that waits may miss the moment without one: it looks, then lists, then waits for a deletion.
+    uid = mirror["metadata"]["uid"]
+    watch = Process(*KUBE.base, "get", "pod", "fixed-pi", "--watch", "-o", "jsonpath={.metadata.uid}{'\\n'}")
+    watch.expect(uid)
+    KUBE("delete", "pod", "fixed-pi", "--wait=false")
+    watch.expect(f"^(?!{uid}).+")
+    watch.kill()
     assert tasks("pi") == running, "a mirror is only a picture"
     (manifests / "fixed.yaml").unlink()
     KUBE("wait", "--for=delete", "pod/fixed-pi", "--timeout=30s")
