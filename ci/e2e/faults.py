@@ -270,14 +270,17 @@ def pods_end_in_order_when_the_machine_does():
     assert NODES.running[node].process.wait(60) == 0
     ended = {}
     NODES.start(node)
+    # By the time that another pod runs the kubelet has looked at what is left of these.
+    KUBE.ready(node, 60)
+    NODES.apply(NODES.pod("fresh", node))
+    NODES.ready("fresh")
     for name in ("slow", "last"):
         found = get("pod", name)["status"]
         assert (found["phase"], found.get("reason")) == ("Failed", "Terminated"), found
         assert found["message"] == "Pod was terminated in response to imminent node shutdown.", found
         ended[name] = found["containerStatuses"][0]["state"]["terminated"]["finishedAt"]
     assert ended["slow"] <= ended["last"], ended
-    KUBE.ready(node, 60)
-    delete("slow", "last")
+    delete("slow", "last", "fresh")
 
 
 # --- By hand ------------------------------------------------------------------------------------------------------------------

@@ -71,11 +71,11 @@ pub(crate) fn make(facts: &Facts<'_>) -> PodStatus {
     addresses(facts, &mut status);
     let all = all_containers(&status);
     let mut phase = phase::phase(pod, &all, facts);
-    // A phase that a pod never leaves, wherever it is known from.
-    for known in [Some(*old), api].into_iter().flatten() {
-        if is_terminal(known.phase.as_deref()) && !is_terminal(Some(phase)) {
-            phase = if known.phase.as_deref() == Some("Failed") { "Failed" } else { "Succeeded" };
-        }
+    // A pod never leaves such a phase, not for the other one either: how it was ended may not show in how its containers ended.
+    // A static pod begins anew with its node, whatever its mirror shows.
+    let mut known = [api, Some(*old)].into_iter().flatten().filter_map(|status| status.phase.as_deref());
+    if let Some(last) = known.find(|phase| is_terminal(Some(phase)) && !super::is_static(pod)) {
+        phase = last;
     }
     if old.phase.as_deref() == Some(phase) {
         status.reason = old.reason.clone().or_else(|| api.and_then(|status| status.reason.clone()));

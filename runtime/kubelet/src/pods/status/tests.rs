@@ -69,7 +69,11 @@ fn the_phase_follows_the_containers_and_the_policy() {
     ended.terminal = true;
     assert_eq!(ended.phase(), "Succeeded", "a pod that ended for good is not restarted");
     ended.old.phase = Some("Failed".to_owned());
-    assert_eq!(Case { terminal: false, ..ended }.phase(), "Failed", "and never leaves its last phase");
+    assert_eq!(ended.phase(), "Failed", "not even for one that its containers speak for");
+    ended.terminal = false;
+    assert_eq!(ended.phase(), "Failed", "and never leaves its last phase");
+    ended.pod.metadata.annotations = Some([(crate::pods::SOURCE.to_owned(), "file".to_owned())].into());
+    assert_eq!(ended.phase(), "Running", "a static pod runs again");
 }
 
 #[test]
