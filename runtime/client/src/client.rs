@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::decode::from_json;
 use crate::error::{ClientError, chain};
 use crate::transport::{Body, BoxFuture, Transport};
 use crate::watch::{RawEvents, WatchStream};
@@ -97,7 +98,7 @@ impl Client {
         params: &ListParams,
     ) -> Result<List<T>, ClientError> {
         let mut items = Vec::new();
-        let mut take = |json: &[u8]| serde_json::from_slice(json).map(|item| items.push(item));
+        let mut take = |json: &[u8]| from_json(json).map(|item| items.push(item));
         let resource_version = self.list_each(path, params, &mut take).await?;
         Ok(List { items, resource_version })
     }
@@ -254,7 +255,7 @@ fn read_page(
 
 /// The object in the answer to a request of this name.
 fn decode<T: DeserializeOwned>((request, bytes): (String, Bytes)) -> Result<T, ClientError> {
-    serde_json::from_slice(&bytes).map_err(|error| ClientError::Decode { request, why: error.to_string() })
+    from_json(&bytes).map_err(|error| ClientError::Decode { request, why: error.to_string() })
 }
 
 fn encode(path: &str, object: &impl Serialize) -> Result<Bytes, ClientError> {

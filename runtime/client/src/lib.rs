@@ -9,6 +9,7 @@
 mod backoff;
 mod client;
 mod clock;
+mod decode;
 mod error;
 pub mod https;
 mod informer;

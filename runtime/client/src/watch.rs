@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::decode::from_json;
 use crate::error::{ClientError, chain};
 use crate::transport::Body;
 
@@ -129,7 +130,7 @@ impl RawEvents {
 
     /// An event's object.
     fn decode<O: DeserializeOwned>(&self, json: &[u8]) -> Result<O, ClientError> {
-        serde_json::from_slice(json).map_err(|error| self.unreadable(error))
+        from_json(json).map_err(|error| self.unreadable(error))
     }
 
     /// That something in the stream cannot be read.

@@ -26,6 +26,11 @@ pub(crate) struct Webhook {
 }
 
 impl Converter {
+    /// Whether versions may differ in more than their names.
+    pub(crate) fn changes_objects(&self) -> bool {
+        matches!(self, Self::Webhook(_))
+    }
+
     /// That of a definition.
     pub(super) fn of(definition: &Value) -> Self {
         let conversion = meta::at(definition, &["spec", "conversion"]).unwrap_or(&Value::Null);

@@ -55,6 +55,8 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
     match (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) {
         ("", "pods", "") => {
             priority::update(new, old);
+            // An update that brings tolerations of its own means no less patience than a create's.
+            node::tolerate(new);
             Ok(())
         }
         ("networking.k8s.io", "ingresses", "") => default_class::ingress(cx, new).await,

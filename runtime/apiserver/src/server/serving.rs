@@ -135,9 +135,6 @@ impl ApiServer {
         if info.path == dialer::STREAM_PATH {
             return dialer::lend(self, user, query, &parts.headers, parts.extensions.get()).await;
         }
-        if info.is_resource && info.verb.is_empty() && self.remote(parts).is_none() {
-            return Err(Status::method_not_allowed());
-        }
         authz::authorize(self, user, &Attributes::of(info, query)).await?;
         if let Some(remote) = self.remote(parts) {
             let long = info.is_long_running();

@@ -11,6 +11,7 @@ use super::reach;
 use crate::dialer::Target;
 use crate::http::body::Body;
 use crate::http::respond;
+use crate::http::stream::Messages;
 use crate::registry::cells::items;
 use crate::verbs::Cx;
 use crate::verbs::update::may_create;
@@ -112,6 +113,7 @@ pub(crate) async fn log(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     let mut response = answer.map(|body| body.map_err(Into::into).boxed());
     response.headers_mut().clear();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.extensions_mut().insert(Messages);
     Ok(response)
 }
 

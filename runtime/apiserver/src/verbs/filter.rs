@@ -43,6 +43,7 @@ pub(crate) struct Filter {
     keys: FieldSelector,
     namespaced: bool,
     custom: bool,
+    converts: bool,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +107,15 @@ impl Filter {
         }
         let custom = resource.custom.is_some();
         let wanted = Wanted::new(places.iter().map(String::as_str));
-        Ok(Self { labels, fields, places, wanted, keys, namespaced: resource.namespaced, custom })
+        let converts = resource.custom.as_ref().is_some_and(|custom| custom.converter.changes_objects())
+            && !(labels.is_empty() && fields.is_empty());
+        Ok(Self { labels, fields, places, wanted, keys, namespaced: resource.namespaced, custom, converts })
+    }
+
+    /// Whether records must be as the request's version shows them before they are matched: the stored version may have other
+    /// fields.
+    pub(crate) fn converts(&self) -> bool {
+        self.converts
     }
 
     /// True if everything is selected.

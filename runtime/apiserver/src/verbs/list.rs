@@ -3,7 +3,7 @@
 use ::http::Response;
 use kiln_apimachinery::Status;
 use kiln_apimachinery::status::Reason;
-use kiln_storage::{ListOptions, Record, Revision, StorageError};
+use kiln_storage::{ListOptions, Page as StoredPage, Record, Revision, StorageError};
 
 use super::filter::Filter;
 use super::paging::{Continue, Paging};
@@ -49,19 +49,19 @@ pub(crate) async fn page(cx: &Cx<'_>) -> Result<Page, Status> {
         Some(key) => one(cx, key, &filter, at).await,
         None => scan(cx, &prefix, &filter, limit, from.as_ref().map(|c| format!("{prefix}{}", c.start)), at).await,
     };
-    let found = match found {
+    let mut found = match found {
         Ok(found) => found,
-        Err(StorageError::Compacted { .. }) if from.is_some() => {
+        Err(Trouble::Conversion(status)) => return Err(status),
+        Err(Trouble::Storage(StorageError::Compacted { .. })) if from.is_some() => {
             let mut status = Status::failure(Reason::Expired, EXPIRED);
             status.continue_token = from.map(|c| Continue::new(-1, &c.start).token()).unwrap_or_default();
             return Err(status);
         }
-        Err(StorageError::FutureRevision { current }) => {
+        Err(Trouble::Storage(StorageError::FutureRevision { current })) => {
             return Err(Status::too_large_revision(at.unwrap_or(current.saturating_add(1)), current));
         }
-        Err(e) => return Err(errors::storage(e)),
+        Err(Trouble::Storage(e)) => return Err(errors::storage(e)),
     };
-    let mut found = found;
     versions::shown_all(cx.server, &cx.resource, &mut found.records).await?;
     let next = found.last.map(|key| Continue::new(found.revision, key.strip_prefix(&prefix).unwrap_or(&key)).token());
     let remaining = found.remaining.filter(|_| next.is_some() && filter.is_empty());
@@ -76,9 +76,30 @@ struct Found {
     remaining: Option<u64>,
 }
 
+/// Why a page could not be made.
+enum Trouble {
+    Storage(StorageError),
+    Conversion(Status),
+}
+
+impl From<StorageError> for Trouble {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// A page of the store, its records such that the filter can tell.
+async fn stored(cx: &Cx<'_>, prefix: &str, options: ListOptions, filter: &Filter) -> Result<StoredPage, Trouble> {
+    let mut page = cx.server.storage().list(prefix, options).await?;
+    if filter.converts() {
+        versions::shown_all(cx.server, &cx.resource, &mut page.records).await.map_err(Trouble::Conversion)?;
+    }
+    Ok(page)
+}
+
 /// The one object that the selectors name.
-async fn one(cx: &Cx<'_>, key: String, filter: &Filter, at: Option<Revision>) -> Result<Found, StorageError> {
-    let mut page = cx.server.storage().list(&key, ListOptions { limit: 1, at, ..ListOptions::default() }).await?;
+async fn one(cx: &Cx<'_>, key: String, filter: &Filter, at: Option<Revision>) -> Result<Found, Trouble> {
+    let mut page = stored(cx, &key, ListOptions { limit: 1, at, ..ListOptions::default() }, filter).await?;
     page.records.retain(|r| *r.key == *key && filter.matches(r));
     Ok(Found { records: page.records, revision: page.revision, last: None, remaining: None })
 }
@@ -90,11 +111,10 @@ async fn scan(
     limit: usize,
     mut start: Option<String>,
     mut at: Option<Revision>,
-) -> Result<Found, StorageError> {
-    let storage = cx.server.storage();
+) -> Result<Found, Trouble> {
     if limit == 0 || filter.is_empty() {
-        let page =
-            storage.list(prefix, ListOptions { limit, start_after: start, at, count: filter.is_empty() }).await?;
+        let options = ListOptions { limit, start_after: start, at, count: filter.is_empty() };
+        let page = stored(cx, prefix, options, filter).await?;
         let last = page.records.last().filter(|_| page.more).map(|r| r.key.to_string());
         let mut records = page.records;
         if !filter.is_empty() {
@@ -104,7 +124,8 @@ async fn scan(
     }
     let mut records = Vec::with_capacity(limit.min(SCAN));
     loop {
-        let page = storage.list(prefix, ListOptions { limit: SCAN, start_after: start, at, count: false }).await?;
+        let options = ListOptions { limit: SCAN, start_after: start, at, count: false };
+        let page = stored(cx, prefix, options, filter).await?;
         // Later pages must show the same state.
         at = Some(page.revision);
         let count = page.records.len();

@@ -46,6 +46,9 @@ pub(crate) async fn watch(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
         Start::Current => {
             let page = storage.list(&prefix, ListOptions::default()).await.map_err(errors::storage)?;
             initial = page.records;
+            if filter.converts() {
+                versions::shown_all(cx.server, &cx.resource, &mut initial).await?;
+            }
             initial.retain(|r| filter.matches(r));
             initial_end = bookmarks.then_some(page.revision);
             page.revision
@@ -170,9 +173,7 @@ impl Stream {
                     }
                 }
                 Next::Event(None) => {
-                    self.ended = true;
-                    let status = Status::expired("the watch fell too far behind; list anew");
-                    return Some(self.renderer.frame("ERROR", &self.renderer.status(&status)));
+                    return Some(self.failed(&Status::expired("the watch fell too far behind; list anew")));
                 }
             }
         }
@@ -183,6 +184,10 @@ impl Stream {
         if !self.filter.matches_key(&event.record.key) {
             return None;
         }
+        let event = match self.readable(event).await {
+            Ok(event) => event,
+            Err(status) => return Some(self.failed(&status)),
+        };
         let now = self.filter.matches(&event.record);
         let (kind, stored) = match event.kind {
             EventKind::Put { previous } => match (previous.filter(|p| self.filter.matches(p)), now) {
@@ -216,11 +221,28 @@ impl Stream {
                 self.first = false;
                 frame
             }
-            Err(status) => {
-                self.ended = true;
-                self.renderer.frame("ERROR", &self.renderer.status(&status))
-            }
+            Err(status) => self.failed(&status),
         }
+    }
+
+    /// The event with objects that the filter can tell.
+    async fn readable(&self, mut event: Event) -> Result<Event, Status> {
+        if !self.filter.converts() {
+            return Ok(event);
+        }
+        event.record = versions::shown(&self.server, &self.resource, event.record).await?;
+        if let EventKind::Put { previous } = &mut event.kind
+            && let Some(record) = previous.take()
+        {
+            *previous = Some(versions::shown(&self.server, &self.resource, record).await?);
+        }
+        Ok(event)
+    }
+
+    /// The last frame: why the watch can't go on.
+    fn failed(&mut self, status: &Status) -> Bytes {
+        self.ended = true;
+        self.renderer.frame("ERROR", &self.renderer.status(status))
     }
 
     fn bookmark(&mut self) -> Bytes {

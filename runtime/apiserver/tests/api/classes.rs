@@ -66,6 +66,11 @@ async fn a_pod_bears_a_silent_node_for_five_minutes_unless_it_says_otherwise() {
     assert_eq!(made["spec"]["tolerations"][0]["tolerationSeconds"], 300);
     let all = json!({"tolerations": [{"operator": "Exists"}]});
     assert_eq!(keys(&api.post(PODS, plain("b", &all)).await.good()), ["*"]);
+    let mut other = made;
+    other["spec"]["tolerations"] = json!([{"key": "dedicated", "operator": "Exists"}]);
+    let changed = api.put(&format!("{PODS}/a"), other).await.good();
+    let expected = ["dedicated", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+    assert_eq!(keys(&changed), expected, "an update does not take its patience away");
 }
 
 #[tokio::test]

@@ -41,7 +41,10 @@ async fn a_webhook_converts_what_is_read_and_what_is_written() {
     let api = Api::new().await;
     let hook = Hook::serve(convert).await;
     let schema = json!({"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "string"}}});
-    let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema}});
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema},
+            "selectableFields": [{"jsonPath": ".host"}]})
+    };
     let definition = json!({
         "metadata": {"name": "hosts.example.com"},
         "spec": {
@@ -71,4 +74,29 @@ async fn a_webhook_converts_what_is_read_and_what_is_written() {
     assert_eq!(api.get(&format!("{v1}/b")).await.good()["host"], "i:3");
     let mut watch = api.watch(&format!("{v2}?watch=1")).await;
     assert_eq!(watch.next().await.unwrap()["object"]["port"], "1");
+    // Selectors are about the objects that the client sees, not about those that are stored.
+    let names = |list: &Value| -> Vec<String> {
+        list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let rows = [
+        (v2, "host%3Dh", vec!["a"]),
+        (v2, "host%3Dh:1", vec![]),
+        (v1, "host%3Dh:1", vec!["a"]),
+        (v1, "host%3Dh", vec![]),
+    ];
+    for (path, selector, expected) in rows {
+        for limit in ["", "&limit=1"] {
+            let list = api.get(&format!("{path}?fieldSelector={selector}{limit}")).await.good();
+            assert_eq!(names(&list), expected, "{path} {selector}");
+        }
+    }
+    let mut selected = api.watch(&format!("{v2}?watch=1&fieldSelector=host%3Dh")).await;
+    let first = selected.next().await.unwrap();
+    assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+    api.patch("merge", &format!("{v2}/b"), json!({"host": "h"})).await.good();
+    let joined = selected.next().await.unwrap();
+    assert_eq!((&joined["type"], &joined["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("b")));
+    api.patch("merge", &format!("{v2}/a"), json!({"host": "other"})).await.good();
+    let left = selected.next().await.unwrap();
+    assert_eq!((&left["type"], &left["object"]["host"]), (&json!("DELETED"), &json!("h")));
 }

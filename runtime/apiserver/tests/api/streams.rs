@@ -165,6 +165,8 @@ async fn a_pod_is_reached_by_its_address_and_port_without_the_senders_secrets() 
         assert_eq!(got.headers["x-own"], "kept");
         assert!(!got.headers.contains_key("access-control-allow-origin"));
     }
+    let asked = read(api.raw(admin(), "OPTIONS", &format!("{PODS}/p/proxy/x"), &[], "").await).await;
+    assert!(asked.text().starts_with("OPTIONS /x|"), "{}", asked.text());
     let headers = [("authorization", "Bearer secret"), ("x-mine", "1")];
     let sent = api.raw(admin(), "POST", &format!("{PODS}/p/proxy/form"), &headers, "body").await;
     let sent = read(sent).await;

@@ -13,13 +13,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ObjectRef;
+use crate::decode::from_json;
 
 /// Plain JSON as a type, by the reader of bytes: another, of values, would be as large again.
 ///
 /// # Errors
 /// When the JSON is none of the type.
 pub fn typed<T: DeserializeOwned>(json: &Value) -> serde_json::Result<T> {
-    serde_json::from_slice(&serde_json::to_vec(json)?)
+    from_json(&serde_json::to_vec(json)?)
 }
 
 /// An object of the API: plain JSON, or a type of k8s-openapi, which takes a third of the memory, or a type of the caller's with
@@ -58,7 +59,7 @@ impl<T: Object> AnyObject for T {
 /// # Errors
 /// When the JSON is none of the type.
 pub(super) fn read<T: Object>(json: &[u8]) -> serde_json::Result<Placed> {
-    let mut object: T = serde_json::from_slice(json)?;
+    let mut object: T = from_json(json)?;
     object.prune();
     Ok((object.key(), Arc::new(object)))
 }
@@ -119,7 +120,7 @@ macro_rules! objects {
         /// the crates that depend on it share, where each would compile its own copy of hundreds of types.
         #[doc(hidden)]
         pub fn readers(json: &[u8]) -> bool {
-            false $(|| serde_json::from_slice::<$kind>(json).is_ok())*
+            false $(|| from_json::<$kind>(json).is_ok())*
         }
     };
 }

@@ -1,6 +1,7 @@
-//! Empties namespaces that are being deleted, then lets them go.
+//! Empties namespaces that are being deleted, then lets them go: pods first (KEP-5080), so that none loses the policies, secrets and
+//! accounts that it runs by while it ends.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use jiff::Timestamp;
@@ -38,7 +39,8 @@ struct Remains {
     undiscovered: Vec<String>,
     failures: Vec<String>,
     content: Vec<String>,
-    finalizers: BTreeSet<String>,
+    /// How many objects each holds.
+    finalizers: BTreeMap<String, usize>,
 }
 
 impl Controller {
@@ -61,12 +63,21 @@ impl Controller {
         let failures = discovered.failures.iter().map(|(version, error)| format!("{version}: {error}"));
         let mut remains = Remains { undiscovered: failures.collect(), ..Remains::default() };
         let emptied = |c: &Collection| c.place.namespaced && c.can("list") && c.can("delete");
-        for collection in discovered.collections.into_iter().filter(emptied) {
-            if let Err(error) = self.empty_collection(namespace, &collection, &mut remains).await {
+        let (pods, others): (Vec<_>, Vec<_>) =
+            discovered.collections.into_iter().filter(emptied).partition(|collection| collection.name == "pods");
+        self.empty_collections(namespace, pods, &mut remains).await;
+        if remains.content.is_empty() {
+            self.empty_collections(namespace, others, &mut remains).await;
+        }
+        Ok(remains)
+    }
+
+    async fn empty_collections(&self, namespace: &str, collections: Vec<Collection>, remains: &mut Remains) {
+        for collection in collections {
+            if let Err(error) = self.empty_collection(namespace, &collection, remains).await {
                 remains.failures.push(format!("{}: {error}", collection.name));
             }
         }
-        Ok(remains)
     }
 
     async fn empty_collection(
@@ -95,9 +106,12 @@ impl Controller {
         }
         let left: List<Value> = self.client.list(&path, &ListParams::default()).await?;
         if !left.items.is_empty() {
-            remains.content.push(format!("{} has {} resource instances", collection.name, left.items.len()));
-            let finalizers = left.items.iter().flat_map(|object| meta::finalizers(object)).map(str::to_owned);
-            remains.finalizers.extend(finalizers);
+            // Also the core group, whose name is empty, has its dot.
+            let dot = if collection.api_version.contains('/') { "" } else { "." };
+            remains.content.push(format!("{}{dot} has {} resource instances", collection.name, left.items.len()));
+            for finalizer in left.items.iter().flat_map(|object| meta::finalizers(object)) {
+                *remains.finalizers.entry(finalizer.to_owned()).or_default() += 1;
+            }
         }
         Ok(())
     }
@@ -150,21 +164,51 @@ impl Remains {
 
     /// The conditions that Kubernetes names; each keeps its time while its status stays.
     fn conditions(&self, namespace: &Value, now: Timestamp) -> Value {
-        let finalizers: Vec<String> = self.finalizers.iter().cloned().collect();
-        let rows = [
-            ("NamespaceDeletionDiscoveryFailure", &self.undiscovered, "DiscoveryFailed", "ResourcesDiscovered"),
-            ("NamespaceDeletionContentFailure", &self.failures, "ContentDeletionFailed", "ContentDeleted"),
-            ("NamespaceContentRemaining", &self.content, "SomeResourcesRemain", "ContentRemoved"),
-            ("NamespaceFinalizersRemaining", &finalizers, "SomeFinalizersRemain", "ContentHasNoFinalizers"),
+        let finalizers = self.finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances"));
+        let finalizers: Vec<String> = finalizers.collect();
+        let (groups, failures) = (self.undiscovered.len(), self.failures.len());
+        let rows: [(_, &[String], _, _); 5] = [
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                &self.undiscovered,
+                ("DiscoveryFailed", format!("Discovery failed for some groups, {groups} failing: ")),
+                ("ResourcesDiscovered", "All resources successfully discovered"),
+            ),
+            (
+                "NamespaceDeletionGroupVersionParsingFailure",
+                &[],
+                ("GroupVersionParsingFailed", String::new()),
+                ("ParsedGroupVersions", "All legacy kube types successfully parsed"),
+            ),
+            (
+                "NamespaceDeletionContentFailure",
+                &self.failures,
+                ("ContentDeletionFailed", format!("Failed to delete all resource types, {failures} remaining: ")),
+                ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+            ),
+            (
+                "NamespaceContentRemaining",
+                &self.content,
+                ("SomeResourcesRemain", "Some resources are remaining: ".to_owned()),
+                ("ContentRemoved", "All content successfully removed"),
+            ),
+            (
+                "NamespaceFinalizersRemaining",
+                &finalizers,
+                ("SomeFinalizersRemain", "Some content in the namespace has finalizers remaining: ".to_owned()),
+                ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+            ),
         ];
         let known = meta::at(namespace, &["status", "conditions"]).and_then(Value::as_array);
         let conditions = rows.into_iter().map(|(kind, texts, bad, good)| {
-            let (status, reason) = if texts.is_empty() { ("False", good) } else { ("True", bad) };
+            let (status, reason, message) = match (texts, bad, good) {
+                ([], _, (reason, message)) => ("False", reason, message.to_owned()),
+                (texts, (reason, what), _) => ("True", reason, what + &texts.join(", ")),
+            };
             let since = known
                 .and_then(|known| known.iter().find(|c| c["type"] == kind && c["status"] == status))
                 .map_or_else(|| json!(time::rfc3339(now)), |known| known["lastTransitionTime"].clone());
-            json!({"type": kind, "status": status, "reason": reason, "message": texts.join(", "),
-                "lastTransitionTime": since})
+            json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
         });
         Value::Array(conditions.collect())
     }

@@ -30,6 +30,8 @@ use crate::{Context, Recorder};
 /// How long a node may be not ready before its volumes are detached whatever it says.
 const FORCE: SignedDuration = SignedDuration::from_secs(360);
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+/// How the names of this controller's attachments begin; a hash follows.
+const PREFIX: &str = "csi-";
 /// The index of attachments by their volumes.
 const VOLUME: &str = "volume";
 
@@ -132,7 +134,7 @@ impl Wanted {
 /// The name of the attachment of a volume to a node.
 fn attachment_name(driver: &str, handle: &str, node: &str) -> String {
     let hash = Sha256::digest(format!("{handle}{driver}{node}"));
-    hash.iter().fold("csi-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    hash.iter().fold(PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 fn is_attached(attachment: &VolumeAttachment) -> bool {
@@ -221,7 +223,8 @@ impl Attacher {
         tokio::join!(self.drivers.synced(), self.attachments.synced());
         let node = self.nodes.get(&key);
         let wanted = if node.is_some() { self.wanted(&key.name) } else { BTreeMap::new() };
-        let existing = self.attachments.by_index(NODE, &key.name);
+        let mut existing = self.attachments.by_index(NODE, &key.name);
+        existing.retain(|attachment| self.is_ours(attachment));
         let attached = existing.iter().filter(|attachment| is_attached(attachment) && !is_going(&***attachment));
         let attached: Vec<&Wanted> = attached.filter_map(|attachment| wanted.get(name(&**attachment))).collect();
         if let Some(node) = &node {
@@ -257,6 +260,26 @@ impl Attacher {
         Ok(wait.map_or(Next::Settled, Next::After))
     }
 
+    /// Whether this controller made it, by its name: others may attach volumes too, and detach them.
+    fn is_ours(&self, attachment: &VolumeAttachment) -> bool {
+        match self.handle(attachment) {
+            Some(handle) => {
+                name(attachment) == attachment_name(&attachment.spec.attacher, &handle, &attachment.spec.node_name)
+            }
+            // Its volume is gone already.
+            None => name(attachment).strip_prefix(PREFIX).is_some_and(|hash| {
+                hash.len() == 2 * <Sha256 as Digest>::output_size() && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }),
+        }
+    }
+
+    /// How the driver calls the volume, while that is there.
+    fn handle(&self, attachment: &VolumeAttachment) -> Option<String> {
+        let volume = attachment.spec.source.persistent_volume_name.as_ref()?;
+        let volume = self.volumes.get(&ObjectRef::cluster(volume.as_str()))?;
+        volume.spec.as_ref()?.csi.as_ref().map(|csi| csi.volume_handle.clone())
+    }
+
     /// Tells the Pods of volumes that their node does not know of yet.
     fn tell_attached(&self, node: &Node, attached: &[&Wanted]) {
         let known = node.status.as_ref().and_then(|status| status.volumes_attached.as_deref()).unwrap_or_default();
@@ -267,12 +290,9 @@ impl Attacher {
     }
 
     fn unique_name(&self, attachment: &VolumeAttachment) -> Option<String> {
-        let volume = attachment.spec.source.persistent_volume_name.as_ref()?;
-        let handle = self
-            .volumes
-            .get(&ObjectRef::cluster(volume.as_str()))
-            .and_then(|volume| volume.spec.as_ref()?.csi.as_ref().map(|csi| csi.volume_handle.clone()));
-        Some(format!("kubernetes.io/csi/{}^{}", attachment.spec.attacher, handle.unwrap_or_default()))
+        attachment.spec.source.persistent_volume_name.as_ref()?;
+        let handle = self.handle(attachment).unwrap_or_default();
+        Some(format!("kubernetes.io/csi/{}^{handle}", attachment.spec.attacher))
     }
 
     /// Whether a volume that no Pod needs must stay, and for how long if that is known; `None` if it can go.

@@ -16,6 +16,7 @@ fn start() -> World {
     let all = ["get", "list", "delete", "deletecollection"];
     let core = [
         resource("configmaps", true, &all),
+        resource("pods", true, &all),
         resource("services", true, &["get", "list", "delete"]),
         resource("nodes", false, &all),
         resource("pods/log", true, &["get"]),
@@ -61,12 +62,44 @@ async fn a_finalizer_inside_holds_the_namespace_and_is_named_in_its_conditions()
     delete(&world).await;
     world.until("told", |api| api.object(NAMESPACE).is_some_and(|n| !n["status"]["conditions"].is_null())).await;
     let conditions = world.object(NAMESPACE)["status"]["conditions"].clone();
-    assert_eq!((&conditions[0]["status"], &conditions[1]["status"]), (&json!("False"), &json!("False")));
-    assert_eq!(conditions[2]["message"], "configmaps has 1 resource instances");
-    assert_eq!((&conditions[3]["status"], &conditions[3]["message"]), (&json!("True"), &json!("example.org/hold")));
+    let rows = [
+        ("NamespaceDeletionDiscoveryFailure", "False", "All resources successfully discovered"),
+        ("NamespaceDeletionGroupVersionParsingFailure", "False", "All legacy kube types successfully parsed"),
+        (
+            "NamespaceDeletionContentFailure",
+            "False",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
+        ("NamespaceContentRemaining", "True", "Some resources are remaining: configmaps. has 1 resource instances"),
+        (
+            "NamespaceFinalizersRemaining",
+            "True",
+            "Some content in the namespace has finalizers remaining: example.org/hold in 1 resource instances",
+        ),
+    ];
+    for (index, (kind, status, message)) in rows.into_iter().enumerate() {
+        let condition = &conditions[index];
+        assert_eq!((&condition["type"], &condition["status"]), (&json!(kind), &json!(status)));
+        assert_eq!(condition["message"], message);
+    }
     pass(3600).await;
     world.api.remove(&held);
     world.until("gone", |api| api.object(NAMESPACE).is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_go_before_what_they_may_need() {
+    let world = start();
+    let (pod, needed) = (format!("{NAMESPACE}/pods/slow"), format!("{NAMESPACE}/configmaps/needed"));
+    world.api.put(&pod, json!({"metadata": {"finalizers": ["example.org/hold"]}}));
+    world.api.put(&needed, json!({}));
+    delete(&world).await;
+    world.until("told", |api| api.object(NAMESPACE).is_some_and(|n| !n["status"]["conditions"].is_null())).await;
+    pass(600).await;
+    assert!(world.api.object(&needed).is_some(), "a pod may still need it");
+    world.api.remove(&pod);
+    world.until("gone", |api| api.object(NAMESPACE).is_none()).await;
+    assert!(world.api.object(&needed).is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -327,6 +327,14 @@ async fn a_volume_of_a_csi_driver_is_attached_where_its_pod_is_and_to_one_node_o
     assert_eq!(world.get("/api/v1/nodes/a").await["status"]["volumesAttached"], Value::Null);
     let moved = world.list(attachments).await;
     assert_eq!((moved.len(), &moved[0]["spec"]["nodeName"]), (1, &json!("b")));
+    // What somebody else attaches is theirs to detach, whether the volume is known or not.
+    for (name, volume) in [("theirs", "v"), ("theirs-too", "unknown")] {
+        let source = json!({"persistentVolumeName": volume});
+        let spec = json!({"attacher": "csi.example.com", "nodeName": "a", "source": source});
+        world.create(attachments, json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    pass(30).await;
+    assert_eq!(world.list(attachments).await.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
