@@ -34,7 +34,7 @@ impl Backoff {
 }
 
 /// `first` doubled once per failure, `most` at most.
-pub(crate) fn exponential(first: Duration, most: Duration, failures: u32) -> Duration {
+pub fn exponential(first: Duration, most: Duration, failures: u32) -> Duration {
     1u32.checked_shl(failures.min(31)).and_then(|factor| first.checked_mul(factor)).unwrap_or(most).min(most)
 }
 

@@ -21,12 +21,12 @@ mod transport;
 mod watch;
 mod workqueue;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, exponential};
 pub use client::{Client, List, ListParams, PatchKind, with_query};
 pub use clock::Clock;
 pub use error::ClientError;
 pub use informer::{Change, Informer, Informers, Object, ObjectRef, Store, collection, path, readers, typed};
 pub use login::registry_login;
-pub use transport::{Body, BoxError, BoxFuture, Transport, full_body};
+pub use transport::{Body, BoxError, BoxFuture, Transport, full_body, read_body};
 pub use watch::{WatchEvent, WatchStream};
 pub use workqueue::{Item, RateLimit, WorkQueue};

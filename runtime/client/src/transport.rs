@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 
 use crate::error::ClientError;
@@ -31,4 +31,21 @@ impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
 /// A body that is there already.
 pub fn full_body(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// All of a body, of so many bytes at the most.
+///
+/// # Errors
+/// If it is larger, or ends before its end.
+pub async fn read_body(mut body: Body, most: usize) -> Result<Bytes, BoxError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            whole.extend_from_slice(&data);
+        }
+        if whole.len() > most {
+            return Err(format!("it is larger than {most} bytes").into());
+        }
+    }
+    Ok(whole.freeze())
 }

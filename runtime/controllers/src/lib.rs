@@ -7,6 +7,7 @@
 #![doc = include_str!("conformance.md")]
 
 pub mod account_tokens;
+pub mod acme;
 pub mod addons;
 pub mod autoscaler;
 pub mod charts;
@@ -92,6 +93,8 @@ pub struct Config {
     pub local_volumes: String,
     /// The ports of nodes, if they serve Ingresses and Gateways.
     pub ingress: Option<gateway_status::Ports>,
+    /// Where certificates of Ingresses come from, if they are to.
+    pub acme: Option<acme::Server>,
     /// What is not as by default.
     pub tuning: Tuning,
     /// Applies what is in folders of manifests, unless it is left out.
@@ -151,6 +154,7 @@ pub fn build(informers: &mut Informers, context: &Context, config: Config) -> Ru
         service_lb,
         local_volumes,
         ingress,
+        acme,
         addons,
         charts,
         tuning,
@@ -196,6 +200,9 @@ pub fn build(informers: &mut Informers, context: &Context, config: Config) -> Ru
     if let Some(ports) = ingress {
         all.push(Box::pin(ingress_status::build(informers, context)));
         all.push(Box::pin(gateway_status::build(informers, context, ports)));
+    }
+    if let Some(server) = acme {
+        all.push(Box::pin(acme::build(informers, context, server)));
     }
     if let Some(config) = addons {
         all.push(Box::pin(addons::build(informers, context, config)));

@@ -10,6 +10,7 @@
 //! Gateway, HTTPRoute     -> compile ----^
 //! Service, EndpointSlice -> compile -> upstream::Backend | -> proxy -> upstream -> pod
 //! Secret                 -> compile -> tls::Certificates-|
+//!                            `-------> Challenges -------|
 //! client -> listen -> (tls) -> hyper -------------------'
 //! ```
 //!
@@ -21,6 +22,9 @@
 //! Gateways are reached at all nodes, so that of several Gateways the listeners for one port and hostname are one. A port that is not
 //! one of Ingresses is opened for as long as a Gateway listens there.
 //!
+//! Ingresses may ask for certificates of an ACME server. One controller of the cluster gets them into the Secrets that they name; here is
+//! answered what the server asks at the names meanwhile, out of the same Secrets.
+//!
 //! Prefix matches by elements, and so does ImplementationSpecific. A Service of type ExternalName has no endpoints here unless the administrator
 //! says so: what it names may be anything that nodes reach. Trailers of HTTP/1.1 are left out.
 //!
@@ -28,6 +32,7 @@
 
 mod access_log;
 mod annotations;
+mod challenges;
 mod compile;
 mod io;
 mod listen;

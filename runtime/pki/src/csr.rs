@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 
+use crate::authority::alt_names;
 use crate::certificate::{AltNames, subject};
 use crate::{PkiError, pem};
 
@@ -47,13 +48,22 @@ impl PrivateKey {
             params.distinguished_name.push(DnType::OrganizationName, group);
         }
         params.distinguished_name.push(DnType::CommonName, user);
-        for san in sans {
-            params.subject_alt_names.push(match san.parse() {
-                Ok(ip) => SanType::IpAddress(ip),
-                Err(_) => SanType::DnsName(san.as_str().try_into().map_err(|_| PkiError::Name(san.clone()))?),
-            });
-        }
-        Ok(pem::encode("CERTIFICATE REQUEST", params.serialize_request(&self.0)?.der()))
+        Ok(pem::encode("CERTIFICATE REQUEST", &self.signed(params, sans)?))
+    }
+
+    /// A request for this key, DER: names or addresses to serve under, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn names_request(&self, sans: &[String]) -> Result<Vec<u8>, PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        self.signed(params, sans)
+    }
+
+    fn signed(&self, mut params: CertificateParams, sans: &[String]) -> Result<Vec<u8>, PkiError> {
+        params.subject_alt_names = alt_names(sans)?;
+        Ok(params.serialize_request(&self.0)?.der().to_vec())
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalancerIngress};
@@ -127,7 +128,7 @@ impl Controller {
     async fn reconcile(&self, key: ObjectRef) -> Result<Next, Failure> {
         tokio::join!(self.classes.synced(), self.nodes.synced());
         let Some(ingress) = self.ingresses.get(&key) else { return Ok(Next::Settled) };
-        if !self.is_ours(&ingress) {
+        if !is_ours(&self.classes.list(), &ingress) {
             return Ok(Next::Settled);
         }
         let addresses: BTreeSet<IpAddr> = self.nodes.list().iter().filter_map(|node| address(node)).collect();
@@ -146,15 +147,16 @@ impl Controller {
         unless_gone(self.client.patch::<Value>(&path, PatchKind::Merge, &patch).await)?;
         Ok(Next::Settled)
     }
+}
 
-    /// Whether an Ingress is of a class of ours. The field counts before the annotation.
-    fn is_ours(&self, ingress: &Ingress) -> bool {
-        let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref());
-        let annotation = || ingress.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION);
-        match field.or_else(annotation) {
-            Some(name) => self.classes.get(&ObjectRef::cluster(name.as_str())).is_some_and(|class| is_class(&class)),
-            None => self.classes.list().iter().any(|class| is_class(class) && is_default(class)),
-        }
+/// Whether an Ingress is of a class of ours. The field counts before the annotation.
+pub(crate) fn is_ours(classes: &[Arc<IngressClass>], ingress: &Ingress) -> bool {
+    let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref());
+    let annotation = || ingress.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION);
+    let mut ours = classes.iter().filter(|class| is_class(class));
+    match field.or_else(annotation) {
+        Some(named) => ours.any(|class| class.metadata.name.as_ref() == Some(named)),
+        None => ours.any(|class| is_default(class)),
     }
 }
 

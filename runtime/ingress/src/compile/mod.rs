@@ -17,6 +17,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kiln_acme::marks;
 use kiln_client::{Change, Informers, ObjectRef, Store};
 use kiln_gateway::{Mirrors, Secrets};
 use rustls::crypto::CryptoProvider;
@@ -29,8 +30,9 @@ use self::events::Events;
 use self::gateways::Certificate;
 use self::names::Names;
 use crate::ExternalNames;
+use crate::challenges::Answers;
 use crate::proxy::Proxy;
-use crate::tls::{Certificates, Loaded, load};
+use crate::tls::{CertificateError, Certificates, Loaded, load};
 
 /// How long the table holds at least: changes that come together make one new one.
 const HOLD: Duration = Duration::from_millis(20);
@@ -38,8 +40,29 @@ const HOLD: Duration = Duration::from_millis(20);
 /// How long a start waits for what there is of the Gateway API. Without it Ingresses are served all the same.
 const GATEWAYS: Duration = Duration::from_secs(5);
 
-/// A certificate, or why there is none.
-type Outcome = Result<Loaded, Arc<str>>;
+/// What a Secret comes to.
+#[derive(Debug, Clone)]
+struct Held {
+    /// A certificate, or why there is none; nothing if it is being made.
+    certificate: Option<Result<Loaded, Arc<str>>>,
+    /// Answers to challenges.
+    answers: Arc<Answers>,
+}
+
+impl Held {
+    fn read(secret: Option<&Secret>, provider: &CryptoProvider) -> Self {
+        let annotations = secret.and_then(|secret| secret.metadata.annotations.as_ref());
+        let is_awaited = annotations.is_some_and(|all| all.contains_key(marks::ATTEMPT));
+        let certificate = match secret {
+            None => Some(Err("there is none of this name".into())),
+            Some(secret) => match load(secret, provider) {
+                Err(CertificateError::Missing(_)) if is_awaited => None,
+                loaded => Some(loaded.map_err(|error| error.to_string().into())),
+            },
+        };
+        Self { certificate, answers: Arc::new(marks::answers(annotations)) }
+    }
+}
 
 /// The Service that a slice's endpoints are of.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -123,7 +146,7 @@ pub(crate) struct Compiler {
     proxy: Arc<Proxy>,
     certificates: Arc<Certificates>,
     backends: Backends,
-    secrets: Secrets<Outcome>,
+    secrets: Secrets<Held>,
     mirrors: Mirrors,
     names: Names,
     /// Certificates of listeners of Gateways.
@@ -181,11 +204,7 @@ impl Compiler {
             }
         });
         let slices = slices.store();
-        let read = move |secret: Option<&Secret>| -> Outcome {
-            let secret = secret.ok_or("there is none of this name")?;
-            load(secret, &provider).map_err(|error| error.to_string().into())
-        };
-        let secrets = Secrets::new(client.clone(), read, {
+        let secrets = Secrets::new(client.clone(), move |secret| Held::read(secret, &provider), {
             let dirty = dirty.clone();
             move || dirty.certificates()
         });

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
+use kiln_acme::marks;
 use kiln_client::ObjectRef;
 
 use super::Compiler;
@@ -12,6 +13,7 @@ use super::class::Classes;
 use super::events::Problem;
 use super::gateways::Certificate;
 use crate::annotations::Settings;
+use crate::challenges;
 use crate::routes::{Builder, Kind};
 use crate::tls;
 use crate::upstream::{Backend, Protocol};
@@ -82,12 +84,18 @@ impl Compiler {
         self.certify(&ours).await;
     }
 
-    /// Has the certificates shown that there are.
+    /// Has the certificates shown that there are, and challenges answered for those that are to come.
     pub(super) async fn certify(&self, ours: &[Arc<Ingress>]) {
         let (mut table, mut problems) = (tls::Table::default(), Vec::new());
+        let mut challenges = challenges::Table::default();
         for ingress in ours {
+            let asks = marks::asks(ingress.metadata.annotations.as_ref());
             for (hosts, secret) in secrets(ingress) {
-                match self.secrets.get(&secret) {
+                let held = self.secrets.get(&secret);
+                if asks {
+                    hosts.iter().for_each(|host| challenges.add(host, held.as_ref().map(|held| &held.answers)));
+                }
+                match held.and_then(|held| held.certificate) {
                     Some(Ok(loaded)) => {
                         let names = if hosts.is_empty() { &loaded.names[..] } else { hosts };
                         names.iter().for_each(|name| table.add(name, &loaded.key));
@@ -96,14 +104,14 @@ impl Compiler {
                         let text = format!("secret {secret}: {why}; its hosts are served with the default certificate");
                         problems.push(Problem::new(ingress, "InvalidCertificate", text));
                     }
-                    // It is being fetched.
+                    // It is being fetched, or made.
                     None => {}
                 }
             }
         }
         for Certificate { hostname, secret } in self.certificates_of_gateways().iter() {
             // What is wrong with one is told in the Gateway's status.
-            let Some(Ok(loaded)) = self.secrets.get(secret) else { continue };
+            let Some(Ok(loaded)) = self.secrets.get(secret).and_then(|held| held.certificate) else { continue };
             if hostname.is_empty() {
                 loaded.names.iter().for_each(|name| table.add(name, &loaded.key));
                 table.add_default(&loaded.key);
@@ -112,6 +120,7 @@ impl Compiler {
             }
         }
         self.certificates.set(table);
+        self.proxy.challenges.set(challenges);
         self.events.tell("certificates", problems).await;
     }
 }

@@ -6,6 +6,13 @@ use http::{Response, StatusCode};
 use super::body::{BodyError, ResponseBody};
 use crate::upstream::UpstreamError;
 
+/// The answer to an ACME server's challenge.
+pub(super) fn proof(answer: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::text(answer));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
 /// A request that gets no answer of an endpoint.
 #[derive(Debug)]
 pub(super) enum Refusal {

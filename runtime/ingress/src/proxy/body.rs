@@ -125,8 +125,8 @@ pub(crate) enum ResponseBody {
 
 impl ResponseBody {
     /// A text.
-    pub(crate) fn text(text: &'static str) -> Self {
-        Self::Http1(upstream::Body::Whole(Bytes::from_static(text.as_bytes())))
+    pub(crate) fn text(text: impl Into<Bytes>) -> Self {
+        Self::Http1(upstream::Body::Whole(text.into()))
     }
 }
 

@@ -27,6 +27,7 @@ use self::answers::Refusal;
 use self::target::Target;
 use crate::access_log::Line;
 use crate::annotations::Settings;
+use crate::challenges::Challenges;
 use crate::metrics::Metrics;
 use crate::routes::Table;
 use crate::upstream::{Backend, Connector};
@@ -63,13 +64,15 @@ pub(crate) struct Proxy {
     /// The port that redirects lead to.
     https_port: u16,
     logs: bool,
+    pub(crate) challenges: Challenges,
     pub(crate) metrics: Metrics,
 }
 
 impl Proxy {
     /// A proxy without rules.
     pub(crate) fn new(connector: Connector, trusted: Vec<Cidr>, https_port: u16, logs: bool) -> Self {
-        Self { table: RwLock::default(), connector, trusted, https_port, logs, metrics: Metrics::default() }
+        let (challenges, metrics) = (Challenges::default(), Metrics::default());
+        Self { table: RwLock::default(), connector, trusted, https_port, logs, challenges, metrics }
     }
 
     /// Has requests matched with another table from now on.
@@ -121,6 +124,12 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         let path = target::normal(parts.uri.path());
         let host = target::host(&parts).ok_or(Refusal::BadHost)?;
+        // Before any rule, for those may lead to HTTPS or keep strangers out.
+        if !client.is_tls
+            && let Some(answer) = self.challenges.answer(&host, &path).await
+        {
+            return Ok(answers::proof(answer));
+        }
         let (route, covered) = {
             let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
             let of_gateways = table.gateways.find((client.port, client.is_tls), &host, &path, &parts);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod acme;
+mod acme_server;
 mod faults;
 mod gateways;
 mod rules;

@@ -42,7 +42,7 @@ async fn connect(world: &World, name: &str, alpn: &[&str]) -> TlsStream<TcpStrea
 }
 
 /// The certificate that is shown for a name.
-async fn shown(world: &World, name: &str) -> Vec<u8> {
+pub(crate) async fn shown(world: &World, name: &str) -> Vec<u8> {
     let stream = connect(world, name, &["http/1.1"]).await;
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }

@@ -140,6 +140,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
             let [http, https] = settings.identity.ingress.ports();
             gateway_status::Ports { http, https, reserved: [port, kiln_kubelet::server::PORT].into() }
         }),
+        acme: settings.acme.clone(),
         tuning: settings.tuning,
         addons: Some(addons::Config {
             client: system.clone(),

@@ -11,7 +11,7 @@ use kiln_network::overlay::Backend;
 use kiln_node_config::{Cidr, Role, Server, Token, validate};
 
 use super::disable::Part;
-use super::{apiserver_args, controller_args, datastore, scheduler_args, snapshots, tokens};
+use super::{acme, apiserver_args, controller_args, datastore, scheduler_args, snapshots, tokens};
 use crate::cli::Common;
 use crate::exit::Failure;
 use crate::node::{Identity, NodeOptions};
@@ -121,6 +121,8 @@ pub(crate) struct Options {
     #[arg(long, help_heading = CLUSTER)]
     disable_scheduler: bool,
     #[command(flatten)]
+    acme: acme::Flags,
+    #[command(flatten)]
     datastore: datastore::Flags,
     #[command(flatten)]
     snapshots: snapshots::Flags,
@@ -154,6 +156,8 @@ pub(super) struct Settings {
     pub(super) disable_network_policy: bool,
     /// Whether nodes serve Ingresses.
     pub(super) ingress: bool,
+    /// Where certificates of Ingresses come from, if they are to.
+    pub(super) acme: Option<kiln_controllers::acme::Server>,
     pub(super) agent: bool,
     pub(super) mdns: bool,
     pub(super) dns: bool,
@@ -246,6 +250,7 @@ impl Options {
             service_lb,
             disable_network_policy: self.disable_network_policy,
             ingress,
+            acme: self.acme.resolve(ingress)?,
             agent: !self.disable_agent,
             mdns,
             dns,

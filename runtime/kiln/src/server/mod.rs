@@ -1,5 +1,6 @@
 //! `kiln server`: the API, the cluster's CA and data, the controllers, the scheduler, and the node it runs on.
 
+mod acme;
 mod admin;
 mod advert;
 mod apiserver_args;

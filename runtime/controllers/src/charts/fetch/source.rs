@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, header};
-use http_body_util::BodyExt as _;
 use kiln_client::https::{Auth, Https, HttpsConfig};
-use kiln_client::{Body, Transport as _};
+use kiln_client::{Body, Transport as _, read_body};
 
 use super::failed;
 use crate::reconcile::Failure;
@@ -74,7 +73,8 @@ impl Source {
                 continue;
             }
             let (parts, body) = answer.into_parts();
-            return Ok(Response::from_parts(parts, read(body).await.map_err(told)?));
+            let body = read_body(body, LARGEST).await.map_err(|error| told(error.to_string()))?;
+            return Ok(Response::from_parts(parts, body));
         }
         Err(failed(format!("cannot get {url}: it leads on and on")))
     }
@@ -98,18 +98,4 @@ impl Source {
         let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str())).body(Bytes::new());
         Ok(https.send(request.map_err(|error| failed(error.to_string()))?).await?)
     }
-}
-
-/// All of a body, if it is not too large.
-async fn read(mut body: Body) -> Result<Bytes, String> {
-    let mut all = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() {
-            all.extend_from_slice(&data);
-        }
-        if all.len() > LARGEST {
-            return Err(format!("it is larger than {} MiB", LARGEST >> 20));
-        }
-    }
-    Ok(all.into())
 }
