@@ -18,7 +18,7 @@ mod secrets;
 pub use hostname::intersection;
 pub use mirrors::{Mirrors, Stores};
 pub use objects::{
-    BackendRef, Filter, Gateway, GatewayClass, HeaderModifier, HttpRoute, Listener, Match, Meta, NameValue,
+    BackendRef, Cors, Filter, Gateway, GatewayClass, HeaderModifier, HttpRoute, Listener, Match, Meta, NameValue,
     NamespaceView, ParentRef, PathMatch, PathModifier, Redirect, ReferenceGrant, Rule, Timeouts, UrlRewrite,
 };
 pub use resolve::{

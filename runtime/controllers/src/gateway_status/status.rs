@@ -7,7 +7,7 @@ use kiln_gateway::{CONTROLLER, Condition, GROUP, GatewayClass, GatewayOutcome, H
 use serde_json::{Value, json};
 
 /// What of the API's features is served, for its conformance tests to know.
-const FEATURES: [&str; 24] = [
+const FEATURES: [&str; 25] = [
     "Gateway",
     "GatewayHTTPListenerIsolation",
     "GatewayPort8080",
@@ -19,6 +19,7 @@ const FEATURES: [&str; 24] = [
     "HTTPRouteBackendProtocolWebSocket",
     "HTTPRouteBackendRequestHeaderModification",
     "HTTPRouteBackendTimeout",
+    "HTTPRouteCORS",
     "HTTPRouteDestinationPortMatching",
     "HTTPRouteHostRewrite",
     "HTTPRouteMethodMatching",

@@ -83,6 +83,24 @@ fields! {
         request_redirect: Option<Redirect>,
         /// Of what is asked for.
         url_rewrite: Option<UrlRewrite>,
+        /// What scripts of other origins may.
+        cors: Option<Cors>,
+    }
+
+    /// What scripts of other origins may.
+    pub struct Cors {
+        /// Origins that they may be of; `*` is for all, or for a part of the host.
+        allow_origins: Vec<String>,
+        /// Methods that they may use; `*` is for all.
+        allow_methods: Vec<String>,
+        /// Headers that they may send; `*` is for all.
+        allow_headers: Vec<String>,
+        /// Headers of answers that they may see.
+        expose_headers: Vec<String>,
+        /// Whether their requests may carry cookies and the like.
+        allow_credentials: Option<bool>,
+        /// Seconds that browsers may keep this.
+        max_age: Option<i64>,
     }
 
     /// Changes of headers.

@@ -13,7 +13,7 @@ use crate::hostname::intersection;
 use crate::objects::{Filter, HttpRoute, Listener, ParentRef, Rule};
 
 /// Filters that are carried out.
-const FILTERS: [&str; 4] = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite"];
+const FILTERS: [&str; 5] = ["CORS", "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite"];
 
 /// Resolves routes, and counts them at their listeners.
 pub(super) fn resolve(

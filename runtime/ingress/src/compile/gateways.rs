@@ -16,7 +16,9 @@ use super::Compiler;
 use super::backends::{Key, PortRef};
 use super::rules::Pass;
 use crate::annotations::Settings;
-use crate::routes::{Action, Builder, Conditions, Gateways, HeaderChanges, Path, PathChange, Redirect, Route, Share};
+use crate::routes::{
+    Action, Builder, Conditions, Cors, Gateways, HeaderChanges, Path, PathChange, Redirect, Route, Share,
+};
 
 /// The longest a request may take that has no limit.
 const UNLIMITED: Duration = Duration::from_secs(86_400);
@@ -201,6 +203,9 @@ fn action(filters: &[Filter]) -> Action {
                 path: redirect.path.as_ref().and_then(path_change),
                 status: status.unwrap_or(StatusCode::FOUND),
             });
+        }
+        if let Some(cors) = &filter.cors {
+            action.cors = Some(Cors::new(cors));
         }
         if let Some(rewrite) = &filter.url_rewrite {
             action.host = rewrite.hostname.as_ref().and_then(|host| HeaderValue::from_str(host).ok());

@@ -1,6 +1,6 @@
 //! Answers of the ingress itself.
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::{BodyError, ResponseBody};
@@ -10,6 +10,14 @@ use crate::upstream::UpstreamError;
 pub(super) fn proof(answer: String) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::text(answer));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
+/// The answer to a browser that asks what a script may do.
+pub(super) fn preflight(headers: HeaderMap) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::text(""));
+    *response.headers_mut() = headers;
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
 

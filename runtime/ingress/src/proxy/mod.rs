@@ -141,6 +141,11 @@ impl Proxy {
             (route.clone(), covered)
         };
         let (settings, action) = (&route.settings, route.action.as_deref());
+        let cors = action.and_then(|action| action.cors.as_ref());
+        if let Some(headers) = cors.and_then(|cors| cors.preflight(&parts)) {
+            return Ok(answers::preflight(headers));
+        }
+        let origin = cors.and_then(|_| parts.headers.get(header::ORIGIN).cloned());
         if let Some(redirect) = action.and_then(|action| action.redirect.as_ref()) {
             let location = redirect::location(redirect, &client, &host, (&*path, covered), parts.uri.query());
             return Err(Refusal::Moved(redirect.status, location));
@@ -189,6 +194,9 @@ impl Proxy {
         if let (Some(action), Some(share)) = (action, share) {
             action.response.apply(response.headers_mut());
             share.response.apply(response.headers_mut());
+        }
+        if let Some(cors) = cors {
+            cors.apply(origin.as_ref(), response.headers_mut());
         }
         Ok(response)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::Cors;
 use crate::upstream::Backend;
 
 /// What is done.
@@ -11,6 +12,8 @@ use crate::upstream::Backend;
 pub(crate) struct Action {
     /// The client is to ask elsewhere, and nothing else happens.
     pub(crate) redirect: Option<Redirect>,
+    /// What scripts of other origins may.
+    pub(crate) cors: Option<Cors>,
     /// The host that the endpoint is told.
     pub(crate) host: Option<HeaderValue>,
     /// The path that the endpoint is told.

@@ -6,6 +6,7 @@
 
 mod action;
 mod builder;
+mod cors;
 mod gateways;
 mod hosts;
 mod paths;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub(crate) use action::{Action, HeaderChanges, PathChange, Redirect, Share};
 pub(crate) use builder::{Builder, Kind};
+pub(crate) use cors::Cors;
 pub(crate) use gateways::{Conditions, Gateways, Path};
 use paths::Paths;
 

@@ -31,7 +31,7 @@ fn gateway(api: &FakeApi, name: &str, listeners: Value) {
     api.put(&format!("{API}/namespaces/ns/gateways/{name}"), gateway);
 }
 
-fn route(api: &FakeApi, name: &str, spec: Value) {
+pub(crate) fn route(api: &FakeApi, name: &str, spec: Value) {
     let mut spec = spec;
     if spec["parentRefs"].is_null() {
         spec["parentRefs"] = json!([{"name": "gw"}]);
@@ -40,12 +40,12 @@ fn route(api: &FakeApi, name: &str, spec: Value) {
     api.put(&format!("{API}/namespaces/ns/httproutes/{name}"), route);
 }
 
-fn to(service: &str) -> Value {
+pub(crate) fn to(service: &str) -> Value {
     json!([{"name": service, "port": 8080}])
 }
 
 /// A world with a Gateway `gw` for HTTP at the ingress' own port, and these Services in it, which each have a pod.
-async fn world(services: &[&str]) -> World {
+pub(crate) async fn world(services: &[&str]) -> World {
     let api = api();
     for name in services {
         service(&api, name, &[echo(name).await], None);
@@ -57,7 +57,7 @@ async fn world(services: &[&str]) -> World {
     world
 }
 
-async fn ask(world: &World, host: &str, target: &str, headers: &[(&str, &str)]) -> Reply {
+pub(crate) async fn ask(world: &World, host: &str, target: &str, headers: &[(&str, &str)]) -> Reply {
     let (method, target) = target.split_once(' ').unwrap_or(("GET", target));
     let mut request = Request::builder().method(method).uri(target).header("host", host);
     for (name, value) in headers {
@@ -67,7 +67,7 @@ async fn ask(world: &World, host: &str, target: &str, headers: &[(&str, &str)]) 
 }
 
 /// Waits until a rule is in force.
-async fn until(world: &World, host: &str, path: &str, expected: &str) {
+pub(crate) async fn until(world: &World, host: &str, path: &str, expected: &str) {
     world.until(host, path, |reply| reply.served_by() == expected).await;
 }
 

@@ -4,6 +4,7 @@
 
 mod acme;
 mod acme_server;
+mod cors;
 mod faults;
 mod gateways;
 mod rules;
