@@ -23,6 +23,10 @@ const HEADERS: &[(&str, &str)] = &[("containerd-namespace", "k8s.io"), ("contain
 /// A lease that was forgotten ends by itself, this long after its making.
 const LEASE_SECONDS: i64 = 3600;
 
+/// The label by which the CRI tells that an image is not to be removed for want of room: of one that came in an archive there may be
+/// no registry to get it from again.
+const PINNED: [&str; 2] = ["io.cri-containerd.pinned", "pinned"];
+
 /// An image could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImportError {
@@ -74,7 +78,7 @@ impl Importer {
         let Some(manifest) = image.blobs.last() else { return Ok(()) };
         let size = i64::try_from(manifest.data.len()).unwrap_or(i64::MAX);
         let target = Target { media_type: MANIFEST.to_owned(), digest: manifest.digest.clone(), size };
-        self.name(&image.name, &target).await
+        self.name(&image.name, &target, BTreeMap::new()).await
     }
 
     /// Loads an archive; answers the names of its images.
@@ -106,7 +110,8 @@ impl Importer {
                         done.commit().await?;
                     }
                     for (name, target) in names {
-                        self.name(&name, &target).await?;
+                        let labels = BTreeMap::from([PINNED.map(str::to_owned).into()]);
+                        self.name(&name, &target, labels).await?;
                         loaded.push(name);
                     }
                 }
@@ -119,10 +124,10 @@ impl Importer {
         Ok(loaded)
     }
 
-    async fn name(&self, name: &str, target: &Target) -> Result<(), ImportError> {
+    async fn name(&self, name: &str, target: &Target, labels: BTreeMap<String, String>) -> Result<(), ImportError> {
         let Target { media_type, digest, size } = target.clone();
         let target = Some(Descriptor { media_type, digest, size });
-        let request = OfImage { image: Some(api::Image { name: name.to_owned(), labels: BTreeMap::new(), target }) };
+        let request = OfImage { image: Some(api::Image { name: name.to_owned(), labels, target }) };
         match self.0.unary::<_, Nothing>("/containerd.services.images.v1.Images/Create", &request).await {
             Err(error) if is_there_already(&error) => {
                 self.0.unary::<_, Nothing>("/containerd.services.images.v1.Images/Update", &request).await?;

@@ -26,24 +26,23 @@ pub(crate) fn rest(path: &str, count: usize) -> (&str, &str) {
     path.split_at(ends.unwrap_or(path.len()))
 }
 
-/// Where a redirection of the backend leads, seen from the client; `None` where it stays as it is.
+/// Where a redirection or link of the backend leads, seen from the client; `None` where it stays as it is. Only one to the host that
+/// the client asked keeps its host.
 pub(super) fn rewritten(to: &str, public: &str, backend: &str, host: &str) -> Option<String> {
-    let (authority, path) = match to.split_once("://") {
-        Some((_, rest)) => match rest.find(['/', '?', '#']) {
-            Some(at) => rest.split_at(at),
-            None => (rest, ""),
-        },
-        None => match to.strip_prefix("//") {
-            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
-            None => ("", to),
-        },
+    let from = match to.find("://") {
+        Some(at) => at + 3,
+        None if to.starts_with("//") => 2,
+        None => 0,
     };
+    let until = if from == 0 { 0 } else { to[from..].find(['/', '?', '#']).map_or(to.len(), |at| from + at) };
+    let (authority, path) = (&to[from..until], &to[until..]);
     let elsewhere = !authority.is_empty() && authority != backend && authority != host;
     if elsewhere || !path.starts_with('/') {
         return None;
     }
-    let path = if path.starts_with(public) { path.to_owned() } else { format!("{public}{path}") };
-    Some(format!("https://{host}{path}"))
+    let before = if authority == host { &to[..until] } else { "" };
+    let public = if path.starts_with(public) { "" } else { public };
+    Some(format!("{before}{public}{path}"))
 }
 
 #[cfg(test)]
@@ -81,10 +80,10 @@ mod tests {
     fn redirections_to_the_same_host_stay_behind_the_proxy() {
         let public = "/api/v1/namespaces/d/pods/p/proxy";
         let rows = [
-            ("/login?x=1", Some("https://hub:6443/api/v1/namespaces/d/pods/p/proxy/login?x=1")),
-            ("http://10.0.0.5:80/login", Some("https://hub:6443/api/v1/namespaces/d/pods/p/proxy/login")),
-            ("http://hub:6443/login", Some("https://hub:6443/api/v1/namespaces/d/pods/p/proxy/login")),
-            ("//10.0.0.5:80/a", Some("https://hub:6443/api/v1/namespaces/d/pods/p/proxy/a")),
+            ("/login?x=1", Some("/api/v1/namespaces/d/pods/p/proxy/login?x=1")),
+            ("http://10.0.0.5:80/login", Some("/api/v1/namespaces/d/pods/p/proxy/login")),
+            ("https://hub:6443/login", Some("https://hub:6443/api/v1/namespaces/d/pods/p/proxy/login")),
+            ("//10.0.0.5:80/a", Some("/api/v1/namespaces/d/pods/p/proxy/a")),
             ("http://example.org/login", None),
             ("login", None),
         ];

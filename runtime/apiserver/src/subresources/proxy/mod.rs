@@ -1,6 +1,7 @@
 //! Passes a request on to something on a node: over one stream for each request, with or without an upgrade. In go the
 //! request as it came and where it is to go, out comes the answer of whatever is there.
 
+mod html;
 mod location;
 mod tls;
 
@@ -138,11 +139,14 @@ pub(super) async fn any(cx: &Cx<'_>, backend: &Backend<'_>, public: &str) -> Res
     for name in CORS {
         response.headers_mut().remove(name);
     }
+    let (public, authority) = (public.to_owned(), authority(backend, &host));
+    let rewrite = move |to: &str| location::rewritten(to, &public, &authority, &host);
     if let Some(to) = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()) {
-        let to = location::rewritten(to, public, &authority(backend, &host), &host);
-        if let Some(to) = to.and_then(|t| HeaderValue::from_str(&t).ok()) {
+        if let Some(to) = rewrite(to).and_then(|t| HeaderValue::from_str(&t).ok()) {
             response.headers_mut().insert(LOCATION, to);
         }
+    } else if cx.parts.method != Method::HEAD {
+        return Ok(html::rewritten(response, Box::new(rewrite)));
     }
     Ok(response.map(|body| body.map_err(Into::into).boxed()))
 }
