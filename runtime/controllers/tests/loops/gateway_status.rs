@@ -289,6 +289,14 @@ async fn what_is_wrong_with_a_route_is_told_and_others_words_stay() {
             "Accepted",
             "False UnsupportedValue",
         ),
+        ("retry", gw.clone(), json!({"rules": [{"retry": {"attempts": 2}}]}), "Accepted", "False UnsupportedValue"),
+        (
+            "mirror",
+            gw.clone(),
+            json!({"rules": [{"filters": [{"type": "RequestMirror"}]}]}),
+            "Accepted",
+            "False UnsupportedValue",
+        ),
     ] {
         route(&world, "infra", name, parent, spec);
         until(&world, &path("infra", "httproutes", name), parents, kind, expected).await;

@@ -36,6 +36,10 @@ fields! {
         backend_refs: Vec<BackendRef>,
         /// How long they may take.
         timeouts: Option<Timeouts>,
+        /// Answers after which they are sent again.
+        retry: Option<Value>,
+        /// How clients are kept at an endpoint.
+        session_persistence: Option<Value>,
     }
 
     /// Requests: those that all of this is true of.
