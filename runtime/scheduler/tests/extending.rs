@@ -1,51 +1,45 @@
 //! Extenders: programs beside the scheduler that have a say, here one that listens on loopback.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod extender;
 mod real;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use kiln_scheduler::Config;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use extender::{config, listen, serve};
+use kiln_pki::Authority;
 use real::{PODS, World};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
-/// Answers each request by its path and body; answers where it listens.
-fn serve(answer: impl Fn(&str, Value) -> Value + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let (mut line, mut path, mut length) = (String::new(), String::new(), 0);
-            while stream.read_line(&mut line).unwrap() > 2 {
-                if path.is_empty() {
-                    path = line.split(' ').nth(1).unwrap().to_owned();
-                }
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            let answer = answer(&path, serde_json::from_slice(&body).unwrap()).to_string();
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
-            write!(stream.get_mut(), "{head} {}\r\n\r\n{answer}", answer.len()).unwrap();
-        }
-    });
-    format!("http://{address}/scheduler/")
+/// Opens TLS for one that shows a certificate of a CA of its own; and the CA, in the base64 of its PEM.
+fn tls() -> (impl Fn(TcpStream) -> Option<StreamOwned<ServerConnection, TcpStream>> + Send + 'static, String) {
+    let now = SystemTime::now();
+    let ca = Authority::create(now).unwrap();
+    let issued = ca.issue_server("extender", &["127.0.0.1".to_owned()], now).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let open = move |mut stream: TcpStream| {
+        let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        // One that does not believe the certificate hangs up.
+        connection.complete_io(&mut stream).ok()?;
+        Some(StreamOwned::new(connection, stream))
+    };
+    (open, STANDARD.encode(ca.certificate_pem()))
 }
 
-fn config(extender: &str) -> Config {
-    let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nextenders:\n";
-    Config::parse(&format!("{head}- {extender}\n")).unwrap()
-}
-
-async fn three_nodes(config: &Config) -> World {
-    let world = World::with(config).await;
+async fn three_nodes(extender: &str) -> World {
+    let world = World::with(&config(&[extender])).await;
     for name in ["a", "b", "c"] {
         world.four(name).await;
     }
@@ -77,7 +71,7 @@ async fn an_extender_refuses_nodes_and_gives_points_and_any_event_has_it_asked_a
     let extender = format!(
         "{{urlPrefix: '{url}', filterVerb: filter, prioritizeVerb: points, weight: 100, nodeCacheCapable: true, httpTimeout: 30s}}"
     );
-    let world = three_nodes(&config(&extender)).await;
+    let world = three_nodes(&extender).await;
     for name in ["one", "two"] {
         world.pod(name, json!({"cpu": "1"}), json!({})).await;
         assert_eq!(world.node_of(name).await, "c");
@@ -108,7 +102,7 @@ async fn an_extender_binds_the_pods_that_are_its_concern_and_sees_whole_nodes() 
     });
     let managed = "managedResources: [{name: example.com/gpu, ignoredByScheduler: true}]";
     let extender = format!("{{urlPrefix: '{url}', filterVerb: filter, bindVerb: bind, httpTimeout: 30s, {managed}}}");
-    let world = three_nodes(&config(&extender)).await;
+    let world = three_nodes(&extender).await;
     // Another's pods are bound as ever.
     world.pod("plain", json!({"cpu": "1"}), json!({})).await;
     world.node_of("plain").await;
@@ -134,13 +128,46 @@ async fn an_extender_that_is_away_stops_pods_unless_it_may_be_ignored() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (ignorable, placed) in [(true, true), (false, false)] {
         let extender = format!("{{urlPrefix: 'http://{nobody}', filterVerb: filter, ignorable: {ignorable}}}");
-        let world = three_nodes(&config(&extender)).await;
+        let world = three_nodes(&extender).await;
         world.pod("p", json!({"cpu": "1"}), json!({})).await;
         if placed {
             world.node_of("p").await;
         } else {
             let event = world.event("p", "FailedScheduling").await;
             assert!(event["note"].as_str().unwrap().contains("Connection refused"), "{event}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_extender_that_should_bind_and_fails_is_passed_over_if_it_may_be() {
+    let url = serve(|_, _| json!({"Error": "not today"}));
+    let world = three_nodes(&format!("{{urlPrefix: '{url}', bindVerb: bind, ignorable: true}}")).await;
+    world.pod("p", json!({"cpu": "1"}), json!({})).await;
+    world.node_of("p").await;
+}
+
+#[tokio::test]
+async fn an_extender_behind_tls_is_believed_by_the_ca_that_is_named_or_if_nobody_asks() {
+    let (open, ca) = tls();
+    let address = listen(open, |_, asked| json!({"NodeNames": asked["NodeNames"]}));
+    let (_, other) = tls();
+    let rows = [
+        (format!("tlsConfig: {{caData: {ca}}}"), true),
+        (format!("tlsConfig: {{caData: {ca}, serverName: localhost}}"), false),
+        (format!("tlsConfig: {{caData: {other}}}"), false),
+        ("tlsConfig: {insecure: true}".to_owned(), true),
+        ("enableHTTPS: true".to_owned(), true),
+    ];
+    for (tls, placed) in rows {
+        let extender = format!("{{urlPrefix: 'https://{address}', filterVerb: filter, nodeCacheCapable: true, {tls}}}");
+        let world = three_nodes(&extender).await;
+        world.pod("p", json!({"cpu": "1"}), json!({})).await;
+        if placed {
+            world.node_of("p").await;
+        } else {
+            let event = world.event("p", "FailedScheduling").await;
+            assert!(event["note"].as_str().unwrap().contains("certificate"), "{tls}: {event}");
         }
     }
 }

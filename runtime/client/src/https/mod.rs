@@ -14,6 +14,8 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder};
 
 use self::dialer::Dialer;
 use crate::error::{ClientError, chain};
@@ -53,6 +55,16 @@ impl std::fmt::Debug for Auth {
     }
 }
 
+/// Which certificates of servers are believed.
+#[derive(Clone)]
+pub struct Trust(pub ConfigBuilder<ClientConfig, WantsClientCert>);
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trust(..)")
+    }
+}
+
 /// Where to send requests and as whom.
 #[derive(Debug, Clone, Default)]
 pub struct HttpsConfig {
@@ -62,6 +74,8 @@ pub struct HttpsConfig {
     pub plain: bool,
     /// The only CA certificates that are believed, PEM.
     pub ca_pem: String,
+    /// What is believed in place of `ca_pem`, for the few who believe other than some CAs.
+    pub trust: Option<Trust>,
     /// Who the client is.
     pub auth: Auth,
     /// The name that the server's certificate must hold, if not that of `server`.
@@ -83,7 +97,7 @@ impl Https {
     /// Prepares the transport; nothing is sent yet. Fails with [`ClientError::Config`] if the address, a certificate or
     /// a key cannot be used.
     pub fn new(config: HttpsConfig) -> Result<Self, ClientError> {
-        let HttpsConfig { server, plain, ca_pem, auth, tls_server_name, mut headers } = config;
+        let HttpsConfig { server, plain, ca_pem, trust, auth, tls_server_name, mut headers } = config;
         let address: Uri =
             server.parse().map_err(|error| ClientError::Config(format!("server {server:?}: {error}")))?;
         let scheme = if plain { Scheme::HTTP } else { Scheme::HTTPS };
@@ -102,7 +116,7 @@ impl Https {
             headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("kiln/", env!("CARGO_PKG_VERSION"))));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let tls = if plain { None } else { Some(tls::config(&ca_pem, &auth)?) };
+        let tls = if plain { None } else { Some(tls::config(trust, &ca_pem, &auth)?) };
         let port = authority.port_u16().unwrap_or(if plain { 80 } else { 443 });
         let dialer = Dialer::new(&host, port, tls_server_name.as_deref(), tls)?;
         let client = legacy::Client::builder(TokioExecutor::new())

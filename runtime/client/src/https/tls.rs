@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Auth;
+use super::{Auth, Trust};
 use crate::error::ClientError;
 
-/// A configuration that believes the given CA alone.
-pub(super) fn config(ca_pem: &str, auth: &Auth) -> Result<Arc<ClientConfig>, ClientError> {
+/// Believes the given CA alone.
+fn only(ca_pem: &str) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ClientError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("the CA certificate", ca_pem)? {
         roots.add(certificate).map_err(|error| ClientError::Config(format!("the CA certificate: {error}")))?;
@@ -18,8 +19,13 @@ pub(super) fn config(ca_pem: &str, auth: &Auth) -> Result<Arc<ClientConfig>, Cli
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| ClientError::Config(format!("TLS: {error}")))?
-        .with_root_certificates(roots);
+        .map_err(|error| ClientError::Config(format!("TLS: {error}")))?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+/// A configuration that believes what it is told to, or else the given CA alone.
+pub(super) fn config(trust: Option<Trust>, ca_pem: &str, auth: &Auth) -> Result<Arc<ClientConfig>, ClientError> {
+    let builder = trust.map_or_else(|| only(ca_pem), |trust| Ok(trust.0))?;
     let mut config = match auth {
         Auth::Certificate { certificate_pem, key_pem } => {
             let chain = certificates("the client certificate", certificate_pem)?;

@@ -1,13 +1,18 @@
 //! Programs beside the scheduler, as the file names them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
+use kiln_apimachinery::names::qualified_name;
 use kiln_client::Client;
-use kiln_client::https::{Auth, Https, HttpsConfig};
+use kiln_client::https::{Auth, Https, HttpsConfig, Trust};
+use kiln_pki::tls::{any_certificate, system_roots};
+use rustls::ClientConfig;
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -31,9 +36,9 @@ pub(super) struct FileExtender {
     weight: i64,
     #[serde(default)]
     bind_verb: String,
-    /// The prefix says it as well.
+    /// The prefix says it as well; but so any certificate will do if no CA is named.
     #[serde(default, rename = "enableHTTPS")]
-    _enable_https: bool,
+    enable_https: bool,
     #[serde(default)]
     tls_config: Tls,
     http_timeout: Option<String>,
@@ -85,16 +90,51 @@ pub(super) fn resolve(given: &[FileExtender]) -> Result<Vec<Extender>, ConfigErr
     if given.iter().filter(|extender| !extender.bind_verb.is_empty()).count() > 1 {
         return Err(ConfigError::Value("extenders: only one extender can implement bind".to_owned()));
     }
-    given.iter().enumerate().map(|(at, extender)| one(&format!("extenders[{at}]"), extender)).collect()
+    let mut managed = HashSet::new();
+    let mut extenders = Vec::new();
+    for (at, extender) in given.iter().enumerate() {
+        let at = format!("extenders[{at}]");
+        for (index, resource) in extender.managed_resources.iter().enumerate() {
+            let wrong = |why| Err(ConfigError::Value(format!("{at}.managedResources[{index}].name: {why}")));
+            if !is_extended_resource(&resource.name) {
+                return wrong("is an invalid extended resource name");
+            }
+            if !managed.insert(&*resource.name) {
+                return wrong("duplicate extender managed resource name");
+            }
+        }
+        extenders.push(one(&at, extender)?);
+    }
+    // Those that can be done without are asked last.
+    extenders.sort_by_key(|extender| extender.ignorable);
+    Ok(extenders)
+}
+
+/// Whether a resource is neither one of Kubernetes' own nor a quota's.
+fn is_extended_resource(name: &str) -> bool {
+    let is_own = !name.contains('/') || name.contains("kubernetes.io/");
+    let prefix = "requests.";
+    !is_own
+        && !name.starts_with(prefix)
+        && [name, &format!("{prefix}{name}")].iter().all(|name| qualified_name(name).is_empty())
+}
+
+/// Whose certificates an extender may show if no CA is named for it: as in the reference anybody's if that is said or TLS is
+/// asked for but no CA, and else those of CAs that this system trusts.
+fn trust_without_ca(is_insecure: bool) -> Result<Trust, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    if is_insecure {
+        return any_certificate(provider).map(Trust).map_err(|error| error.to_string());
+    }
+    let roots = system_roots().ok_or("this system trusts no CAs; name one by caFile or caData")?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(Trust(builder.map_err(|error| error.to_string())?.with_root_certificates(roots)))
 }
 
 fn one(at: &str, given: &FileExtender) -> Result<Extender, ConfigError> {
     let wrong = |why: &str| Err(ConfigError::Value(format!("{at}.{why}")));
     if !given.prioritize_verb.is_empty() && given.weight <= 0 {
         return wrong("weight: must have a positive weight applied to it");
-    }
-    if !given.preempt_verb.is_empty() {
-        return wrong("preemptVerb: this scheduler asks nobody whom to preempt");
     }
     let address =
         given.url_prefix.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('/').unwrap_or((rest, ""))));
@@ -105,9 +145,16 @@ fn one(at: &str, given: &FileExtender) -> Result<Extender, ConfigError> {
     let tls = &given.tls_config;
     let field = |name: &str| format!("{at}.tlsConfig.{name}");
     let ca = pem(&field("caData"), tls.ca_data.as_ref(), tls.ca_file.as_ref())?;
-    if scheme == "https" && (tls.insecure || ca.is_none()) {
-        return wrong("tlsConfig: whom it is to believe must be said, by caFile or caData");
+    if tls.insecure && ca.is_some() {
+        return wrong("tlsConfig: specifying a root certificates file with the insecure flag is not allowed");
     }
+    let trust = match &ca {
+        None if scheme == "https" => {
+            let trust = trust_without_ca(tls.insecure || given.enable_https);
+            Some(trust.map_err(|why| ConfigError::Value(format!("{at}.tlsConfig: {why}")))?)
+        }
+        _ => None,
+    };
     let certificate = pem(&field("certData"), tls.cert_data.as_ref(), tls.cert_file.as_ref())?;
     let key = pem(&field("keyData"), tls.key_data.as_ref(), tls.key_file.as_ref())?;
     let auth = match (certificate, key) {
@@ -118,6 +165,7 @@ fn one(at: &str, given: &FileExtender) -> Result<Extender, ConfigError> {
         server: format!("{scheme}://{host}"),
         plain: scheme == "http",
         ca_pem: ca.unwrap_or_default(),
+        trust,
         auth,
         tls_server_name: tls.server_name.clone(),
         ..HttpsConfig::default()
@@ -137,6 +185,7 @@ fn one(at: &str, given: &FileExtender) -> Result<Extender, ConfigError> {
         path: if path.is_empty() { String::new() } else { format!("/{path}") },
         filter: verb(&given.filter_verb),
         prioritize: verb(&given.prioritize_verb),
+        preempt: verb(&given.preempt_verb),
         bind: verb(&given.bind_verb),
         weight: given.weight,
         knows_nodes: given.node_cache_capable,

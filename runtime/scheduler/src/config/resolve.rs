@@ -83,8 +83,11 @@ pub(super) fn resolve(file: &File) -> Result<Config, ConfigError> {
         config.profiles.push(profile);
     }
     let managed = file.extenders.iter().flat_map(|extender| &extender.managed_resources);
-    for resource in managed.filter(|resource| resource.ignored_by_scheduler) {
-        config.profiles.iter_mut().for_each(|profile| profile.fit.ignored_resources.push(resource.name.clone()));
+    let managed = managed.filter(|resource| resource.ignored_by_scheduler);
+    let ignored: Vec<_> = managed.map(|resource| resource.name.clone()).collect();
+    if !ignored.is_empty() {
+        // As in the reference, in place of what a profile names itself.
+        config.profiles.iter_mut().for_each(|profile| profile.fit.ignored_resources.clone_from(&ignored));
     }
     Ok(config)
 }
@@ -342,6 +345,19 @@ mod tests {
     }
 
     #[test]
+    fn extenders_that_may_be_ignored_are_asked_last_and_what_they_manage_is_ignored_in_place_of_what_profiles_say() {
+        let config = config(
+            "extenders:\n- {urlPrefix: 'http://a', ignorable: true}\n- {urlPrefix: 'http://b', preemptVerb: p, managedResources: \
+             [{name: a.b/c, ignoredByScheduler: true}, {name: a.b/d}]}\n- {urlPrefix: 'https://c', enableHTTPS: true}\nprofiles:\n\
+             - pluginConfig:\n  - name: NodeResourcesFit\n    args: {ignoredResources: [e.f/g]}\n",
+        );
+        let config = config.unwrap();
+        let order: Vec<_> = config.extenders.iter().map(|extender| &*extender.url).collect();
+        assert_eq!(order, ["http://b", "https://c", "http://a"]);
+        assert_eq!(config.profiles[0].fit.ignored_resources, ["a.b/c"]);
+    }
+
+    #[test]
     fn what_can_not_be_is_refused_with_the_reason() {
         let rows = [
             ("profiles:\n- schedulerName: a\n- schedulerName: a\n", "two with the schedulerName"),
@@ -353,7 +369,19 @@ mod tests {
             ("profiles:\n- plugin: {}\n", "unknown field"),
             ("extenders: [{urlPrefix: 'http://x', prioritizeVerb: p}]\n", "extenders[0].weight: must have a positive"),
             ("extenders: [{urlPrefix: 'ftp://x'}]\n", "extenders[0].urlPrefix"),
-            ("extenders: [{urlPrefix: 'https://x'}]\n", "extenders[0].tlsConfig"),
+            (
+                "extenders: [{urlPrefix: 'https://x', tlsConfig: {insecure: true, caData: eA==}}]\n",
+                "with the insecure flag",
+            ),
+            ("extenders: [{urlPrefix: 'https://x', tlsConfig: {caData: eA==}}]\n", "no PEM certificate"),
+            (
+                "extenders: [{urlPrefix: 'http://x', managedResources: [{name: cpu}]}]\n",
+                "managedResources[0].name: is an invalid",
+            ),
+            (
+                "extenders: [{urlPrefix: 'http://x', managedResources: [{name: a.b/c}, {name: a.b/c}]}]\n",
+                "managedResources[1].name: duplicate",
+            ),
             ("extenders: [{urlPrefix: 'http://x', httpTimeout: soon}]\n", "extenders[0].httpTimeout"),
             (
                 "extenders: [{urlPrefix: 'http://x', bindVerb: b}, {urlPrefix: 'http://y', bindVerb: b}]\n",

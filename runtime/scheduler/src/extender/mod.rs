@@ -1,10 +1,11 @@
-//! Extenders: programs beside the scheduler that judge nodes, compare them or bind pods, over HTTP.
+//! Extenders: programs beside the scheduler that judge nodes, compare them, say who may leave or bind pods, over HTTP.
 //!
 //! They are asked about what the plugins left, one after the other, while the scheduler waits: who can do without one should. See
 //! <https://github.com/kubernetes/design-proposals-archive/blob/main/scheduling/scheduler_extender.md>.
 
 mod wire;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use kiln_client::{Client, ClientError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::wire::{Binding, Bound, Empty, HostPriority, Left, Nodes, Question};
+use self::wire::{Binding, Bound, Empty, HostPriority, Left, Nodes, Preempted, Preemption, Question, Uid, Victims};
 use crate::framework::{Code, MAX_SCORE};
-use crate::model::Pod;
+use crate::model::{Name, Pod};
 
 /// The most points that an extender gives a node.
 const MAX_PRIORITY: i64 = 10;
@@ -31,6 +32,7 @@ pub(crate) struct Extender {
     pub(crate) path: String,
     pub(crate) filter: Option<String>,
     pub(crate) prioritize: Option<String>,
+    pub(crate) preempt: Option<String>,
     pub(crate) bind: Option<String>,
     pub(crate) weight: i64,
     /// It knows nodes by their names.
@@ -61,6 +63,24 @@ pub(crate) enum ExtenderError {
 pub(crate) struct Filtered {
     pub(crate) names: Vec<String>,
     pub(crate) refused: Vec<(String, Code, String)>,
+}
+
+/// Pods that could leave a node.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) node: Name,
+    pub(crate) pods: Vec<Arc<ApiPod>>,
+    /// How many would leave against their budget.
+    pub(crate) violations: i64,
+}
+
+/// Pods that may leave a node.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Consent {
+    pub(crate) node: String,
+    pub(crate) uids: Vec<String>,
+    /// How many leave against their budget.
+    pub(crate) violations: i64,
 }
 
 impl Extender {
@@ -107,7 +127,7 @@ impl Extender {
         let names = match (left.node_names, left.nodes) {
             (Some(names), _) if self.knows_nodes => names,
             (_, Some(nodes)) => nodes.items.into_iter().map(|node| node.metadata.name).collect(),
-            (names, None) => names.unwrap_or_default(),
+            (_, None) => Vec::new(),
         };
         let known = |name: &String| nodes.iter().any(|node| node.metadata.name.as_ref() == Some(name));
         if let Some(name) = names.iter().find(|name| !known(name)) {
@@ -135,6 +155,28 @@ impl Extender {
         Ok(hosts.into_iter().map(|host| (host.host, points(host.score))).collect())
     }
 
+    /// On which of some nodes which pods may leave for a pod, in the order of the nodes' names.
+    pub(crate) async fn preempt(
+        &self,
+        verb: &str,
+        pod: &ApiPod,
+        offers: &[Offer],
+    ) -> Result<Vec<Consent>, ExtenderError> {
+        let uid = |pod: &Arc<ApiPod>| Uid { uid: pod.metadata.uid.clone().unwrap_or_default() };
+        let mut asked = Preemption { pod, node_name_to_victims: None, node_name_to_meta_victims: None };
+        if self.knows_nodes {
+            asked.node_name_to_meta_victims = Some(by_node(offers, uid));
+        } else {
+            asked.node_name_to_victims = Some(by_node(offers, |pod| &**pod));
+        }
+        let answered: Preempted = self.send(verb, &asked).await?;
+        let consents = answered.nodes.into_iter().map(|(node, victims)| {
+            let Victims { pods, violations } = victims.unwrap_or_default();
+            Consent { node, uids: pods.into_iter().map(|pod| pod.uid).collect(), violations }
+        });
+        Ok(consents.collect())
+    }
+
     /// Has a pod bound to the node it is placed on.
     pub(crate) fn bind(
         &self,
@@ -153,6 +195,12 @@ impl Extender {
             if bound.error.is_empty() { Ok(()) } else { Err(ExtenderError::Failed(bound.error)) }
         }
     }
+}
+
+fn by_node<'a, P>(offers: &'a [Offer], as_pod: impl Fn(&'a Arc<ApiPod>) -> P) -> BTreeMap<&'a str, Victims<P>> {
+    let victims =
+        |offer: &'a Offer| Victims { pods: offer.pods.iter().map(&as_pod).collect(), violations: offer.violations };
+    offers.iter().map(|offer| (&*offer.node, victims(offer))).collect()
 }
 
 impl std::fmt::Debug for Extender {

@@ -1,9 +1,10 @@
 //! What is said to extenders and what they answer (`k8s.io/kube-scheduler/extender/v1`). Go reads names of fields whatever their
 //! case, and so do those who answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
 /// Asks about a pod and nodes.
@@ -49,7 +50,7 @@ pub(super) struct Left {
 /// The names in a list of nodes.
 #[derive(Debug, Deserialize)]
 pub(super) struct NodeList {
-    #[serde(default, alias = "Items")]
+    #[serde(default, alias = "Items", deserialize_with = "or_nothing")]
     pub(super) items: Vec<Named>,
 }
 
@@ -96,7 +97,46 @@ pub(super) struct Bound {
     pub(super) error: String,
 }
 
-/// Go writes an empty map as null.
-fn or_nothing<'de, D: serde::Deserializer<'de>>(value: D) -> Result<HashMap<String, String>, D::Error> {
+/// Asks whose leaving would be right: of those who know nodes and pods by uid, and of the others.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Preemption<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) node_name_to_victims: Option<BTreeMap<&'a str, Victims<&'a Pod>>>,
+    pub(super) node_name_to_meta_victims: Option<BTreeMap<&'a str, Victims<Uid>>>,
+}
+
+/// Who leaves one node.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(bound(deserialize = "P: Deserialize<'de>"))]
+pub(super) struct Victims<P> {
+    #[serde(rename = "Pods", alias = "pods", default, deserialize_with = "or_nothing")]
+    pub(super) pods: Vec<P>,
+    #[serde(rename = "NumPDBViolations", default, alias = "numPDBViolations", alias = "numpdbviolations")]
+    pub(super) violations: i64,
+}
+
+/// Stands for a pod.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Uid {
+    #[serde(rename = "UID", alias = "uid")]
+    pub(super) uid: String,
+}
+
+/// Whose leaving is right; on other nodes it is not.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Preempted {
+    #[serde(
+        rename = "NodeNameToMetaVictims",
+        alias = "nodeNameToMetaVictims",
+        alias = "nodenametometavictims",
+        deserialize_with = "or_nothing"
+    )]
+    pub(super) nodes: BTreeMap<String, Option<Victims<Uid>>>,
+}
+
+/// Go writes an empty list or map as null.
+fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(value: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or_default())
 }

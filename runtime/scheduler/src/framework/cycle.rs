@@ -146,11 +146,13 @@ fn unsatisfied(plugins: Plugins) -> String {
     }
 }
 
-/// Looks for a pod's node. `start` is the place at which to begin, and moves on.
+/// Looks for a pod's node. `start` is the place at which to begin, and moves on. `promised`: a node that others were asked to leave
+/// for the pod goes first, and no other is asked if it can do.
 pub(crate) fn schedule<'a>(
     world: World<'a>,
     profile: &'a Profile,
     pod: &'a Pod,
+    promised: bool,
     start: &mut usize,
     metrics: &Metrics,
 ) -> Outcome<'a> {
@@ -181,7 +183,7 @@ pub(crate) fn schedule<'a>(
         }
     };
     let began = Instant::now();
-    let found = find(&cycle, profile, start, &mut diagnosis);
+    let found = find(&cycle, profile, promised, start, &mut diagnosis);
     let status = found.as_ref().map_or_else(|refusal| refusal.code.status(), |_| SUCCESS);
     metrics.ran("Filter", status, &profile.name, began.elapsed());
     let feasible = match found {
@@ -203,12 +205,13 @@ pub(crate) fn schedule<'a>(
 fn find(
     cycle: &Cycle<'_>,
     profile: &Profile,
+    promised: bool,
     start: &mut usize,
     diagnosis: &mut Diagnosis,
 ) -> Result<Vec<usize>, Refusal> {
     let cache = cycle.world.cache;
-    // The node that others were asked to leave goes first: if it does, nothing else is asked.
-    if let Some(at) = cycle.pod.nominated.as_ref().and_then(|node| cache.index_of(node)) {
+    let nominated = cycle.pod.nominated.as_ref().filter(|_| promised);
+    if let Some(at) = nominated.and_then(|node| cache.index_of(node)) {
         let mut aside = Diagnosis::default();
         if let Ok(feasible) = cycle.feasible(&[at], 1, 0, &mut aside)
             && !feasible.is_empty()

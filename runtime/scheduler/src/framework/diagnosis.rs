@@ -27,6 +27,14 @@ impl Diagnosis {
         self.plugins.insert(refusal.plugin);
     }
 
+    /// Notes why the node at a place refuses, in place of what it said before.
+    pub(crate) fn refuse(&mut self, node: usize, refusal: Refusal) {
+        match self.refusals.iter_mut().find(|(at, _)| *at == node) {
+            Some((_, known)) => *known = refusal,
+            None => self.refusals.push((node, refusal)),
+        }
+    }
+
     /// Why the node at a place refused, if it did.
     pub(crate) fn of(&self, node: usize) -> Option<&Refusal> {
         let own = self.refusals.iter().find(|(at, _)| *at == node).map(|(_, refusal)| refusal);

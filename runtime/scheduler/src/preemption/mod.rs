@@ -1,7 +1,7 @@
 //! `DefaultPreemption`: who is to leave so that a more important pod can come.
 //!
-//! [`find`] tries on copies of nodes what happens without their less important pods, gives back as many as can stay, those that a
-//! PodDisruptionBudget protects first, and chooses the node on which least is lost. [`carry_out`] asks them to leave.
+//! [`find`] tries on copies of nodes what happens without their less important pods, and gives back as many as can stay, those that
+//! a PodDisruptionBudget protects first. [`cheapest`] chooses the node on which least is lost. [`carry_out`] asks them to leave.
 
 mod budgets;
 mod carry_out;
@@ -21,20 +21,20 @@ const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 
 /// What came of it.
 pub(crate) enum Found {
-    /// These are to leave a node.
-    Victims(Victims),
+    /// These could leave, each for one node; at least one.
+    Candidates(Vec<Victims>),
     /// Nobody's leaving helps; in words. What the pod was promised before is void.
     Nobody(String),
     /// The pod may not ask anyone to leave now; in words.
     NotEligible(String),
 }
 
-/// Pods that are to leave a node, the most important first.
+/// Pods that are to leave a node.
 pub(crate) struct Victims {
     pub(crate) node: Name,
     pub(crate) pods: Vec<Arc<Pod>>,
     /// How many leave against their budget.
-    violations: usize,
+    pub(crate) violations: i64,
 }
 
 /// Whether a pod may ask others to leave.
@@ -88,15 +88,17 @@ pub(crate) fn find(
             break;
         }
     }
-    match found.into_iter().min_by_key(cost) {
-        Some(victims) => Found::Victims(victims),
-        None => Found::Nobody(report.message()),
-    }
+    if found.is_empty() { Found::Nobody(report.message()) } else { Found::Candidates(found) }
+}
+
+/// Those with whom least is lost.
+pub(crate) fn cheapest(candidates: Vec<Victims>) -> Option<Victims> {
+    candidates.into_iter().min_by_key(cost)
 }
 
 /// What is lost: budgets broken, then the importance of the most important, then of all, then how many, then how recently they
 /// started.
-fn cost(victims: &Victims) -> (usize, i32, i64, usize, Reverse<i64>) {
+fn cost(victims: &Victims) -> (i64, i32, i64, usize, Reverse<i64>) {
     let most = victims.pods.iter().map(|pod| pod.spec.priority).max().unwrap_or(i32::MIN);
     // Each pod adds something, however unimportant it is.
     let sum = victims.pods.iter().map(|pod| i64::from(pod.spec.priority) + (1 << 31)).sum();
@@ -127,7 +129,7 @@ fn victims_on(cycle: &Cycle<'_>, node: &NodeInfo, pod: &Pod, budgets: &Budgets) 
         filters.add(&other, &mut without);
         if cycle.check(&filters, &without).is_err() {
             filters.remove(&other, &mut without);
-            violations += usize::from(is_protected);
+            violations += i64::from(is_protected);
             pods.push(other);
         }
     }

@@ -7,16 +7,15 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::inputs::Input;
+use super::preempting::Unfit;
 use super::{Binding, Scheduler, profile_of};
 use crate::conditions;
 use crate::devices::{self, Reservation};
-use crate::framework::{
-    Code, Cycle, Diagnosis, Event, Outcome, PluginId, Plugins, Profile, Random, SUCCESS, World, best, schedule,
-};
-use crate::metrics::{Attempt, Metrics};
+use crate::framework::{Diagnosis, Event, Outcome, PluginId, Plugins, World, best, schedule};
+use crate::metrics::Attempt;
 use crate::model::{Name, Pod};
 use crate::plugins::volume_decision;
-use crate::preemption::{self, Found, Order, Victims};
+use crate::preemption::Victims;
 use crate::queue::{Ended, Queued};
 use crate::recorder::{Regarding, Told};
 use crate::volumes::{self, Decision};
@@ -49,42 +48,9 @@ pub(super) enum Verdict {
 enum Search {
     /// These can do, and why others can't.
     Feasible(Vec<usize>, Box<Diagnosis>),
+    /// No node can do.
+    Unfit(Unfit),
     Over(Verdict),
-}
-
-/// What a pod is told that can't go anywhere: whether others could leave for it, and why not.
-pub(super) fn unfit(
-    world: World<'_>,
-    profile: &Profile,
-    pod: &Pod,
-    mut diagnosis: Box<Diagnosis>,
-    cycle: Option<&Cycle<'_>>,
-    random: &mut Random,
-    metrics: &Metrics,
-) -> Verdict {
-    let (mut promise, mut victims) = (Promise::Void, None);
-    if let Some(candidates) = profile.preemption {
-        let began = Instant::now();
-        let found = preemption::find(world, candidates, pod, cycle, &diagnosis, random);
-        let status = match &found {
-            Found::Victims(_) => SUCCESS,
-            Found::Nobody(_) | Found::NotEligible(_) => Code::Unschedulable.status(),
-        };
-        metrics.ran("PostFilter", status, &profile.name, began.elapsed());
-        metrics.looked_for_victims();
-        match found {
-            Found::Victims(found) => {
-                promise = Promise::Node(found.node.clone());
-                victims = Some(found);
-            }
-            Found::Nobody(why) => diagnosis.after = format!("preemption: {why}"),
-            Found::NotEligible(why) => {
-                promise = Promise::Keep;
-                diagnosis.after = format!("preemption: {why}");
-            }
-        }
-    }
-    Verdict::Refused { message: diagnosis.message(), plugins: diagnosis.plugins, promise, victims }
 }
 
 impl Scheduler {
@@ -127,22 +93,34 @@ impl Scheduler {
     }
 
     async fn cycle(&mut self, pod: &Pod) -> Verdict {
-        match self.find(pod) {
+        let mut search = self.find(pod, true);
+        if let Search::Feasible(nodes, diagnosis) = &mut search
+            && !self.extenders.is_empty()
+            && self.is_promised(pod, nodes)
+        {
+            match self.left_by_extenders(pod, nodes.clone(), diagnosis).await {
+                Ok(left) if !left.is_empty() => return self.choose_with_extenders(pod, &left).await,
+                // Another node may do.
+                Ok(_) | Err(_) => search = self.find(pod, false),
+            }
+        }
+        match search {
             Search::Over(verdict) => verdict,
+            Search::Unfit(unfit) => self.unfit(pod, unfit).await,
             Search::Feasible(nodes, _) if self.extenders.is_empty() => self.choose(pod, &nodes, &HashMap::new()),
             Search::Feasible(nodes, diagnosis) => self.ask_extenders(pod, nodes, diagnosis).await,
         }
     }
 
-    /// Looks for nodes that can do by the plugins.
-    fn find(&mut self, pod: &Pod) -> Search {
+    /// Looks for nodes that can do by the plugins. `promised`: one that the pod was promised goes first, and alone if it can do.
+    fn find(&mut self, pod: &Pod, promised: bool) -> Search {
         self.cache.settle();
         let world = World { cache: &self.cache, nominator: &self.nominator, listers: &self.listers };
         let Some(profile) = profile_of(&self.profiles, pod) else {
             let message = format!("profile not found for scheduler name {:?}", pod.spec.scheduler);
             return Search::Over(Verdict::Failed(message));
         };
-        Search::Over(match schedule(world, profile, pod, &mut self.start, &self.metrics) {
+        Search::Over(match schedule(world, profile, pod, promised, &mut self.start, &self.metrics) {
             Outcome::Feasible(nodes, diagnosis) => return Search::Feasible(nodes, diagnosis),
             Outcome::NoNodes => Verdict::Refused {
                 message: "no nodes available to schedule pods".to_owned(),
@@ -153,7 +131,7 @@ impl Scheduler {
             },
             Outcome::Failed(message) => Verdict::Failed(message),
             Outcome::Unfit(diagnosis, cycle) => {
-                unfit(world, profile, pod, diagnosis, cycle.as_ref(), &mut self.random, &self.metrics)
+                return Search::Unfit(Unfit::new(world, profile, pod, diagnosis, cycle.as_ref(), &mut self.random));
             }
         })
     }
@@ -211,10 +189,16 @@ impl Scheduler {
     fn bind(&mut self, placed: Arc<Pod>) {
         match self.binder(&placed) {
             None => self.writer.write(&placed.uid.clone(), Job::Bind(placed)),
-            Some(binding) => {
-                let sender = self.sender.clone();
+            Some((binding, is_ignorable)) => {
+                let (sender, writer) = (self.sender.clone(), self.writer.clone());
                 self.tasks.spawn(async move {
-                    let result = binding.await.map_err(|error| error.to_string());
+                    let result = match binding.await {
+                        Err(error) if is_ignorable => {
+                            tracing::warn!(pod = %placed.name, %error, "an extender that should bind is passed over");
+                            return writer.write(&placed.uid.clone(), Job::Bind(placed));
+                        }
+                        result => result.map_err(|error| error.to_string()),
+                    };
                     // Without a listener the scheduler is at its end.
                     _ = sender.send(Input::Bound(Bound { pod: placed, result }));
                 });
@@ -297,53 +281,6 @@ impl Scheduler {
         if !status.is_empty() {
             let (namespace, name) = (pod.namespace.to_string(), pod.name.to_string());
             self.writer.write(&pod.uid, Job::Status { namespace, name, status: Value::Object(status) });
-        }
-    }
-
-    /// Asks others to leave for a pod.
-    fn preempt(&mut self, pod: &Arc<Pod>, victims: Victims) {
-        let nominated: Vec<Arc<Pod>> = self.nominator.on(&victims.node).to_vec();
-        let less = nominated.into_iter().filter(|other| other.spec.priority < pod.spec.priority);
-        let less: Vec<_> = less.collect();
-        for other in &less {
-            self.nominator.remove(&other.uid);
-        }
-        let objects = |pods: &[Arc<Pod>]| pods.iter().filter_map(|pod| self.object(pod)).collect::<Vec<_>>();
-        let (Some(preemptor), nominated) = (self.object(pod), objects(&less)) else { return };
-        let asked: Vec<_> = victims.pods.iter().filter(|victim| !victim.terminating).cloned().collect();
-        let order = Order {
-            preemptor,
-            scheduler: pod.spec.scheduler.as_deref().unwrap_or_default().to_owned(),
-            node: victims.node.to_string(),
-            victims: objects(&asked),
-            nominated,
-        };
-        if order.victims.is_empty() {
-            return;
-        }
-        self.metrics.asked_to_leave(order.victims.len());
-        tracing::info!(pod = %pod.name, node = %victims.node, victims = order.victims.len(), "preempting");
-        self.preempting.insert(pod.uid.clone());
-        let (client, recorder, clock) = (self.client.clone(), self.recorder.clone(), self.clock.clone());
-        let (sender, uid) = (self.sender.clone(), pod.uid.clone());
-        self.tasks.spawn(async move {
-            let done = preemption::carry_out(&client, &recorder, &clock, &order).await;
-            if let Err(error) = &done {
-                tracing::warn!(%error, "preemption failed; will try again");
-            }
-            // Without a listener the scheduler is at its end.
-            _ = sender.send(Input::Preempted { uid, failed: done.is_err() });
-        });
-    }
-
-    /// Those that were to leave for a pod were all asked.
-    pub(super) fn preempted(&mut self, uid: &Name, failed: bool) {
-        self.preempting.remove(uid);
-        let Some(pod) = self.queue.get(uid).map(|queued| Arc::clone(&queued.pod)) else { return };
-        let (now, gate) = (Instant::now(), self.gate(&pod));
-        self.queue.set_gate(uid, gate, now);
-        if failed {
-            self.queue.requeue(uid, now, "AssignedPodUpdate");
         }
     }
 

@@ -8,6 +8,7 @@ mod extended;
 mod inputs;
 mod other_events;
 mod pod_events;
+mod preempting;
 mod subscribe;
 
 use std::collections::{HashMap, HashSet};
