@@ -26,14 +26,14 @@ pub struct Autoscaling {
     pub period: Duration,
     /// `horizontal-pod-autoscaler-downscale-stabilization`: how long recommendations hold a scale up, unless a behaviour says
     /// otherwise.
-    pub stabilization: SignedDuration,
+    pub stabilization: Duration,
     /// `horizontal-pod-autoscaler-tolerance`: a target may be missed by this share, unless a behaviour says otherwise.
     pub tolerance: f64,
 }
 
 impl Default for Autoscaling {
     fn default() -> Self {
-        Self { period: Duration::from_secs(15), stabilization: SignedDuration::from_secs(300), tolerance: 0.1 }
+        Self { period: Duration::from_secs(15), stabilization: Duration::from_secs(300), tolerance: 0.1 }
     }
 }
 
@@ -67,7 +67,9 @@ impl Tuning {
             "node-monitor-grace-period" => self.node_grace = duration()?.unsigned_abs(),
             "terminated-pod-gc-threshold" => self.ended_pods = value.parse().map_err(|_| wrong("number of pods"))?,
             "horizontal-pod-autoscaler-sync-period" => self.autoscaler.period = duration()?.unsigned_abs(),
-            "horizontal-pod-autoscaler-downscale-stabilization" => self.autoscaler.stabilization = duration()?,
+            "horizontal-pod-autoscaler-downscale-stabilization" => {
+                self.autoscaler.stabilization = duration()?.unsigned_abs();
+            }
             "horizontal-pod-autoscaler-tolerance" => {
                 let share = value.parse().ok().filter(|share: &f64| share.is_finite() && *share >= 0.0);
                 self.autoscaler.tolerance = share.ok_or_else(|| wrong("share such as 0.1"))?;
@@ -93,7 +95,7 @@ mod tests {
             };
             assert_eq!(tuning.set(name, value), Ok(()), "{name}");
         }
-        let (period, stabilization) = (Duration::from_secs(90), SignedDuration::from_secs(90));
+        let (period, stabilization) = (Duration::from_secs(90), Duration::from_secs(90));
         let autoscaler = Autoscaling { period, stabilization, tolerance: 0.5 };
         assert_eq!(tuning, Tuning { node_grace: period, ended_pods: 7, autoscaler });
     }

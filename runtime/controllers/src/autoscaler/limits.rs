@@ -3,10 +3,12 @@
 //! Without a behaviour: at most double or to four, and down only to the highest recommendation of the last five minutes. With
 //! one: by its policies, and to the lowest and highest recommendations within its windows.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
 use k8s_openapi::api::autoscaling::v2::{
     HPAScalingRules, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec,
 };
+use tokio::time::Instant;
 
 const READY: (&str, &str) = ("ReadyForNewScale", "recommended size matches current size");
 const STABILIZED_DOWN: (&str, &str) = (
@@ -28,10 +30,10 @@ const TOO_FAST_DOWN: (&str, &str) =
 /// What is remembered of one autoscaler.
 #[derive(Debug)]
 pub(super) struct Memory {
-    recommendations: Vec<(i32, Timestamp)>,
+    recommendations: Vec<(i32, Instant)>,
     /// By how much the scale went up, and when.
-    ups: Vec<(i32, Timestamp)>,
-    downs: Vec<(i32, Timestamp)>,
+    ups: Vec<(i32, Instant)>,
+    downs: Vec<(i32, Instant)>,
 }
 
 /// A count within the limits, with reason and message of the two conditions.
@@ -47,7 +49,7 @@ pub(super) struct Limited {
 
 impl Memory {
     /// The present count is the first recommendation.
-    pub(super) fn new(current: i32, now: Timestamp) -> Self {
+    pub(super) fn new(current: i32, now: Instant) -> Self {
         Self { recommendations: vec![(current, now)], ups: Vec::new(), downs: Vec::new() }
     }
 
@@ -56,14 +58,14 @@ impl Memory {
     pub(super) fn limit(
         &mut self,
         spec: &HorizontalPodAutoscalerSpec,
-        stabilization: SignedDuration,
+        stabilization: Duration,
         current: i32,
         proposed: i32,
-        now: Timestamp,
+        now: Instant,
     ) -> Limited {
         let (up, down) = windows(spec, stabilization);
         self.recommendations.retain(|(_, at)| *at + up.max(down) >= now);
-        let within = |window: SignedDuration| {
+        let within = |window: Duration| {
             self.recommendations.iter().filter(move |(_, at)| *at + window > now).map(|(count, _)| *count)
         };
         let lowest = within(up).fold(proposed, i32::min);
@@ -93,7 +95,7 @@ impl Memory {
         most: i32,
         current: i32,
         wanted: i32,
-        now: Timestamp,
+        now: Instant,
     ) -> (i32, (&'static str, &'static str)) {
         if wanted > current {
             let reach = behavior.scale_up.as_ref().map_or(i32::MAX, |rules| self.reach(rules, current, true, now));
@@ -114,14 +116,14 @@ impl Memory {
     }
 
     /// How far the rules let a scale go from what it was when each of their periods began.
-    fn reach(&self, rules: &HPAScalingRules, current: i32, up: bool, now: Timestamp) -> i32 {
+    fn reach(&self, rules: &HPAScalingRules, current: i32, up: bool, now: Instant) -> i32 {
         let select = rules.select_policy.as_deref().unwrap_or("Max");
         if select == "Disabled" {
             return current;
         }
         let reaches = rules.policies.iter().flatten().map(|policy| {
-            let period = SignedDuration::from_secs(policy.period_seconds.into());
-            let moved = |events: &[(i32, Timestamp)]| -> i32 {
+            let period = seconds(policy.period_seconds);
+            let moved = |events: &[(i32, Instant)]| -> i32 {
                 events.iter().filter(|(_, at)| *at + period > now).map(|(change, _)| *change).sum()
             };
             let began = current - moved(&self.ups) + moved(&self.downs);
@@ -146,25 +148,28 @@ impl Memory {
         behavior: &HorizontalPodAutoscalerBehavior,
         before: i32,
         after: i32,
-        now: Timestamp,
+        now: Instant,
     ) {
         let (events, rules) =
             if after > before { (&mut self.ups, &behavior.scale_up) } else { (&mut self.downs, &behavior.scale_down) };
         let periods = rules.iter().flat_map(|rules| rules.policies.iter().flatten());
         let longest = periods.map(|policy| policy.period_seconds).max().unwrap_or(0);
-        events.retain(|(_, at)| *at + SignedDuration::from_secs(longest.into()) >= now);
+        events.retain(|(_, at)| *at + seconds(longest) >= now);
         events.push(((after - before).abs(), now));
     }
 }
 
 /// How long recommendations hold a scale down and up.
-fn windows(spec: &HorizontalPodAutoscalerSpec, usual: SignedDuration) -> (SignedDuration, SignedDuration) {
-    let Some(behavior) = &spec.behavior else { return (SignedDuration::ZERO, usual) };
+fn windows(spec: &HorizontalPodAutoscalerSpec, usual: Duration) -> (Duration, Duration) {
+    let Some(behavior) = &spec.behavior else { return (Duration::ZERO, usual) };
     let window = |rules: &Option<HPAScalingRules>| {
-        let seconds = rules.as_ref().and_then(|rules| rules.stabilization_window_seconds);
-        seconds.map(|seconds| SignedDuration::from_secs(seconds.into()))
+        rules.as_ref().and_then(|rules| rules.stabilization_window_seconds).map(seconds)
     };
     (window(&behavior.scale_up).unwrap_or_default(), window(&behavior.scale_down).unwrap_or(usual))
+}
+
+fn seconds(count: i32) -> Duration {
+    Duration::from_secs(u64::try_from(count).unwrap_or(0))
 }
 
 fn by_default(least: i32, most: i32, current: i32, wanted: i32) -> (i32, (&'static str, &'static str)) {
@@ -183,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    const FIVE_MINUTES: SignedDuration = SignedDuration::from_secs(300);
+    const FIVE_MINUTES: Duration = Duration::from_secs(300);
 
     fn spec(behavior: Value) -> HorizontalPodAutoscalerSpec {
         let spec = json!({"minReplicas": 1, "maxReplicas": 100, "behavior": behavior,
@@ -191,12 +196,15 @@ mod tests {
         serde_json::from_value(spec).unwrap()
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+    /// Moments of one test, by the second.
+    fn moments() -> impl Fn(u64) -> Instant {
+        let start = Instant::now();
+        move |second| start + Duration::from_secs(second)
     }
 
     #[test]
     fn a_scale_doubles_at_most_and_goes_down_after_five_minutes() {
+        let at = moments();
         let (spec, mut memory) = (spec(Value::Null), Memory::new(10, at(0)));
         let rows = [
             (0, 10, 50, 20, READY, TOO_FAST_UP),
@@ -216,6 +224,7 @@ mod tests {
 
     #[test]
     fn policies_limit_how_much_is_changed_within_their_periods() {
+        let at = moments();
         // The documentation's: four pods or a tenth a minute, whichever is more.
         let down = json!({"scaleDown": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [
             {"type": "Pods", "value": 4, "periodSeconds": 60}, {"type": "Percent", "value": 10, "periodSeconds": 60}]}});
@@ -237,6 +246,7 @@ mod tests {
 
     #[test]
     fn a_window_holds_the_scale_to_the_lowest_recommendation_when_growing() {
+        let at = moments();
         let windowed = spec(json!({"scaleUp": {"stabilizationWindowSeconds": 60, "selectPolicy": "Max", "policies": [
             {"type": "Percent", "value": 900, "periodSeconds": 15}]},
             "scaleDown": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [

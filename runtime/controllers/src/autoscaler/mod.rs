@@ -20,6 +20,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kiln_apimachinery::{LabelSelector, meta};
 use kiln_client::{Change, Client, Clock, Informers, ObjectRef, Store, WorkQueue};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use self::limits::Memory;
 use self::metrics::Metrics;
@@ -139,7 +140,7 @@ impl Engine {
         let text = "the HPA controller was able to get the target's current scale".to_owned();
         report.set("AbleToScale", true, "SucceededGetScale", text);
         report.current = scale.wanted;
-        let now = self.clock.now();
+        let now = Instant::now();
         self.memories().entry(key.clone()).or_insert_with(|| Memory::new(scale.wanted, now));
         let least = spec.min_replicas.unwrap_or(1);
         let (wanted, reason) = if scale.wanted == 0 && least != 0 {
@@ -200,7 +201,7 @@ impl Engine {
             "All metrics below target".to_owned()
         };
         let mut memories = self.memories();
-        let now = self.clock.now();
+        let now = Instant::now();
         let memory = memories.entry(key.clone()).or_insert_with(|| Memory::new(scale.wanted, now));
         let limited = memory.limit(spec, self.settings.stabilization, scale.wanted, proposed, now);
         report.set("AbleToScale", true, limited.able.0, limited.able.1.to_owned());

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kiln_client::Clock;
+use tokio::time::Instant;
 
 use super::{event_name, nanoseconds};
 
@@ -14,7 +15,7 @@ use super::{event_name, nanoseconds};
 const ENTRIES: usize = 4_096;
 /// So many different messages of one reason about one object, each told within [`INTERVAL`] of the one before, become one.
 const ALIKE: usize = 10;
-const INTERVAL: SignedDuration = SignedDuration::from_secs(600);
+const INTERVAL: Duration = Duration::from_secs(600);
 /// A source may tell so many events of an object at once, and one more each [`REFILL`] seconds.
 const BURST: f64 = 25.0;
 const REFILL: f64 = 300.0;
@@ -52,7 +53,7 @@ pub(super) struct Correlator {
 #[derive(Debug)]
 struct Alike {
     messages: HashSet<u64>,
-    last: Timestamp,
+    last: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ struct Written {
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
-    filled: Timestamp,
+    filled: Instant,
 }
 
 /// A map of the youngest entries.
@@ -132,7 +133,7 @@ impl Correlator {
 
     /// The event, or the one that stands for all that are alike; and the key that it is counted by.
     fn aggregate(&mut self, mut event: Event) -> (u64, Event) {
-        let now = self.clock.now();
+        let now = Instant::now();
         let message = self.hasher.hash_one(&event.message);
         let alike_key = self.hasher.hash_one((source(&event), &event.type_, &event.reason));
         let alike = self.alike.entry(alike_key, || Alike { messages: HashSet::new(), last: now });
@@ -151,14 +152,14 @@ impl Correlator {
         let message = event.message.unwrap_or_default();
         event.message = Some(format!("(combined from similar events): {message}"));
         let about = event.involved_object.name.as_deref().unwrap_or_default();
-        event.metadata.name = Some(event_name(about, nanoseconds(now)));
+        event.metadata.name = Some(event_name(about, nanoseconds(self.clock.now())));
         (alike_key, event)
     }
 
     fn may_pass(&mut self, key: u64) -> bool {
-        let now = self.clock.now();
+        let now = Instant::now();
         let bucket = self.buckets.entry(key, || Bucket { tokens: BURST, filled: now });
-        let passed = now.duration_since(bucket.filled).as_secs_f64().max(0.0);
+        let passed = now.duration_since(bucket.filled).as_secs_f64();
         bucket.tokens = (bucket.tokens + passed / REFILL).min(BURST);
         bucket.filled = now;
         if bucket.tokens < 1.0 {
@@ -184,8 +185,10 @@ fn source(event: &Event) -> [Option<&str>; 6] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
+    use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::api::core::v1::ObjectReference;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -204,6 +207,11 @@ mod tests {
 
     fn correlator() -> Correlator {
         Correlator::new(Clock::from_tokio(Timestamp::UNIX_EPOCH))
+    }
+
+    /// Whether an event about an object of this name is told.
+    fn passed(correlator: &mut Correlator, name: &str) -> bool {
+        !matches!(correlator.take(event(name, "R", "m")), Outcome::Skip)
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,11 +245,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_source_tells_25_events_of_an_object_and_then_one_each_five_minutes() {
         let mut correlator = correlator();
-        let passed =
-            |correlator: &mut Correlator, name: &str| !matches!(correlator.take(event(name, "R", "m")), Outcome::Skip);
         assert_eq!((0..30).filter(|_| passed(&mut correlator, "a")).count(), 25);
         assert!(passed(&mut correlator, "b"));
         tokio::time::advance(Duration::from_secs(300)).await;
         assert!(passed(&mut correlator, "a") && !passed(&mut correlator, "a"));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_jumps_gives_a_source_nothing_and_takes_nothing() {
+        for hours in [1, -1] {
+            let jumped = Arc::<AtomicBool>::default();
+            let (time, has_jumped) = (Clock::from_tokio(Timestamp::UNIX_EPOCH), Arc::clone(&jumped));
+            let by = move || SignedDuration::from_hours(if has_jumped.load(Ordering::Relaxed) { hours } else { 0 });
+            let mut correlator = Correlator::new(Clock::new(move || time.now() + by()));
+            assert_eq!((0..30).filter(|_| passed(&mut correlator, "a")).count(), 25);
+            jumped.store(true, Ordering::Relaxed);
+            assert!(!passed(&mut correlator, "a"), "{hours}");
+            tokio::time::advance(Duration::from_secs(300)).await;
+            assert!(passed(&mut correlator, "a") && !passed(&mut correlator, "a"), "{hours}");
+        }
     }
 }

@@ -2,22 +2,22 @@
 //!
 //! In come changes of Pods, claims, volumes, nodes and attachments; each node is looked at by itself. Out go VolumeAttachments, which the
 //! driver's own attacher carries out, and the list of a node's attached volumes in its status, by which the kubelet knows that it
-//! may mount. A volume that a node still says it uses is not detached, unless the node is out of service or has not been ready for six
-//! minutes.
+//! may mount. A volume that a node still says it uses is not detached, unless the node is out of service or is not ready six minutes
+//! after the last Pod that needed it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{AttachedVolume, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment, VolumeAttachmentSource, VolumeAttachmentSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kiln_client::{Change, Client, Clock, Informers, Object as _, ObjectRef, PatchKind, Store, WorkQueue, path};
+use kiln_client::{Change, Client, Informers, Object as _, ObjectRef, PatchKind, Store, WorkQueue, path};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::claim_of;
 use crate::node_pods::{self, NODE, is_node_ready};
@@ -27,8 +27,8 @@ use crate::reconcile::{Failure, Next, work};
 use crate::status_patch::unless_gone;
 use crate::{Context, Recorder};
 
-/// How long a node may be not ready before its volumes are detached whatever it says.
-const FORCE: SignedDuration = SignedDuration::from_secs(360);
+/// How long a node may say that it uses a volume that no Pod needs, before it is detached from one that is not ready.
+const FORCE: Duration = Duration::from_secs(360);
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// How the names of this controller's attachments begin; a hash follows.
 const PREFIX: &str = "csi-";
@@ -40,7 +40,6 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
     let queue = WorkQueue::<ObjectRef>::default();
     let attacher = Arc::new(Attacher {
         client: context.client.clone(),
-        clock: context.clock.clone(),
         recorder: context.events.recorder("attachdetach-controller"),
         queue: queue.clone(),
         nodes: informers.of::<Node>().store(),
@@ -49,6 +48,7 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
         volumes: informers.of::<PersistentVolume>().store(),
         drivers: informers.of::<CSIDriver>().store(),
         attachments: informers.of::<VolumeAttachment>().store(),
+        unneeded: Mutex::default(),
     });
     informers.of::<Node>().subscribe({
         let queue = queue.clone();
@@ -93,6 +93,9 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
                 Change::Synced => return,
             };
             attacher.queue.add(ObjectRef::cluster(attachment.spec.node_name.as_str()));
+            if gone {
+                attacher.unneeded().remove(name(&**attachment));
+            }
             // Another node may have waited for it.
             if let Some(volume) = attachment.spec.source.persistent_volume_name.as_ref().filter(|_| gone) {
                 let volume = attacher.volumes.get(&ObjectRef::cluster(volume.as_str()));
@@ -112,6 +115,20 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
 fn is_out_of_service(node: &Node) -> bool {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
+/// Whether a volume that no Pod needs since a moment must stay, and for how long if that is known; `None` if it can go.
+fn hold(node: &Node, unique: &str, since: Instant) -> Option<Option<Duration>> {
+    let in_use = node.status.as_ref().and_then(|status| status.volumes_in_use.as_deref()).unwrap_or_default();
+    if !in_use.iter().any(|used| used == unique) || is_out_of_service(node) {
+        return None;
+    }
+    // While the node is ready, it says itself when it is done.
+    if is_node_ready(node) {
+        return Some(None);
+    }
+    let left = FORCE.saturating_sub(since.elapsed());
+    (!left.is_zero()).then_some(Some(left))
 }
 
 /// A volume that a node needs.
@@ -143,7 +160,6 @@ fn is_attached(attachment: &VolumeAttachment) -> bool {
 
 struct Attacher {
     client: Client,
-    clock: Clock,
     recorder: Recorder,
     queue: WorkQueue<ObjectRef>,
     nodes: Store<Node>,
@@ -152,9 +168,15 @@ struct Attacher {
     volumes: Store<PersistentVolume>,
     drivers: Store<CSIDriver>,
     attachments: Store<VolumeAttachment>,
+    /// Since when no Pod needs an attachment that is held, by its name.
+    unneeded: Mutex<HashMap<String, Instant>>,
 }
 
 impl Attacher {
+    fn unneeded(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.unneeded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn on_pod(&self, change: &Change<Pod>) {
         let pod = match change {
             Change::Applied { object, previous, .. } => {
@@ -233,11 +255,14 @@ impl Attacher {
         let mut reported: Vec<String> = attached.into_iter().map(Wanted::unique_name).collect();
         let (mut wait, mut doomed) = (None, Vec::new());
         for attachment in existing.iter().filter(|attachment| !is_going(&***attachment)) {
-            if wanted.contains_key(name(&**attachment)) {
+            let name_of = name(&**attachment);
+            if wanted.contains_key(name_of) {
+                self.unneeded().remove(name_of);
                 continue;
             }
+            let since = *self.unneeded().entry(name_of.to_owned()).or_insert_with(Instant::now);
             let Some(unique) = self.unique_name(attachment) else { continue };
-            match node.as_deref().and_then(|node| self.hold(node, &unique)) {
+            match node.as_deref().and_then(|node| hold(node, &unique, since)) {
                 None => doomed.push(attachment),
                 Some(left) => {
                     wait = wait.into_iter().chain(left).min();
@@ -293,21 +318,6 @@ impl Attacher {
         attachment.spec.source.persistent_volume_name.as_ref()?;
         let handle = self.handle(attachment).unwrap_or_default();
         Some(format!("kubernetes.io/csi/{}^{handle}", attachment.spec.attacher))
-    }
-
-    /// Whether a volume that no Pod needs must stay, and for how long if that is known; `None` if it can go.
-    fn hold(&self, node: &Node, unique: &str) -> Option<Option<Duration>> {
-        let in_use = node.status.as_ref().and_then(|status| status.volumes_in_use.as_deref()).unwrap_or_default();
-        if !in_use.iter().any(|used| used == unique) || is_out_of_service(node) {
-            return None;
-        }
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        let ready =
-            conditions.iter().find(|condition| condition.type_ == "Ready").filter(|ready| ready.status != "True");
-        // While the node is ready, it says itself when it is done.
-        let Some(since) = ready.and_then(|ready| ready.last_transition_time.as_ref()) else { return Some(None) };
-        let left = FORCE.saturating_sub(self.clock.now().duration_since(since.0));
-        Duration::try_from(left).ok().filter(|left| !left.is_zero()).map(Some)
     }
 
     /// Writes which volumes a node has.

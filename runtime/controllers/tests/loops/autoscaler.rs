@@ -211,3 +211,21 @@ async fn metrics_that_cannot_be_read_leave_the_scale_alone_and_are_told() {
     pass(2).await;
     assert_eq!(condition(&world.get(WEB).await, "AbleToScale"), ("False", "FailedGetScale"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_does_not_end_the_time_for_which_a_recommendation_holds() {
+    for jump in [3600, -3600] {
+        let world = start(4).await;
+        // Pods that start in the future would not be counted.
+        pass(3600).await;
+        use_cpu(&world, "20m").await;
+        world.create(AUTOSCALERS, autoscaler(cpu(50), json!({}))).await;
+        pass(30).await;
+        world.jumps.jump(jump);
+        use_cpu(&world, "20m").await;
+        pass(255).await;
+        assert_eq!(replicas(&world).await, 4, "{jump}");
+        pass(50).await;
+        assert_eq!(replicas(&world).await, 1, "{jump}");
+    }
+}

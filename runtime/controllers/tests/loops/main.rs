@@ -6,6 +6,8 @@ mod apps_world;
 mod bad_line;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../jumping/mod.rs"]
+mod jumping;
 #[path = "../real/mod.rs"]
 mod real;
 

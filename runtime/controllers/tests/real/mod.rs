@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::bad_line::BadLine;
+use crate::jumping::Jumps;
 
 pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -62,6 +63,8 @@ pub(crate) struct World {
     pub(crate) server: ApiServer,
     pub(crate) client: Client,
     pub(crate) clock: Clock,
+    /// Has the clock of one that is paused jump.
+    pub(crate) jumps: Jumps,
     pub(crate) shutdown: CancellationToken,
     line: InProcess,
     _end: DropGuard,
@@ -69,22 +72,23 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with_clock(Clock::system()).await
+        Self::with_clock(Clock::system(), Jumps::default()).await
     }
 
     /// One whose clock is tokio's, for tests that pause it.
     pub(crate) async fn paused() -> Self {
-        Self::with_clock(Clock::from_tokio(START.parse().unwrap())).await
+        let jumps = Jumps::default();
+        Self::with_clock(jumps.clock(START.parse().unwrap()), jumps).await
     }
 
-    async fn with_clock(clock: Clock) -> Self {
+    async fn with_clock(clock: Clock, jumps: Jumps) -> Self {
         let time = clock.clone();
         let config = Config { clock: Arc::new(move || time.now()), ..Config::default() };
         let server = ApiServer::build(config, kiln_storage::memory::open()).await.unwrap();
         let shutdown = CancellationToken::new();
         let line = InProcess { server: server.clone(), others: Arc::default() };
         let client = Client::new(line.clone());
-        Self { server, client, clock, _end: shutdown.clone().drop_guard(), line, shutdown }
+        Self { server, client, clock, jumps, _end: shutdown.clone().drop_guard(), line, shutdown }
     }
 
     /// Answers GETs of a path with this from now on.

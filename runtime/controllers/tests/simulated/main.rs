@@ -9,6 +9,9 @@ mod claims;
 mod cron_job;
 mod job;
 mod job_policies;
+#[path = "../jumping/mod.rs"]
+mod jumping;
+mod jumps;
 mod mirroring;
 mod network;
 mod nodes;

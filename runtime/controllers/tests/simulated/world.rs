@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::bad_line::BadLine;
+use crate::jumping::Jumps;
 
 /// The time that all tests begin at.
 pub(crate) const START: &str = "2026-03-01T12:00:00Z";
@@ -27,13 +28,15 @@ pub(crate) struct World {
     server: ApiServer,
     pub(crate) client: Client,
     pub(crate) clock: Clock,
+    pub(crate) jumps: Jumps,
     pub(crate) shutdown: CancellationToken,
     _end: DropGuard,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let clock = Clock::from_tokio(START.parse().unwrap());
+        let jumps = Jumps::default();
+        let clock = jumps.clock(START.parse().unwrap());
         let config = Config {
             service_cidrs: ["10.43.0.0/16", "fd00:43::/112"].iter().map(|cidr| cidr.parse().unwrap()).collect(),
             clock: Arc::new({
@@ -45,7 +48,7 @@ impl World {
         let server = ApiServer::build(config, kiln_storage::memory::open()).await.unwrap();
         let shutdown = CancellationToken::new();
         let client = Client::new(InProcess(server.clone()));
-        Self { server, client, clock, _end: shutdown.clone().drop_guard(), shutdown }
+        Self { server, client, clock, jumps, _end: shutdown.clone().drop_guard(), shutdown }
     }
 
     /// Runs controllers over one set of mirrors.

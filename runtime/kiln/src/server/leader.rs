@@ -220,6 +220,37 @@ mod tests {
         assert!(waited >= Duration::from_secs(10) && waited <= Duration::from_secs(15), "{waited:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_jumps_neither_ends_a_lead_nor_makes_a_second_one() {
+        for hours in [1, -1] {
+            let api = FakeApi::new();
+            let jumped = Arc::<AtomicBool>::default();
+            let (time, has_jumped) = (Clock::from_tokio(jiff::Timestamp::UNIX_EPOCH), Arc::clone(&jumped));
+            let by =
+                move || jiff::SignedDuration::from_hours(if has_jumped.load(Ordering::Relaxed) { hours } else { 0 });
+            let clock = Clock::new(move || time.now() + by());
+            let (leads, mut led) = mpsc::unbounded_channel();
+            let running = ["a", "b"].map(|name| {
+                let (candidate, leads) = (Candidate::new(api.client(), name.to_owned(), clock.clone()), leads.clone());
+                let work = move |stop: CancellationToken| {
+                    leads.send(name).unwrap();
+                    async move { stop.cancelled().await }
+                };
+                tokio::spawn(candidate.run(work, CancellationToken::new()))
+            });
+            let first = led.recv().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            jumped.store(true, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(led.is_empty(), "{hours}: another leads, or the same anew");
+            let silent = Instant::now();
+            running[usize::from(first == "b")].abort();
+            led.recv().await.unwrap();
+            assert!(silent.elapsed() <= Duration::from_secs(15), "{hours}");
+            running.iter().for_each(tokio::task::JoinHandle::abort);
+        }
+    }
+
     /// An API that stops answering when it is told to.
     struct Stalling {
         api: FakeApi,
