@@ -24,11 +24,12 @@ class Nodes:
     """The nodes and their cluster. The first one is the server."""
 
     def __init__(self, name, nodes, mtu=1500):
-        """`nodes` are names with addresses in one /24."""
+        """`nodes` are names with addresses in one /24, or in one /64 of IPv6."""
         self.folder = scratch(name)
         self.addresses = nodes
         self.server = next(iter(nodes))
-        self.url = f"https://{nodes[self.server]}:6443"
+        self.by_ipv6 = ":" in nodes[self.server]
+        self.url = f"https://[{nodes[self.server]}]:6443" if self.by_ipv6 else f"https://{nodes[self.server]}:6443"
         # Of this run alone, should another one run beside it.
         self.prefix = f"kn{os.getpid()}"
         self.running = {}
@@ -57,9 +58,10 @@ class Nodes:
             self.ip("switch", "link", "add", node, "mtu", self.mtu, "type", "veth", "peer", "name", "eth0", "netns",
                     f"{self.prefix}-{node}")
             self.ip("switch", "link", "set", node, "master", "br0", "up")
-            self.ip(node, "address", "add", f"{address}/24", "dev", "eth0")
+            own = [f"{address}/64", "dev", "eth0", "nodad"] if self.by_ipv6 else [f"{address}/24", "dev", "eth0"]
+            self.ip(node, "address", "add", *own)
             self.ip(node, "link", "set", "eth0", "mtu", self.mtu, "up")
-            self.ip(node, "route", "add", "default", "dev", "eth0")
+            self.ip(node, "-6" if self.by_ipv6 else "-4", "route", "add", "default", "dev", "eth0")
 
     def start(self, node, *flags):
         """Starts a node."""

@@ -5,7 +5,7 @@ use toml::de::DeTable;
 use crate::decode::{Fault, integer, wrong};
 use crate::section::{Section, section};
 use crate::types::{Cluster, Console, Interface, Method, Network, Node, NodeConfig, Role, Server, ServerAddress, Time};
-use crate::{Problem, validate};
+use crate::{PerFamily, Problem, validate};
 
 /// The configuration of a file whose keys and types are right.
 pub(crate) fn config(version: u32, root: &DeTable<'_>) -> Result<NodeConfig, Fault> {
@@ -80,18 +80,16 @@ fn server(s: &Section<'_>) -> Result<Server, Fault> {
     if let Some(sans) = s.parsed_list("tls-sans", validate::san)? {
         server.tls_sans = sans;
     }
-    if let Some(range) = s.parsed("cluster-cidr", validate::cluster_range)? {
-        server.cluster_cidr = range;
+    if let Some(ranges) = s.per_family("cluster-cidr", validate::cluster_range)? {
+        server.cluster_cidr = ranges;
     }
-    if let Some(range) = s.parsed("service-cidr", validate::service_range)? {
-        server.service_cidr = range;
+    if let Some(ranges) = s.per_family("service-cidr", validate::service_range)? {
+        server.service_cidr = ranges;
     }
-    if server.cluster_cidr.overlaps(server.service_cidr) {
+    validate::networks(server.cluster_cidr, server.service_cidr).map_err(|why| {
         let key = if s.get("service-cidr").is_some() { "service-cidr" } else { "cluster-cidr" };
-        let why =
-            format!("pods' {} and services' {} overlap; choose two apart", server.cluster_cidr, server.service_cidr);
-        return Err(s.fault(key, why));
-    }
+        s.fault(key, why)
+    })?;
     Ok(server)
 }
 
@@ -124,15 +122,16 @@ fn interface(s: &Section<'_>) -> Result<Interface, Fault> {
     let Some(method) = method else {
         return Err(s.missing("method", "write method = \"dhcp\", \"static\" or \"none\""));
     };
-    let address = s.parsed("address", validate::interface_address)?;
-    let gateway = s.parsed("gateway", validate::ip)?;
+    let address = s.per_family("address", validate::interface_address)?;
+    let gateway = s.per_family("gateway", validate::ip)?;
     let dns = s.parsed_list("dns", validate::ip)?.unwrap_or_default();
     match (method, address) {
         (Method::Static, None) => {
             return Err(s.missing("address", "method \"static\" needs one, as address = \"192.168.77.3/24\""));
         }
-        (Method::Static, Some(address)) => {
-            if let Some(gateway) = gateway {
+        (Method::Static, Some(addresses)) => {
+            for gateway in gateway.into_iter().flat_map(PerFamily::iter) {
+                let address = addresses.like(&gateway).unwrap_or(addresses.first());
                 validate::gateway(address, gateway).map_err(|why| s.fault("gateway", why))?;
             }
         }

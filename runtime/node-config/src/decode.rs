@@ -74,12 +74,14 @@ fn check_value(value: &Spanned<DeValue<'_>>, kind: Kind, dotted: &str) -> Result
     };
     match (kind, value.get_ref()) {
         (Kind::Integer, DeValue::Integer(_))
-        | (Kind::Text, DeValue::String(_))
+        | (Kind::Text | Kind::TextOrList, DeValue::String(_))
         | (Kind::Switch, DeValue::Boolean(_)) => Ok(()),
-        (Kind::TextList, DeValue::Array(items)) => match items.iter().position(|i| !i.get_ref().is_str()) {
-            Some(i) => wrong(&items[i], format!("{dotted}[{i}]"), Kind::Text.name()),
-            None => Ok(()),
-        },
+        (Kind::TextList | Kind::TextOrList, DeValue::Array(items)) => {
+            match items.iter().position(|i| !i.get_ref().is_str()) {
+                Some(i) => wrong(&items[i], format!("{dotted}[{i}]"), Kind::Text.name()),
+                None => Ok(()),
+            }
+        }
         (Kind::TextMap, DeValue::Table(entries)) => match entries.iter().find(|(_, v)| !v.get_ref().is_str()) {
             Some((key, v)) => wrong(v, format!("{dotted}.{}", key.get_ref()), Kind::Text.name()),
             None => Ok(()),

@@ -202,8 +202,8 @@ fn read_value(key: &str, kind: Kind, text: &str) -> Result<Value, EditError> {
     match kind {
         Kind::Integer => as_toml().and_then(|v| if v.is_integer() { Ok(v) } else { Err(wrong()) }),
         Kind::Switch => as_toml().and_then(|v| if v.is_bool() { Ok(v) } else { Err(wrong()) }),
-        Kind::Text => Ok(match text.parse::<Value>() {
-            Ok(v) if v.is_str() => v,
+        Kind::Text | Kind::TextOrList => Ok(match text.parse::<Value>() {
+            Ok(v) if v.is_str() || (v.is_array() && matches!(kind, Kind::TextOrList)) => v,
             _ => Value::from(text),
         }),
         // A list is TOML, or words with commas between them.

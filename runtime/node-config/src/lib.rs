@@ -12,6 +12,7 @@ pub mod edit;
 mod error;
 pub mod flags;
 mod net;
+mod per_family;
 pub mod schema;
 mod section;
 pub mod token;
@@ -20,6 +21,7 @@ pub mod validate;
 
 pub use error::{ConfigError, Problem};
 pub use net::{Cidr, DEFAULT_PORT, InterfaceMatch, ServerUrl};
+pub use per_family::{Family, PerFamily};
 pub use token::Token;
 pub use types::{
     Cluster, Console, Interface, Method, Network, Node, NodeConfig, Role, Server, ServerAddress, Time, default_name,

@@ -7,6 +7,8 @@ pub enum Kind {
     Integer,
     /// A string.
     Text,
+    /// A string, with commas where there are several, or an array of strings.
+    TextOrList,
     /// `true` or `false`.
     Switch,
     /// An array of strings.
@@ -25,6 +27,7 @@ impl Kind {
         match self {
             Kind::Integer => "a whole number",
             Kind::Text => "a string",
+            Kind::TextOrList => "a string or an array of strings",
             Kind::Switch => "true or false",
             Kind::TextList => "an array of strings",
             Kind::TextMap => "a table of strings",
@@ -79,8 +82,8 @@ const CLUSTER: &[Field] = &[
 const SERVER: &[Field] = &[
     field("port", Kind::Integer, "TCP port of the API; 6443"),
     field("tls-sans", Kind::TextList, "further names and addresses in the server's certificate"),
-    field("cluster-cidr", Kind::Text, "addresses of pods; 10.42.0.0/16"),
-    field("service-cidr", Kind::Text, "addresses of services; 10.43.0.0/16"),
+    field("cluster-cidr", Kind::TextOrList, "addresses of pods, of IPv4, IPv6 or both; 10.42.0.0/16"),
+    field("service-cidr", Kind::TextOrList, "addresses of services, of IPv4, IPv6 or both; 10.43.0.0/16"),
 ];
 
 const NETWORK: &[Field] =
@@ -89,8 +92,8 @@ const NETWORK: &[Field] =
 const INTERFACE: &[Field] = &[
     field("match", Kind::Text, "kernel name, a trailing * allowed, or MAC address"),
     field("method", Kind::Text, "\"dhcp\", \"static\" or \"none\""),
-    field("address", Kind::Text, "address with prefix length, for static"),
-    field("gateway", Kind::Text, "default route, for static"),
+    field("address", Kind::TextOrList, "address with prefix length, or one of each family, for static"),
+    field("gateway", Kind::TextOrList, "default route, or one of each family, for static"),
     field("dns", Kind::TextList, "addresses of name servers"),
 ];
 

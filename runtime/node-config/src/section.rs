@@ -5,8 +5,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::Problem;
 use crate::decode::{Fault, wrong};
+use crate::{Family, PerFamily, Problem};
 
 /// A table of the file, known to match the schema, with where its name stands.
 #[derive(Clone, Copy)]
@@ -83,5 +83,20 @@ impl<'a> Section<'a> {
             read(text).map_err(|why| (span, wrong(&format!("{}[{i}]", self.dotted(key)), why)))
         };
         items.into_iter().enumerate().map(read_item).collect::<Result<_, _>>().map(Some)
+    }
+    /// One value, or one of each family, as an array or with a comma between them: each through `read`.
+    pub(crate) fn per_family<T: Family + Copy>(
+        &self,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<PerFamily<T>>, Fault> {
+        let given = match self.text(key) {
+            Some(text) => {
+                let given: Result<Vec<_>, _> = text.split(',').map(|item| read(item.trim())).collect();
+                Some(given.map_err(|why| self.fault(key, why))?)
+            }
+            None => self.parsed_list(key, read)?,
+        };
+        given.map(|given| PerFamily::new(&given).map_err(|why| self.fault(key, why))).transpose()
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::validate::Taint;
-use crate::{Cidr, InterfaceMatch, ServerUrl, Token};
+use crate::{Cidr, InterfaceMatch, PerFamily, ServerUrl, Token};
 
 /// A whole `node.toml`, checked. Serialises with its token masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -133,14 +133,14 @@ pub struct Server {
     /// Further names and addresses for the certificate.
     pub tls_sans: Vec<String>,
     /// Addresses of pods.
-    pub cluster_cidr: Cidr,
+    pub cluster_cidr: PerFamily<Cidr>,
     /// Addresses of services.
-    pub service_cidr: Cidr,
+    pub service_cidr: PerFamily<Cidr>,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        let range = |second| Cidr { address: IpAddr::from([10, second, 0, 0]), prefix: 16 };
+        let range = |second| PerFamily::from(Cidr { address: IpAddr::from([10, second, 0, 0]), prefix: 16 });
         Server {
             port: crate::net::DEFAULT_PORT,
             tls_sans: Vec::new(),
@@ -172,12 +172,12 @@ pub struct Interface {
     pub matches: InterfaceMatch,
     /// How they get their address.
     pub method: Method,
-    /// Own address, there for [`Method::Static`] and only there.
+    /// Own addresses, there for [`Method::Static`] and only there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<Cidr>,
-    /// Default route, for [`Method::Static`].
+    pub address: Option<PerFamily<Cidr>>,
+    /// Default routes, for [`Method::Static`]; each of a family that has an address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<IpAddr>,
+    pub gateway: Option<PerFamily<IpAddr>>,
     /// Name servers; with DHCP they come before those of the lease.
     pub dns: Vec<IpAddr>,
 }

@@ -1,11 +1,12 @@
 //! Rules for single values, for this file and for flags that stand for its keys. Every error says what would be right.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use crate::Cidr;
 use crate::net::is_host_name;
+use crate::{Cidr, PerFamily};
 
 /// A node's name: RFC 1123 subdomain in lower case, at most 63 characters, since it is also the host name.
 ///
@@ -44,33 +45,51 @@ pub(crate) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is no IP address"))
 }
 
-/// A range for pods: IPv4, and large enough for a node's /24.
+/// A range for pods, of either family, and large enough for a node's /24 or /64. As in Kubernetes no more than 16 bits of an IPv6
+/// range are there to tell nodes' parts apart.
 ///
 /// # Errors
 /// What would be right.
 pub fn cluster_range(text: &str) -> Result<Cidr, String> {
-    range(text, 24)
+    range(text, 8..=24, 48..=64)
 }
 
-/// A range for services: IPv4.
+/// A range for services, of either family.
 ///
 /// # Errors
 /// What would be right.
 pub fn service_range(text: &str) -> Result<Cidr, String> {
-    range(text, 28)
+    range(text, 8..=28, 64..=124)
 }
 
-fn range(text: &str, longest: u8) -> Result<Cidr, String> {
-    let range: Cidr = text.parse()?;
-    if !range.address.is_ipv4() {
-        return Err(format!("`{text}` is not IPv4; take a range as 10.42.0.0/16"));
+/// Whether pods' and services' ranges go together.
+///
+/// # Errors
+/// What would be right.
+pub fn networks(pods: PerFamily<Cidr>, services: PerFamily<Cidr>) -> Result<(), String> {
+    let overlap = pods.iter().find_map(|pods| {
+        let services = services.like(&pods)?;
+        pods.overlaps(services).then_some((pods, services))
+    });
+    if let Some((pods, services)) = overlap {
+        return Err(format!("pods' {pods} and services' {services} overlap; choose two apart"));
     }
+    match pods.like(&services.first()) {
+        Some(_) => Ok(()),
+        None => Err(format!("pods' {pods} and services' {services} are of different families; give both of one")),
+    }
+}
+
+fn range(text: &str, v4: RangeInclusive<u8>, v6: RangeInclusive<u8>) -> Result<Cidr, String> {
+    let range: Cidr = text.parse()?;
+    let prefixes = if range.address.is_ipv4() { v4 } else { v6 };
     if !range.is_network() {
         let start = range.nth(0).unwrap_or(range.address);
         return Err(format!("`{text}` has bits set behind its prefix; write {start}/{}", range.prefix));
     }
-    if !(8..=longest).contains(&range.prefix) {
-        return Err(format!("the prefix length is {}; take one from 8 to {longest}", range.prefix));
+    if !prefixes.contains(&range.prefix) {
+        let (least, most) = (prefixes.start(), prefixes.end());
+        return Err(format!("the prefix length is {}; take one from {least} to {most}", range.prefix));
     }
     Ok(range)
 }

@@ -54,6 +54,13 @@ fn an_interface_is_added_and_changed_by_its_index() {
     .unwrap();
     assert!(out.contains("[[network.interface]]\nmatch = \"eth0\""), "{out}");
     assert_eq!(get(&out, "network.interface.0.address").unwrap().as_deref(), Some("192.168.77.3/24"));
+    for (new, written) in [
+        ("192.168.77.3/24,fd00::3/64", "address = \"192.168.77.3/24,fd00::3/64\""),
+        ("[\"192.168.77.3/24\", \"fd00::3/64\"]", "address = [\"192.168.77.3/24\", \"fd00::3/64\"]"),
+    ] {
+        let both = set(&out, "network.interface.0.address", new).unwrap();
+        assert!(both.contains(written), "{both}");
+    }
     assert!(matches!(set(&out, "network.interface.2.method", "dhcp"), Err(EditError::NotSet { .. })));
     assert_eq!(remove(&out, "network.interface.0").unwrap().trim_end(), FILE.trim_end());
 }

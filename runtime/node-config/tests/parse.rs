@@ -57,6 +57,33 @@ fn a_server_has_defaults_for_everything() {
 }
 
 #[test]
+fn ranges_are_of_one_family_or_of_both_in_any_order() {
+    let rows = [
+        ("\"10.1.0.0/16\"", "\"10.2.0.0/16\"", "10.1.0.0/16", "10.2.0.0/16"),
+        (
+            "\"10.1.0.0/16,fd00:1::/56\"",
+            "\"10.2.0.0/16, fd00:2::/112\"",
+            "10.1.0.0/16,fd00:1::/56",
+            "10.2.0.0/16,fd00:2::/112",
+        ),
+        (
+            "[\"fd00:1::/56\", \"10.1.0.0/16\"]",
+            "[\"fd00:2::/112\", \"10.2.0.0/16\"]",
+            "fd00:1::/56,10.1.0.0/16",
+            "fd00:2::/112,10.2.0.0/16",
+        ),
+        ("\"fd00:1::/56\"", "[\"fd00:2::/112\"]", "fd00:1::/56", "fd00:2::/112"),
+        ("\"10.1.0.0/16,fd00:1::/56\"", "\"fd00:2::/112\"", "10.1.0.0/16,fd00:1::/56", "fd00:2::/112"),
+    ];
+    for (pods, services, cluster_cidr, service_cidr) in rows {
+        let text = server(&format!("[server]\ncluster-cidr = {pods}\nservice-cidr = {services}"));
+        let server = NodeConfig::parse(&text, "node.toml").unwrap().server.unwrap();
+        let found = (server.cluster_cidr.to_string(), server.service_cidr.to_string());
+        assert_eq!(found, (cluster_cidr.to_owned(), service_cidr.to_owned()));
+    }
+}
+
+#[test]
 fn a_node_may_say_its_taints_and_addresses() {
     let text = server("").replace(
         "role",
@@ -109,7 +136,19 @@ fn a_wrong_value_is_refused_with_its_place() {
             server("").replace("role", "labels = { \"node-role.kubernetes.io/x\" = \"\" }\nrole"),
             "can't give itself this label",
         ),
-        (server("[server]\ncluster-cidr = \"fd00::/64\""), "is not IPv4"),
+        (
+            server("[server]\ncluster-cidr = \"fd00::/56\""),
+            "5:16: `server.cluster-cidr`: pods' fd00::/56 and services' 10.43",
+        ),
+        (server("[server]\ncluster-cidr = \"fd00::/96\""), "take one from 48 to 64"),
+        (server("[server]\nservice-cidr = [\"10.43.0.0/16\", \"fd00::/56\"]"), "5:33: `server.service-cidr[1]`"),
+        (server("[server]\ncluster-cidr = [\"10.1.0.0/16\", \"10.2.0.0/16\"]"), "write one, or one of IPv4 and one of"),
+        (server("[server]\ncluster-cidr = []"), "write one, or one of IPv4 and one of"),
+        (server("[server]\ncluster-cidr = 10"), "takes a string or an array of strings, not a whole number"),
+        (
+            server("[server]\ncluster-cidr = \"10.42.0.0/16,fd00::/56\"\nservice-cidr = \"10.43.0.0/16,fd00::/112\""),
+            "pods' fd00::/56 and services' fd00::/112 overlap",
+        ),
         (server("[server]\ncluster-cidr = \"10.42.0.0/25\""), "take one from 8 to 24"),
         (server("[server]\nservice-cidr = \"10.42.128.0/17\""), "overlap"),
         (server("[server]\ntls-sans = [\"https://a\"]"), "5:13: `server.tls-sans[0]`"),
@@ -181,6 +220,27 @@ fn a_static_interface_is_read_in_full() {
     assert_eq!((row.method, row.address.unwrap().to_string()), (Method::Static, "192.168.77.3/24".to_owned()));
     assert_eq!(network.for_interface("eth0", None).unwrap().method, Method::None);
     assert!(network.for_interface("wlan0", None).is_none());
+}
+
+#[test]
+fn a_static_interface_may_have_an_address_and_a_gateway_of_each_family() {
+    let text = |gateway: &str| {
+        agent(&format!(
+            "[[network.interface]]\nmatch = \"eth0\"\nmethod = \"static\"\naddress = [\"192.168.77.3/24\", \"fd00::3/64\"]\ngateway = {gateway}",
+        ))
+    };
+    for (gateway, shown) in [
+        ("\"fd00::1\"", "fd00::1"),
+        ("\"192.168.77.1,fe80::1\"", "192.168.77.1,fe80::1"),
+        ("[\"fd00::1\", \"192.168.77.1\"]", "fd00::1,192.168.77.1"),
+    ] {
+        let network = NodeConfig::parse(&text(gateway), "node.toml").unwrap().network;
+        let row = network.for_interface("eth0", None).unwrap();
+        assert_eq!(row.address.unwrap().to_string(), "192.168.77.3/24,fd00::3/64");
+        assert_eq!(row.gateway.unwrap().to_string(), shown);
+    }
+    assert!(error(&text("[\"192.168.77.1\", \"fd01::1\"]")).contains("`fd01::1` can't be reached from fd00::3/64"));
+    assert!(error(&text("[\"fd00::1\", \"fd00::2\"]")).contains("write one, or one of IPv4 and one of IPv6"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use kiln_node_config::{Interface, Method, Network};
+use kiln_node_config::{Cidr, Interface, Method, Network, PerFamily};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
 
 use super::dhcp::client::{Action, Client, Lease};
@@ -25,7 +25,7 @@ const METRIC: u32 = 100;
 enum Plan {
     Loopback,
     Dhcp { dns: Vec<IpAddr> },
-    Static { address: IpAddr, prefix: u8, gateway: Option<IpAddr>, dns: Vec<IpAddr> },
+    Static { addresses: PerFamily<Cidr>, gateways: Option<PerFamily<IpAddr>>, dns: Vec<IpAddr> },
 }
 
 /// An interface in our care.
@@ -34,8 +34,8 @@ pub(super) struct Managed {
     link: Link,
     plan: Plan,
     dhcp: Option<(Client, UdpSocket)>,
-    /// Address on the interface.
-    address: Option<(IpAddr, u8)>,
+    /// Addresses on the interface.
+    addresses: Vec<Cidr>,
     failure: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Managed {
     /// Takes a link into care; `None` if node.toml does not mean it.
     pub(super) fn new(config: &Network, link: Link) -> Option<Self> {
         let plan = plan(config, &link)?;
-        Some(Self { link, plan, dhcp: None, address: None, failure: None })
+        Some(Self { link, plan, dhcp: None, addresses: Vec::new(), failure: None })
     }
 
     /// The interface's name.
@@ -116,19 +116,21 @@ impl Managed {
                     self.dhcp = Some((client, dhcp_socket(&name)?));
                 }
             }
-            Plan::Static { address, prefix, gateway, .. } => {
-                if self.address.is_none() {
-                    requests.add_address(index, *address, *prefix)?;
-                    if let Some(gateway) = gateway {
+            Plan::Static { addresses, gateways, .. } => {
+                if self.addresses.is_empty() {
+                    for address in addresses.iter() {
+                        requests.add_address(index, address.address, address.prefix)?;
+                    }
+                    for gateway in gateways.iter().copied().flat_map(PerFamily::iter) {
                         let any = if gateway.is_ipv4() {
                             IpAddr::V4(Ipv4Addr::UNSPECIFIED)
                         } else {
                             IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
                         };
-                        requests.add_route(index, any, 0, *gateway, METRIC + index)?;
+                        requests.add_route(index, any, 0, gateway, METRIC + index)?;
                     }
-                    self.address = Some((*address, *prefix));
-                    say!("network: {name} has {address}/{prefix}");
+                    self.addresses = addresses.iter().collect();
+                    say!("network: {name} has {addresses}");
                 }
             }
         }
@@ -156,16 +158,16 @@ impl Managed {
 
     fn configure(&mut self, requests: &mut Netlink, lease: &Lease) -> Result<()> {
         let (index, name) = (self.link.index, self.link.name.clone());
-        let new = (IpAddr::V4(lease.address), lease.prefix);
-        if self.address.is_some_and(|old| old != new) {
+        let new = Cidr { address: IpAddr::V4(lease.address), prefix: lease.prefix };
+        if self.addresses.iter().any(|old| *old != new) {
             self.deconfigure(requests)?;
         }
         if lease.mtu.is_some() {
             requests.set_up(index, &name, lease.mtu)?;
         }
-        requests.add_address(index, new.0, new.1)?;
-        self.address = Some(new);
-        say!("network: {name} has {}/{} from {}", lease.address, lease.prefix, lease.server);
+        requests.add_address(index, new.address, new.prefix)?;
+        self.addresses = vec![new];
+        say!("network: {name} has {new} from {}", lease.server);
         // Routes on the link come first, since others may go through them.
         let mut routes = lease.routes.clone();
         routes.sort_by_key(|(_, _, gateway)| !gateway.is_unspecified());
@@ -175,13 +177,13 @@ impl Managed {
         Ok(())
     }
 
-    /// Takes the address off; the kernel drops its routes with it.
+    /// Takes the addresses off; the kernel drops their routes with them.
     fn deconfigure(&mut self, requests: &mut Netlink) -> Result<()> {
-        let Some((address, prefix)) = self.address.take() else {
-            return Ok(());
-        };
-        say!("network: {} loses {address}/{prefix}", self.link.name);
-        requests.remove_address(self.link.index, address, prefix)
+        for old in std::mem::take(&mut self.addresses) {
+            say!("network: {} loses {old}", self.link.name);
+            requests.remove_address(self.link.index, old.address, old.prefix)?;
+        }
+        Ok(())
     }
 
     /// Keeps a failure with its interface and prints it once.
@@ -210,11 +212,12 @@ impl Managed {
         if self.plan == Plan::Loopback {
             return None;
         }
-        Some(match (&self.address, &self.failure) {
-            (_, Some(failure)) => LinkStatus::Failed(failure.clone()),
-            (_, None) if !self.link.carrier => LinkStatus::NoCarrier,
-            (Some((address, prefix)), None) => LinkStatus::Configured(format!("{address}/{prefix}")),
-            (None, None) => LinkStatus::Asking,
+        let addresses: Vec<String> = self.addresses.iter().map(Cidr::to_string).collect();
+        Some(match &self.failure {
+            Some(failure) => LinkStatus::Failed(failure.clone()),
+            None if !self.link.carrier => LinkStatus::NoCarrier,
+            None if addresses.is_empty() => LinkStatus::Asking,
+            None => LinkStatus::Configured(addresses.join(", ")),
         })
     }
 }
@@ -235,12 +238,9 @@ fn plan(config: &Network, link: &Link) -> Option<Plan> {
 fn from_row(row: &Interface) -> Option<Plan> {
     match (row.method, row.address) {
         (Method::Dhcp, _) => Some(Plan::Dhcp { dns: row.dns.clone() }),
-        (Method::Static, Some(cidr)) => Some(Plan::Static {
-            address: cidr.address,
-            prefix: cidr.prefix,
-            gateway: row.gateway,
-            dns: row.dns.clone(),
-        }),
+        (Method::Static, Some(addresses)) => {
+            Some(Plan::Static { addresses, gateways: row.gateway, dns: row.dns.clone() })
+        }
         // node-config lets no static row without an address through.
         (Method::Static, None) | (Method::None, _) => None,
     }
@@ -288,14 +288,12 @@ mod tests {
     #[test]
     fn a_row_decides_and_an_unnamed_interface_is_left_alone() {
         let network = config(
-            "[[network.interface]]\nmatch = \"eth0\"\nmethod = \"static\"\naddress = \"192.168.7.3/24\"\ngateway = \"192.168.7.1\"\n",
+            "[[network.interface]]\nmatch = \"eth0\"\nmethod = \"static\"\naddress = [\"192.168.7.3/24\", \"fd00::3/64\"]\ngateway = \"192.168.7.1\"\n",
         );
-        let Some(Plan::Static { address, prefix, gateway, .. }) = plan(&network, &link("eth0")) else {
-            panic!("static")
-        };
+        let Some(Plan::Static { addresses, gateways, .. }) = plan(&network, &link("eth0")) else { panic!("static") };
         assert_eq!(
-            (address.to_string(), prefix, gateway.map(|g| g.to_string())),
-            ("192.168.7.3".into(), 24, Some("192.168.7.1".into()))
+            (addresses.to_string(), gateways.map(|g| g.to_string())),
+            ("192.168.7.3/24,fd00::3/64".into(), Some("192.168.7.1".into()))
         );
         assert_eq!(plan(&network, &link("eth1")), None);
     }

@@ -13,7 +13,7 @@ use kiln_client::{Client, Clock};
 use kiln_controllers::csr::Reserved;
 use kiln_controllers::{addons, charts, gateway_status, kubernetes_service, service_lb};
 use kiln_join::{Progress as _, Step};
-use kiln_node_config::{Cidr, ServerUrl};
+use kiln_node_config::ServerUrl;
 use kiln_pki::{Authority, NODE_USER_PREFIX, NODES_GROUP, certificate_der, tls};
 use kiln_storage::Storage;
 use kiln_tunnel::Hub;
@@ -66,7 +66,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     let names = Names {
         node: settings.identity.name.clone(),
         extra: settings.server.tls_sans.clone(),
-        service_cidr: settings.server.service_cidr,
+        service_cidr: settings.server.service_cidr.first(),
         domain: settings.domain.clone(),
     };
     let own_names = names.dns();
@@ -77,7 +77,7 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     let own_endpoint = kubernetes_service::Config {
         addresses: certificates.addresses(),
         advertise: settings.advertise,
-        service_ip: settings.server.service_cidr.nth(1),
+        service_ip: settings.server.service_cidr.first().nth(1),
         port,
         shared: is_shared,
     };
@@ -125,7 +125,10 @@ pub(super) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     let controllers = kiln_controllers::Config {
         authority: Arc::clone(&authority),
         reserved,
-        cluster_cidrs: pod_ranges(&settings)
+        cluster_cidrs: settings
+            .server
+            .cluster_cidr
+            .iter()
             .map(|range| range.to_string().parse())
             .collect::<Result<_, _>>()
             .map_err(|e| Failure::Input(format!("`cluster-cidr`: {e}")))?,
@@ -244,8 +247,7 @@ fn local_url(bind: Option<IpAddr>, port: u16) -> String {
 /// What the API server is told.
 fn api_config(settings: &Settings, port: u16, authority: &Authority, account_key: String) -> anyhow::Result<Config> {
     let mut config = Config { ca_pem: authority.certificate_pem().to_owned(), port, ..Config::default() };
-    let ranges = std::iter::once(settings.server.service_cidr).chain(settings.second_service_cidr);
-    let ranges: Result<_, _> = ranges.map(|range| range.to_string().parse()).collect();
+    let ranges: Result<_, _> = settings.server.service_cidr.iter().map(|range| range.to_string().parse()).collect();
     config.service_cidrs = ranges.map_err(|e| Failure::Input(format!("`service-cidr`: {e}")))?;
     config.node_ports = settings.node_ports.clone();
     config.service_accounts.issuers = vec![format!("https://kubernetes.default.svc.{}", settings.domain)];
@@ -259,11 +261,6 @@ fn reserved_ports(settings: &Settings, port: u16) -> BTreeSet<u16> {
     ingress.chain([port, kiln_kubelet::server::PORT]).collect()
 }
 
-/// Ranges of pods' addresses.
-fn pod_ranges(settings: &Settings) -> impl Iterator<Item = Cidr> {
-    std::iter::once(settings.server.cluster_cidr).chain(settings.second_cluster_cidr)
-}
-
 /// Where manifests are that the server applies: in its own folder, in the image and on the card.
 fn manifest_folders(settings: &Settings, folder: &Path) -> Vec<PathBuf> {
     let card = settings.cluster_dir.as_deref().and_then(Path::parent).map(|card| card.join("manifests"));
@@ -272,11 +269,9 @@ fn manifest_folders(settings: &Settings, folder: &Path) -> Vec<PathBuf> {
 
 /// What all nodes are told.
 fn cluster_settings(settings: &Settings) -> ClusterSettings {
-    let ranges = std::iter::once(settings.server.service_cidr).chain(settings.second_service_cidr);
-    let ranges: Vec<String> = ranges.map(|range| range.to_string()).collect();
     ClusterSettings {
-        cluster_cidr: pod_ranges(settings).map(|range| range.to_string()).collect::<Vec<_>>().join(","),
-        service_cidr: ranges.join(","),
+        cluster_cidr: settings.server.cluster_cidr.to_string(),
+        service_cidr: settings.server.service_cidr.to_string(),
         cluster_domain: settings.domain.clone(),
         cluster_dns: dns_addresses(settings).iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
         flannel_backend: settings.backend.to_string(),
@@ -292,8 +287,7 @@ fn dns_addresses(settings: &Settings) -> Vec<IpAddr> {
     if let Some(given) = settings.cluster_dns {
         return vec![given];
     }
-    let ranges = std::iter::once(settings.server.service_cidr).chain(settings.second_service_cidr);
-    ranges.filter_map(|range| range.nth(10)).collect()
+    settings.server.service_cidr.iter().filter_map(|range| range.nth(10)).collect()
 }
 
 /// Lets agents join with the tokens that flags gave.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use kiln_controllers::service_lb::Pool;
 use kiln_network::overlay::Backend;
-use kiln_node_config::{Cidr, Role, Server, Token, validate};
+use kiln_node_config::{Cidr, PerFamily, Role, Server, Token, validate};
 
 use super::disable::Part;
 use super::{acme, apiserver_args, controller_args, datastore, scheduler_args, snapshots, tokens};
@@ -50,11 +50,11 @@ pub(crate) struct Options {
     /// Further name or address for the server's certificate; may be repeated
     #[arg(long = "tls-san", value_name = "NAME", value_parser = validate::san, value_delimiter = ',', help_heading = LISTENER)]
     tls_sans: Vec<String>,
-    /// Addresses of pods: an IPv4 range, and behind a comma an IPv6 range for pods of both families
-    #[arg(long, value_name = "RANGE", value_parser = cluster_range, value_delimiter = ',', help_heading = CLUSTER)]
+    /// Addresses of pods: an IPv4 or IPv6 range, or one of each with a comma between them for pods of both families
+    #[arg(long, value_name = "RANGE", value_parser = validate::cluster_range, value_delimiter = ',', help_heading = CLUSTER)]
     cluster_cidr: Vec<Cidr>,
-    /// Addresses of services: an IPv4 range, and behind a comma an IPv6 range for services of both families
-    #[arg(long, value_name = "RANGE", value_parser = service_range, value_delimiter = ',', help_heading = CLUSTER)]
+    /// Addresses of services: an IPv4 or IPv6 range, or one of each with a comma between them for services of both families
+    #[arg(long, value_name = "RANGE", value_parser = validate::service_range, value_delimiter = ',', help_heading = CLUSTER)]
     service_cidr: Vec<Cidr>,
     /// Ports of the nodes that services may have
     #[arg(long, value_name = "FROM-TO", value_parser = port_range, default_value = "30000-32767", help_heading = CLUSTER)]
@@ -136,10 +136,6 @@ pub(super) struct Settings {
     pub(super) bind: Option<IpAddr>,
     pub(super) advertise: Option<IpAddr>,
     pub(super) server: Server,
-    /// Pods' IPv6 range, if they have both families.
-    pub(super) second_cluster_cidr: Option<Cidr>,
-    /// Services' IPv6 range, if they have both families.
-    pub(super) second_service_cidr: Option<Cidr>,
     pub(super) node_ports: RangeInclusive<u16>,
     pub(super) domain: String,
     /// The address of the cluster's DNS, if it is not the usual one.
@@ -189,23 +185,12 @@ impl Options {
         let mut server = config.and_then(|c| c.server).unwrap_or_default();
         server.port = self.https_listen_port.unwrap_or(server.port);
         server.tls_sans.extend(self.tls_sans);
-        let second_cluster_cidr = both_families(&self.cluster_cidr, &mut server.cluster_cidr, "--cluster-cidr")?;
-        let second_service_cidr = both_families(&self.service_cidr, &mut server.service_cidr, "--service-cidr")?;
+        take(&self.cluster_cidr, &mut server.cluster_cidr, "--cluster-cidr")?;
+        take(&self.service_cidr, &mut server.service_cidr, "--service-cidr")?;
+        validate::networks(server.cluster_cidr, server.service_cidr).map_err(Failure::Input)?;
         let refuse = |text: String| Err(Failure::Input(text).into());
-        if let (Some(pods), Some(services)) = (second_cluster_cidr, second_service_cidr)
-            && pods.overlaps(services)
+        if let Some(dns) = self.cluster_dns.filter(|dns| !server.service_cidr.iter().any(|range| range.contains(*dns)))
         {
-            return refuse(format!("pods' {pods} and services' {services} overlap; choose two apart"));
-        }
-        if server.cluster_cidr.overlaps(server.service_cidr) {
-            return refuse(format!(
-                "pods' {} and services' {} overlap; choose two apart",
-                server.cluster_cidr, server.service_cidr
-            ));
-        }
-        if let Some(dns) = self.cluster_dns.filter(|dns| {
-            !server.service_cidr.contains(*dns) && !second_service_cidr.is_some_and(|range| range.contains(*dns))
-        }) {
             return refuse(format!("--cluster-dns {dns} is not in services' {}", server.service_cidr));
         }
         // Which cluster it is of is seen when there is one.
@@ -239,8 +224,6 @@ impl Options {
             bind: self.bind_address,
             advertise: self.advertise_address,
             server,
-            second_cluster_cidr,
-            second_service_cidr,
             load_balancer_pool: self.load_balancer_pool,
             node_ports: self.service_node_port_range,
             domain: self.cluster_domain,
@@ -268,43 +251,12 @@ impl Options {
     }
 }
 
-/// Puts an IPv4 range that was given into its place. Answers the IPv6 range that was given with it.
-fn both_families(given: &[Cidr], v4: &mut Cidr, flag: &str) -> Result<Option<Cidr>, Failure> {
-    match *given {
-        [] => Ok(None),
-        [first] if first.address.is_ipv4() => {
-            *v4 = first;
-            Ok(None)
-        }
-        [first, second] if first.address.is_ipv4() && second.address.is_ipv6() => {
-            *v4 = first;
-            Ok(Some(second))
-        }
-        _ => Err(Failure::Input(format!("{flag} takes an IPv4 range, or an IPv4 and an IPv6 range in this order"))),
+/// Puts ranges that were given into their place.
+fn take(given: &[Cidr], ranges: &mut PerFamily<Cidr>, flag: &str) -> Result<(), Failure> {
+    if !given.is_empty() {
+        *ranges = PerFamily::new(given).map_err(|why| Failure::Input(format!("{flag}: {why}")))?;
     }
-}
-
-/// A range for pods, of either family. As in Kubernetes no more than 16 bits are there to tell nodes' parts of 64 bits apart.
-fn cluster_range(text: &str) -> Result<Cidr, String> {
-    if text.contains(':') { v6_range(text, 48..=64) } else { validate::cluster_range(text) }
-}
-
-/// A range for services, of either family.
-fn service_range(text: &str) -> Result<Cidr, String> {
-    if text.contains(':') { v6_range(text, 64..=124) } else { validate::service_range(text) }
-}
-
-fn v6_range(text: &str, prefixes: RangeInclusive<u8>) -> Result<Cidr, String> {
-    let range: Cidr = text.parse()?;
-    if !range.is_network() {
-        let start = range.nth(0).unwrap_or(range.address);
-        return Err(format!("`{text}` has bits set behind its prefix; write {start}/{}", range.prefix));
-    }
-    if !prefixes.contains(&range.prefix) {
-        let (least, most) = (prefixes.start(), prefixes.end());
-        return Err(format!("the prefix length is {}; take one from {least} to {most}", range.prefix));
-    }
-    Ok(range)
+    Ok(())
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -325,24 +277,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_of_ipv4_or_of_both_families() {
-        let ranges = |text: &str| text.split(',').map(cluster_range).collect::<Result<Vec<_>, _>>();
-        for (text, second) in [("10.1.0.0/16", None), ("10.1.0.0/16,fd00:42::/56", Some("fd00:42::/56"))] {
-            let mut first = Server::default().cluster_cidr;
-            let found = both_families(&ranges(text).unwrap(), &mut first, "--cluster-cidr").unwrap();
-            assert_eq!(
-                (first.to_string().as_str(), found.map(|range| range.to_string()).as_deref()),
-                ("10.1.0.0/16", second)
-            );
+    fn ranges_are_of_one_family_or_of_both_and_take_the_place_of_the_defaults() {
+        let cidrs = |text: &str| text.split(',').map(|text| validate::cluster_range(text).unwrap()).collect::<Vec<_>>();
+        let mut ranges = Server::default().cluster_cidr;
+        take(&[], &mut ranges, "--cluster-cidr").unwrap();
+        assert_eq!(ranges.to_string(), "10.42.0.0/16");
+        for text in ["10.1.0.0/16", "10.1.0.0/16,fd00:42::/56", "fd00:42::/56", "fd00:42::/56,10.1.0.0/16"] {
+            take(&cidrs(text), &mut ranges, "--cluster-cidr").unwrap();
+            assert_eq!(ranges.to_string(), text);
         }
-        let mut first = Server::default().cluster_cidr;
-        for text in ["fd00:42::/56", "fd00:42::/56,10.1.0.0/16", "10.1.0.0/16,10.2.0.0/16"] {
-            assert!(both_families(&ranges(text).unwrap(), &mut first, "--cluster-cidr").is_err(), "{text}");
-        }
-        for text in ["fd00:42::/96", "fd00:42::/40", "fd00:42::1/56"] {
-            assert!(ranges(text).is_err(), "{text}");
-        }
-        assert!(service_range("fd00:43::/112").is_ok() && service_range("fd00:43::/56").is_err());
+        let error = take(&cidrs("10.1.0.0/16,10.2.0.0/16"), &mut ranges, "--cluster-cidr").unwrap_err();
+        assert!(error.to_string().starts_with("--cluster-cidr: write one, or one of IPv4 and one of IPv6"), "{error}");
     }
 
     #[test]
