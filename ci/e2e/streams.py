@@ -210,6 +210,37 @@ except urllib.error.HTTPError as refused:
 """
 
 
+SOCKET = """
+import socket, ssl, struct, sys
+host, port, path, token = sys.argv[1:]
+plain = socket.create_connection((host, int(port)), timeout=20)
+stream = ssl._create_unverified_context().wrap_socket(plain).makefile("rwb")
+stream.write((f"GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\nAuthorization: Bearer {token}\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n"
+              "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n"
+              "Sec-WebSocket-Protocol: binary.k8s.io\\r\\n\\r\\n").encode())
+stream.flush()
+print(stream.readline().decode().strip())
+while (line := stream.readline().strip().lower()) != b"":
+    if line.startswith(b"sec-websocket-protocol"):
+        print(line.decode())
+while (head := stream.read(2)) and head[0] == 0x82:
+    size = head[1] if head[1] < 126 else struct.unpack("!H", stream.read(2))[0]
+    sys.stdout.write(stream.read(size).decode())
+print("closed" if head and head[0] == 0x88 else f"then {head!r}")
+"""
+
+
+def a_log_is_read_over_a_websocket():
+    KUBE("create", "serviceaccount", "reader")
+    KUBE("create", "rolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader")
+    token = KUBE("create", "token", "reader").stdout.strip()
+    def test(name, _):
+        path = f"/api/v1/namespaces/default/pods/{name}/log?container=main"
+        said = run(*inside("hub"), "python3", "-c", SOCKET, NETS["hub"], "6443", path, token).stdout.splitlines()
+        assert said == ["HTTP/1.1 101 Switching Protocols", "sec-websocket-protocol: binary.k8s.io", "up", "closed"], said
+    each(test)
+
+
 def what_is_sent_through_a_proxy_may_be_long():
     KUBE("create", "serviceaccount", "sender")
     KUBE("create", "clusterrolebinding", "sender", "--clusterrole=cluster-admin", "--serviceaccount=default:sender")
@@ -271,6 +302,7 @@ if __name__ == "__main__":
             an_attached_container_is_spoken_with,
             many_connections_go_through_one_forwarded_port,
             pods_services_and_nodes_are_reached_through_the_api,
+            a_log_is_read_over_a_websocket,
             what_is_sent_through_a_proxy_may_be_long,
             what_nodes_and_pods_use_is_shown,
             the_kubelets_port_lets_in_who_may_and_nobody_else,
