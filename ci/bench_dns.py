@@ -69,12 +69,12 @@ def until_answering(port, names):
             raise RuntimeError(f"no answers: {text}")
 
 
-def net_dns(free_port, seconds=5, profile="tool"):
+def net_dns(free_port, seconds=5):
     """The cluster's DNS at 1,000 Services beside unbound that holds the same answers. Needs dnsperf; without unbound there is no
     peer."""
-    subprocess.run(["cargo", "build", "-q", "--profile", profile, "-p", "kiln-dns", "--features", "testing", "--example", "dns_bench"],
+    subprocess.run(["cargo", "build", "-q", "--release", "-p", "kiln-dns", "--features", "testing", "--example", "dns_bench"],
                    cwd=TOP, check=True)
-    program = TOP / "target" / ("debug" if profile == "dev" else profile) / "examples" / "dns_bench"
+    program = TOP / "target" / "release" / "examples" / "dns_bench"
     own, peer = free_port(), free_port()
     result = {"services": SERVICES}
     with tempfile.TemporaryDirectory(dir=TOP / "target") as scratch:

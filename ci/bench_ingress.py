@@ -132,9 +132,9 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     ingress = arguments.ingress
     if ingress is None:
-        build = ["cargo", "build", "-q", "--profile", "tool", "-p", "kiln-ingress", "--example", "ingress_bench"]
+        build = ["cargo", "build", "-q", "--release", "-p", "kiln-ingress", "--example", "ingress_bench"]
         subprocess.run(build, cwd=TOP, check=True)
-        ingress = TOP / "target" / "tool" / "examples" / "ingress_bench"
+        ingress = TOP / "target" / "release" / "examples" / "ingress_bench"
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         backend, proxy = free_port(), free_port()
         for name, text in (("backend", BACKEND.format(folder=folder, port=backend, text="x" * 1024)),

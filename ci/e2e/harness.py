@@ -18,7 +18,7 @@ import time
 TOP = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
 TOOLS = pathlib.Path(os.environ.get("KILN_CI_TOOLS", CACHE / "kiln-ci"))
-IMAGER = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / "tool" / "imager"
+IMAGER = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / "debug" / "imager"
 KUBECTL = TOOLS / "kubectl"
 KILN = pathlib.Path(os.environ.get("KILN_BIN", IMAGER.parents[1] / "debug" / "kiln"))
 SCRATCH = pathlib.Path(os.environ.get("KILN_CI_SCRATCH", TOP / "target" / "e2e"))

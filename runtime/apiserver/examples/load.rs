@@ -1,5 +1,5 @@
 //! How many requests a second the server answers over TLS, from one client and from 32:
-//! `cargo run --profile tool -p kiln-apiserver --example load -- [DATABASE]`. Without a database the store is in memory. The
+//! `cargo run --release -p kiln-apiserver --example load -- [DATABASE]`. Without a database the store is in memory. The
 //! clients run in the same process and take their part of the processor.
 
 #[allow(dead_code, reason = "each example uses its own part")]

@@ -1,5 +1,5 @@
 //! How fast a server gives pods their nodes, asked over TLS with the credentials of a kubeconfig:
-//! `cargo run --profile tool -p kiln-scheduler --example schedule_bench -- KUBECONFIG [--nodes N] [--pods N]
+//! `cargo run --release -p kiln-scheduler --example schedule_bench -- KUBECONFIG [--nodes N] [--pods N]
 //! [--pid PID]`; `ci/bench schedule` runs it.
 //!
 //! Nodes are made that nobody runs, then pods of a few kinds, as fast as the server takes them. One line of JSON comes out:

@@ -1,7 +1,7 @@
 //! Prints how many writes a second the SQLite store makes durable, what they cost the disk, what the disk itself takes for
 //! one, and how much memory 10,000 ConfigMaps and 5,000 Pods take.
 //!
-//! `cargo run --profile tool -p kiln-storage --example bench -- [FOLDER] [WRITERS] [WRITES]`
+//! `cargo run --release -p kiln-storage --example bench -- [FOLDER] [WRITERS] [WRITES]`
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

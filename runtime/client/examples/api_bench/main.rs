@@ -1,5 +1,5 @@
 //! What any Kubernetes API server does in a second, asked over TLS with the credentials of a kubeconfig:
-//! `cargo run --profile tool -p kiln-client --example api_bench -- KUBECONFIG [--seconds N]`; `ci/bench api` runs it.
+//! `cargo run --release -p kiln-client --example api_bench -- KUBECONFIG [--seconds N]`; `ci/bench api` runs it.
 //!
 //! One line of JSON a figure: `{"what":"GET","connections":1,"per_second":..,"p50_ms":..,"p99_ms":..}`. Everything is
 //! made in a namespace of its own, which is deleted in the end. With `--fill MAPS PODS` it only makes that many objects and
