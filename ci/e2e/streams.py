@@ -171,6 +171,7 @@ def pods_services_and_nodes_are_reached_through_the_api():
         path = f"/api/v1/namespaces/default/pods/{name}:8080/proxy/"
         assert KUBE("get", "--raw", path).stdout == f"served by {name}\n"
         assert KUBE("get", "--raw", f"/api/v1/nodes/{node}/proxy/healthz").stdout == "ok"
+        assert 'href="pods/"' in KUBE("get", "--raw", f"/api/v1/nodes/{node}/proxy/logs/").stdout
         bound = json.loads(KUBE("get", "--raw", f"/api/v1/nodes/{node}/proxy/pods").stdout)
         assert name in [p["metadata"]["name"] for p in bound["items"]]
         summary = json.loads(KUBE("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary").stdout)

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod field;
 mod go;
 pub mod gvk;
+pub mod head;
 pub mod meta;
 pub mod metrics;
 pub mod names;

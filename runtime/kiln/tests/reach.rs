@@ -4,8 +4,28 @@
 
 mod support;
 
+use bytes::Bytes;
+use http::{Request, Version};
+use kiln_client::{Transport as _, read_body};
 use serde_json::Value;
 use support::{Server, board};
+
+#[tokio::test]
+async fn a_head_over_http2_brings_the_size_and_no_body() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    let connections = server.connections();
+    let get = connections.send(Request::get("/version").body(Bytes::new()).unwrap()).await.unwrap();
+    let whole = read_body(get.into_body(), 1 << 20).await.unwrap();
+    for (path, size) in [("/version", Some(whole.len())), ("/api/v1/namespaces", None), ("/nothing", None)] {
+        let head = connections.send(Request::head(path).body(Bytes::new()).unwrap()).await.unwrap();
+        assert_eq!((head.version(), head.status() == 200), (Version::HTTP_2, path != "/nothing"), "{path}");
+        let told = head.headers()["content-length"].to_str().unwrap().parse::<usize>().unwrap();
+        assert!(told > 0 && size.is_none_or(|size| size == told), "{path}: {told}");
+        assert!(read_body(head.into_body(), 0).await.unwrap().is_empty(), "{path}");
+    }
+    server.process.terminate();
+}
 
 #[tokio::test]
 async fn nodes_are_reached_through_their_tunnels_which_come_back_when_they_break() {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::Request;
+use ::http::{Method, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kiln_apimachinery::Status;
+use kiln_apimachinery::head::without_body;
 use kiln_apimachinery::status::Reason;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Body, Upload};
+use super::body::{Body, Upload, full};
 use super::drain::{self, Counted, InFlight, Leaving};
 use super::{respond, websocket};
 use crate::audit::Peer;
@@ -149,6 +150,7 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_ru
 async fn answer(server: &ApiServer, peer: Option<&UserInfo>, mut request: Request<Incoming>) -> ::http::Response<Body> {
     let remote = server.aggregation().route(request.uri().path());
     let wish = if remote.is_some() { None } else { websocket::wish(&mut request) };
+    let is_head = request.method() == Method::HEAD;
     let (mut parts, body) = request.into_parts();
     let passed_on = remote.is_some() || subresources::passes_on(parts.uri.path());
     remote.into_iter().for_each(|remote| drop(parts.extensions.insert(remote)));
@@ -164,6 +166,7 @@ async fn answer(server: &ApiServer, peer: Option<&UserInfo>, mut request: Reques
     let response = server.handle(peer, Request::from_parts(parts, body)).await;
     match wish {
         Some(wish) => websocket::grant(wish, response),
+        None if is_head => without_body(response, full("")),
         None => response,
     }
 }

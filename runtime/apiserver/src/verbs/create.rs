@@ -21,9 +21,6 @@ const NAME_ATTEMPTS: usize = 8;
 pub(crate) async fn create(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     managed::check_options(cx, false)?;
     let mut object = decode::body(cx)?;
-    if !meta::resource_version(&object).is_empty() {
-        return Err(errors::plain("resourceVersion should not be set on objects to be created"));
-    }
     managed::dedup_references(cx, &mut object, "");
     let bytes = create_object(cx, object, Owners::Track).await?;
     render::object(cx, StatusCode::CREATED, &bytes)
@@ -68,6 +65,7 @@ impl From<Status> for Attempt {
 async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Result<Bytes, Attempt> {
     let resource = &cx.resource;
     let writer = cx.writer();
+    let has_revision = !meta::resource_version(&object).is_empty();
     resource.strategy.default(&mut object);
     encode::fill(resource, &mut object);
     if owners == Owners::Track {
@@ -92,6 +90,10 @@ async fn attempt_create(cx: &Cx<'_>, mut object: Value, owners: Owners) -> Resul
     }
     warnings::of_new(resource, &object).into_iter().for_each(|text| cx.warn(text));
     admission::allow_create(cx, &object).await?;
+    // The store's own rule, so that whoever may not write at all hears that first.
+    if has_revision && !cx.dry_run {
+        return Err(errors::plain("resourceVersion should not be set on objects to be created").into());
+    }
     let change = allocate::create(cx, &mut object).await?;
     let written = write(cx, object, plan, owners).await;
     change.finish(written.is_ok()).await;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kiln_apimachinery::{meta, time};
-use kiln_client::{Client, Clock, Informers, List, ListParams, ObjectRef, Store, WorkQueue};
+use kiln_client::{Change, Client, Clock, Informers, List, ListParams, ObjectRef, Store, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -23,7 +23,19 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
     let Context { client, clock, shutdown, .. } = context.clone();
     let (queue, namespaces) = (WorkQueue::default(), informers.of::<Namespace>());
     namespaces.subscribe(keys_to(&queue));
-    let controller = Controller { client, clock, namespaces: namespaces.store() };
+    let namespaces = namespaces.store();
+    // What else is in a namespace waits for its last pod.
+    informers.of::<Pod>().subscribe({
+        let (queue, namespaces) = (queue.clone(), namespaces.clone());
+        move |change| {
+            let Change::Deleted { key, .. } = change else { return };
+            let namespace = ObjectRef::cluster(key.namespace.as_str());
+            if namespaces.get(&namespace).is_some_and(|namespace| is_ours(&namespace)) {
+                queue.add(namespace);
+            }
+        }
+    });
+    let controller = Controller { client, clock, namespaces };
     async move { work("namespace", &queue, &shutdown, |key| controller.reconcile(key)).await }
 }
 

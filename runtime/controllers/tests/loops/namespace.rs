@@ -98,8 +98,9 @@ async fn pods_go_before_what_they_may_need() {
     pass(600).await;
     assert!(world.api.object(&needed).is_some(), "a pod may still need it");
     world.api.remove(&pod);
+    pass(1).await;
+    assert!(world.api.object(&needed).is_none(), "the last pod's end is not waited for by the clock");
     world.until("gone", |api| api.object(NAMESPACE).is_none()).await;
-    assert!(world.api.object(&needed).is_none());
 }
 
 #[tokio::test(start_paused = true)]

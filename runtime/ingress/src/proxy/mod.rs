@@ -18,6 +18,7 @@ use std::time::Instant;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use kiln_apimachinery::head::without_body;
 use kiln_apimachinery::net::Cidr;
 
 pub(crate) use body::{BodyError, RequestBody, ResponseBody, Stall};
@@ -91,6 +92,7 @@ impl Proxy {
     ) -> Result<Response<ResponseBody>, Infallible> {
         let began = Instant::now();
         let mut line = self.logs.then(|| Line::new(client.address, &request));
+        let is_head = request.method() == Method::HEAD;
         let mut backend = None;
         let mut response = match self.answer(client, request, &mut backend).await {
             Ok(response) => response,
@@ -105,7 +107,7 @@ impl Proxy {
         if let Some(line) = line.take() {
             line.write(&response, took, backend.as_deref());
         }
-        Ok(response)
+        Ok(if is_head { without_body(response, ResponseBody::text("")) } else { response })
     }
 
     /// The answer of an endpoint, or why there is none. `taken` is set to the Service that the request is for.

@@ -206,10 +206,15 @@ impl Server {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Connections of somebody with all rights.
+    pub(crate) fn connections(&self) -> Https {
+        let path = self.dir.join("server/admin.kubeconfig");
+        Https::new(Kubeconfig::load(&path).unwrap().https(None, &path).unwrap()).unwrap()
+    }
+
     /// A client with all rights.
     pub(crate) fn admin(&self) -> Client {
-        let path = self.dir.join("server/admin.kubeconfig");
-        Client::new(Https::new(Kubeconfig::load(&path).unwrap().https(None, &path).unwrap()).unwrap())
+        Client::new(self.connections())
     }
 
     /// Starts an agent on `board` that keeps its data in `dir`.

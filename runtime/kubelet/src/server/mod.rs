@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod files;
 mod host;
 mod listen;
 mod logs;

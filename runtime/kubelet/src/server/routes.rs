@@ -2,12 +2,13 @@
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use kiln_apimachinery::head::without_body;
 use kiln_apimachinery::query::{Query, decode};
-use kiln_client::Body;
+use kiln_client::{Body, full_body};
 
 use super::access::Who;
 use super::answer::{Refusal, text};
-use super::{Server, logs, pods, streams};
+use super::{Server, files, logs, pods, streams};
 use crate::stats;
 
 /// What a request asks for, taken apart.
@@ -48,7 +49,7 @@ impl Server {
         };
         let response = answered.unwrap_or_else(Refusal::response);
         tracing::debug!(%method, path, code = response.status().as_u16(), "request");
-        response
+        if method == Method::HEAD { without_body(response, full_body("")) } else { response }
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
@@ -60,6 +61,9 @@ impl Server {
         match parts.as_slice() {
             ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if is_get => {
                 Ok(text(StatusCode::OK, "text/plain; charset=utf-8", "ok"))
+            }
+            ["logs", path @ ..] if is_get => {
+                files::serve(files::LOGS.as_ref(), path, request.uri().path().ends_with('/')).await
             }
             ["pods"] if is_get => Ok(pods::bound(self)),
             ["runningpods"] if is_get => Ok(pods::running(self)),
