@@ -13,7 +13,7 @@ use support::{Server, board};
 #[tokio::test]
 async fn a_head_over_http2_brings_the_size_and_no_body() {
     let data = tempfile::tempdir().unwrap();
-    let mut server = Server::start(data.path());
+    let server = Server::start(data.path());
     let connections = server.connections();
     let get = connections.send(Request::get("/version").body(Bytes::new()).unwrap()).await.unwrap();
     let whole = read_body(get.into_body(), 1 << 20).await.unwrap();
