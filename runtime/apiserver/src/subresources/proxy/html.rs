@@ -1,7 +1,7 @@
 //! Links in proxied pages, as far as they begin at the root of the backend's host, lead through the proxy. A page flows on as it
 //! comes in: only a tag that is not whole yet is kept back.
 
-use std::io::Write as _;
+use std::io::Write;
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use ::http::{HeaderMap, Response};
@@ -9,9 +9,9 @@ use bytes::Bytes;
 use flate2::write::{DeflateDecoder, MultiGzDecoder};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Incoming};
 
-use crate::http::body::Body;
+use crate::http::body::{Body, BoxError};
 use crate::http::stream as streaming;
 
 /// The most of a tag or comment that is kept back; what is longer is none.
@@ -74,18 +74,21 @@ impl Packing {
         let opened = match self {
             Self::Plain => return Ok(data),
             Self::Gzip(decoder) => {
-                decoder.write_all(&data)?;
-                decoder.flush()?;
+                unpack(decoder, &data)?;
                 decoder.get_mut()
             }
             Self::Deflate(decoder) => {
-                decoder.write_all(&data)?;
-                decoder.flush()?;
+                unpack(decoder, &data)?;
                 decoder.get_mut()
             }
         };
         Ok(std::mem::take(opened).into())
     }
+}
+
+fn unpack(decoder: &mut impl Write, data: &[u8]) -> std::io::Result<()> {
+    decoder.write_all(data)?;
+    decoder.flush()
 }
 
 fn is_html(headers: &HeaderMap) -> bool {
@@ -100,44 +103,47 @@ pub(super) fn rewritten(response: Response<Incoming>, rewrite: Rewrite) -> Respo
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.remove(CONTENT_ENCODING);
-    let page = Page { body, packing, rewriter: Rewriter { rewrite, kept: Vec::new(), within: None }, ended: false };
-    let next = |mut page: Page| async move { page.next().await.map(|data| (data, page)) };
-    Response::from_parts(parts, streaming::body(stream::unfold(page, next)))
+    Response::from_parts(parts, page(body, packing, rewrite))
 }
 
-struct Page {
-    body: Incoming,
+/// The body of a page with its links rewritten. Where the page breaks off, so does this.
+fn page<B>(body: B, packing: Packing, rewrite: Rewrite) -> Body
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let page = Page { body, packing, rewriter: Rewriter { rewrite, kept: Vec::new(), within: None }, ended: false };
+    let next = |mut page: Page<B>| async move { page.next().await.map(|data| (data, page)) };
+    streaming::fallible(stream::unfold(page, next))
+}
+
+struct Page<B> {
+    body: B,
     packing: Packing,
     rewriter: Rewriter,
     ended: bool,
 }
 
-impl Page {
-    async fn next(&mut self) -> Option<Bytes> {
+impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin> Page<B> {
+    async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
         while !self.ended {
-            let data = match self.body.frame().await {
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "a proxied page broke off");
+            match self.step().await {
+                Ok(out) if out.is_empty() => {}
+                Ok(out) => return Some(Ok(out.into())),
+                Err(error) => {
                     self.ended = true;
-                    Bytes::new()
+                    return Some(Err(error));
                 }
-                None => {
-                    self.ended = true;
-                    Bytes::new()
-                }
-            };
-            let Ok(data) = self.packing.open(data) else {
-                tracing::debug!("a proxied page is not packed as it says");
-                self.ended = true;
-                continue;
-            };
-            let out = self.rewriter.feed(&data, self.ended);
-            if !out.is_empty() {
-                return Some(out.into());
             }
         }
         None
+    }
+
+    async fn step(&mut self) -> Result<Vec<u8>, BoxError> {
+        let frame = self.body.frame().await.transpose().map_err(Into::into)?;
+        self.ended = frame.is_none();
+        let data = frame.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        let data = self.packing.open(data)?;
+        Ok(self.rewriter.feed(&data, self.ended))
     }
 }
 
@@ -297,7 +303,7 @@ fn attributes(tag: &str, from: usize) -> Vec<(&str, usize, usize)> {
 mod tests {
     use super::*;
 
-    fn page(parts: &[&str]) -> String {
+    fn rewriting(parts: &[&str]) -> String {
         let rewrite: Rewrite = Box::new(|link| link.starts_with('/').then(|| format!("/proxy{link}")));
         let mut rewriter = Rewriter { rewrite, kept: Vec::new(), within: None };
         let mut out = Vec::new();
@@ -329,11 +335,29 @@ mod tests {
             ("", ""),
         ];
         for (html, expected) in rows {
-            assert_eq!(page(&[html]), expected);
+            assert_eq!(rewriting(&[html]), expected);
             // However it is cut.
             for at in 0..=html.len() {
-                assert_eq!(page(&[&html[..at], &html[at..]]), expected, "cut at {at}");
+                assert_eq!(rewriting(&[&html[..at], &html[at..]]), expected, "cut at {at}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_breaks_off_does_not_end_as_if_it_were_whole() {
+        let frame =
+            |text: &'static str| Ok::<_, BoxError>(hyper::body::Frame::data(Bytes::from_static(text.as_bytes())));
+        let gzip = || Packing::Gzip(MultiGzDecoder::new(Vec::new()));
+        let rows = [
+            (Packing::Plain, vec![frame("<a href=/x>"), frame("more")], Some("<a href=/proxy/x>more")),
+            (Packing::Plain, vec![frame("<a href=/x>"), Err("gone".into())], None),
+            (gzip(), vec![frame("this is not gzip at all")], None),
+        ];
+        for (packing, frames, expected) in rows {
+            let rewrite: Rewrite = Box::new(|link| Some(format!("/proxy{link}")));
+            let body = page(http_body_util::StreamBody::new(stream::iter(frames)), packing, rewrite);
+            let read = body.collect().await.ok().map(|whole| whole.to_bytes());
+            assert_eq!(read.as_deref(), expected.map(str::as_bytes));
         }
     }
 
