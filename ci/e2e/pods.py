@@ -290,6 +290,18 @@ def hooks_run_after_the_start_and_before_the_end():
     delete("badhook")
 
 
+def a_pod_that_ends_is_shown_unready_as_soon_as_its_probe_says_so():
+    ends = {"command": ["sh", "-c", "touch /tmp/up; trap 'exit 0' TERM; while :; do sleep 1; done"],
+            "readinessProbe": {"exec": {"command": ["test", "-f", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1},
+            "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "rm /tmp/up; sleep 300"]}}}}
+    apply(pod("leaving", terminationGracePeriodSeconds=300, main=ends))
+    KUBE("wait", "pod/leaving", "--for=condition=Ready", "--timeout=30s")
+    KUBE("delete", "pod", "leaving", "--wait=false")
+    KUBE("wait", "pod/leaving", "--for=condition=Ready=false", "--timeout=30s")
+    assert not status("leaving")["ready"] and status("leaving")["state"]["running"], get("leaving")["status"]
+    KUBE("delete", "pod", "leaving", "--grace-period=1", "--timeout=30s")
+
+
 def an_image_that_is_not_there_is_told_and_waited_for():
     apply(pod("nopull", main={"image": "nowhere.invalid/x:1", "imagePullPolicy": "Never"}),
           pod("noname", main={"image": "Not/A:Name:1"}), pod("pull", main={"image": "127.0.0.1:1/x:1"}))
@@ -558,6 +570,7 @@ if __name__ == "__main__":
             init_containers_run_in_order_and_sidecars_stay,
             probes_tell_what_is_ready_and_restart_what_does_not_live,
             hooks_run_after_the_start_and_before_the_end,
+            a_pod_that_ends_is_shown_unready_as_soon_as_its_probe_says_so,
             an_image_that_is_not_there_is_told_and_waited_for,
             an_image_is_pulled_from_a_registry_with_the_pods_secret,
             a_mirror_is_used_with_its_authority_and_credentials_from_the_next_pull_on,

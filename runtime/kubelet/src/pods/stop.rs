@@ -1,6 +1,7 @@
 //! Ends containers and sandboxes: preStop hook, the wait for those that must end before, SIGTERM, and SIGKILL after the grace.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -76,7 +77,7 @@ impl Worker {
                 true
             }
         });
-        let all = join_all(ends).await.into_iter().all(|ended| ended);
+        let all = self.showing(join_all(ends)).await.into_iter().all(|ended| ended);
         if !all || self.look().await.is_err() || self.view.running().next().is_some() {
             return false;
         }
@@ -131,13 +132,34 @@ impl Worker {
         let message =
             if kill.message.is_empty() { format!("Stopping container {}", kill.name) } else { kill.message.clone() };
         let ended = self.end_container(pod, &spec, &kill.id, &message, grace, true, |_| std::future::ready(()));
-        match ended.await {
+        match self.showing(ended).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(container = kill.name, %error, "a container does not end");
                 false
             }
         }
+    }
+
+    /// Awaits the end of containers. Probes go on meanwhile, and who is no longer ready is shown so at once: an end takes as long
+    /// as the grace, and nobody should connect to it for that long.
+    async fn showing<T>(&self, end: impl Future<Output = T>) -> T {
+        let mut end = pin!(end);
+        let mut woken = false;
+        let done = loop {
+            tokio::select! {
+                done = &mut end => break done,
+                () = self.slot.wake.notified() => {
+                    woken = true;
+                    self.publish(self.make(&self.slot.current(), false));
+                }
+            }
+        };
+        if woken {
+            // What else it was woken for is still to be done.
+            self.slot.wake.notify_one();
+        }
+        done
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one fact about one end")]
