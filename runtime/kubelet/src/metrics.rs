@@ -50,6 +50,7 @@ struct Families {
     pod_errors: Family<Counter>,
     containers: Family<Counter>,
     container_errors: Family<Counter>,
+    ends: Family<Counter>,
     looks: Family<Histogram>,
     look_intervals: Family<Histogram>,
     last_look: Mutex<Option<Instant>>,
@@ -90,6 +91,7 @@ impl Default for Families {
             pod_errors: count("kubelet_started_pods_errors_total", "Sandboxes that could not be started."),
             containers: count("kubelet_started_containers_total", "Containers that were to be started."),
             container_errors: count("kubelet_started_containers_errors_total", "Containers that could not be started."),
+            ends: count("kubelet_terminated_containers_total", "Containers that have ended."),
             looks: Family::new(
                 "kubelet_pleg_relist_duration_seconds",
                 "Times of looks at what the runtime has of a pod.",
@@ -157,6 +159,14 @@ impl Metrics {
         }
     }
 
+    /// Counts the end of a container of a kind.
+    pub(crate) fn ended(&self, kind: &str, exit_code: i32, reason: &str) {
+        let label = |labels: &mut Labels| {
+            labels.add("container_type", kind).add("exit_code", &exit_code.to_string()).add("reason", reason);
+        };
+        self.0.ends.with(label).add(1);
+    }
+
     /// Counts a look at what the runtime has of a pod, that began then.
     pub(crate) fn looked(&self, began: Instant) {
         self.0.looks.with(|_| ()).observe_time(began.elapsed());
@@ -183,6 +193,7 @@ impl Metrics {
             &all.pod_errors,
             &all.containers,
             &all.container_errors,
+            &all.ends,
             &all.evictions,
         ] {
             family.write(out);

@@ -10,6 +10,7 @@
 mod admit;
 mod backoff;
 mod deadline;
+mod ends;
 pub(crate) mod events;
 pub(crate) mod evict;
 mod logs;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::view::{Container, Shared, View};
@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     pub(crate) wake: Notify,
     /// The pod is to end, or to end sooner: whatever the worker does now is dropped.
     pub(crate) interrupt: Notify,
+    /// Held while the runtime makes or starts something: half made it would look like something that failed.
+    pub(crate) making: AsyncMutex<()>,
     /// Nothing of the pod runs any more, and the API knows.
     pub(crate) ended: CancellationToken,
 }
@@ -78,6 +80,7 @@ impl Slot {
             state: Mutex::new(current),
             wake: Notify::new(),
             interrupt: Notify::new(),
+            making: AsyncMutex::default(),
             ended: CancellationToken::new(),
         }
     }
@@ -106,6 +109,12 @@ impl Slot {
             self.interrupt.notify_one();
         }
         self.wake.notify_one();
+    }
+
+    /// Waits until the pod is to end, or to end sooner, and the runtime has made what it is making.
+    pub(crate) async fn interrupted(&self) {
+        self.interrupt.notified().await;
+        drop(self.making.lock().await);
     }
 
     /// Takes note of what the worker found; wakes nobody.
@@ -303,5 +312,28 @@ impl Pods {
         for slot in self.all() {
             slot.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use serde_json::json;
+
+    use super::super::testing;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_runtime_is_making_is_made_before_the_pod_ends() {
+        let slot = Slot::new(Arc::new(testing::pod(json!({}))), None);
+        let mut interrupted = Box::pin(slot.interrupted());
+        let making = slot.making.lock().await;
+        slot.change(|current| current.gone = true);
+        assert!((&mut interrupted).now_or_never().is_none(), "the start goes on");
+        drop(making);
+        // The next start waits behind the end.
+        let mut next = Box::pin(slot.making.lock());
+        assert!((&mut next).now_or_never().is_none());
+        assert!((&mut interrupted).now_or_never().is_some());
     }
 }

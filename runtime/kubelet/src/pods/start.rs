@@ -38,7 +38,7 @@ impl Kind {
     }
 
     /// As metrics have it.
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Ephemeral => "ephemeral_container",
             Self::Init => "init_container",
@@ -202,6 +202,7 @@ impl Worker {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let runtime_handler = self.node.preparer.handler(pod).await?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
+        let _making = self.slot.making.lock().await;
         let made = self.node.runtime.run_pod_sandbox(&request).await.map_err(|error| error.to_string())?;
         self.node.pods.own(&made.pod_sandbox_id, &self.slot);
         Ok(())
@@ -252,6 +253,7 @@ impl Worker {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
+        let making = self.slot.making.lock().await;
         let id = match node.runtime.create_container(&request).await {
             Ok(answer) => answer.container_id,
             Err(error) => {
@@ -266,6 +268,7 @@ impl Worker {
             node.recorder.warning(pod, about, "Failed", format!("Error: {}", error.message()));
             return Err(fail("RunContainerError", error.message()));
         }
+        drop(making);
         node.recorder.normal(pod, about, "Started", "Container started");
         if let Some(handler) = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) {
             let hook =

@@ -2,7 +2,8 @@
 //!
 //! `sync` brings the pod nearer to what it is to be, as often as something wakes the worker; `end` ends its containers, once it
 //! is deleted, evicted or over; `stay` keeps what is left, logs above all, until the API has forgotten the pod; `remove` removes
-//! it. What a step does is dropped when the pod is to end: the next step finds out what there is.
+//! it. What a step does is dropped when the pod is to end: the next step finds out what there is. Only what the runtime makes or starts
+//! is awaited.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::slot::{Current, Slot, ending};
 use super::status::{self, Facts, Waiting, is_terminal};
 use super::view::{Shared, State, View};
 use super::writer::Writer;
-use super::{is_host_network, logs, plan};
+use super::{ends, is_host_network, logs, plan};
 use crate::cri::{CriError, RemoveContainerRequest, RemovePodSandboxRequest};
 use crate::prepare::Prepared;
 use crate::probes::Probes;
@@ -98,7 +99,7 @@ impl Worker {
             let began = Instant::now();
             let next = tokio::select! {
                 biased;
-                () = slot.interrupt.notified() => continue,
+                () = slot.interrupted() => continue,
                 next = self.sync() => next,
             };
             self.node.pods.metrics().worked(step, began.into_std());
@@ -234,6 +235,7 @@ impl Worker {
         if phase(&status) == "Running" && old.is_none_or(|old| ["", "Pending"].contains(&phase(old).as_str())) {
             self.node.pods.metrics().pod_started(self.slot.seen);
         }
+        ends::count(self.node.pods.metrics(), old, &status);
         let status = Arc::new(status);
         self.slot.note(|current| current.status = Some(status.clone()));
         self.statuses.send_replace(Some(status));
