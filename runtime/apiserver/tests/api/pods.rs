@@ -53,6 +53,24 @@ async fn a_pod_of_the_documentation_gets_every_default() {
 }
 
 #[tokio::test]
+async fn a_grace_below_zero_is_one_second_for_a_pod_and_as_it_is_for_a_template() {
+    let api = Api::new().await;
+    let negative = json!({"terminationGracePeriodSeconds": -1});
+    let made = api.post(PODS, pod("a", negative.clone())).await.good();
+    assert_eq!(made["spec"]["terminationGracePeriodSeconds"], 1);
+    let mut again = made;
+    again["spec"]["terminationGracePeriodSeconds"] = json!(-1);
+    let changed = api.put(&one("a"), again).await.good();
+    assert_eq!(changed["spec"]["terminationGracePeriodSeconds"], 1);
+    let mut template = pod("", negative);
+    template["metadata"] = json!({"labels": {"app": "a"}});
+    let set =
+        json!({"metadata": {"name": "a"}, "spec": {"selector": {"matchLabels": {"app": "a"}}, "template": template}});
+    let made = api.post("/apis/apps/v1/namespaces/default/replicasets", set).await.good();
+    assert_eq!(made["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], -1);
+}
+
+#[tokio::test]
 async fn requests_follow_limits_in_canonical_form_and_make_the_class() {
     let api = Api::new().await;
     let limits = json!({"cpu": "1000m", "memory": "1024Mi"});

@@ -7,7 +7,7 @@ pub(super) mod volume;
 use kiln_apimachinery::meta;
 use serde_json::{Value, json};
 
-use super::view::{fill, get, get_mut, is, items_mut, make, text};
+use super::view::{fill, get, get_mut, int, is, items_mut, make, text};
 use crate::registry::strategy::{default_to, put};
 
 /// Seconds that a pod has to end by itself.
@@ -76,6 +76,10 @@ pub(super) fn pod(pod: &mut Value) {
     let spec = make(pod, "spec");
     // Canonical first, so that what follows from limits is canonical too.
     pod_spec(spec);
+    // Templates keep what they say: it is for the pods that are made of them.
+    if int(spec, "terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
+        put(spec, "terminationGracePeriodSeconds", Some(1.into()));
+    }
     for list in ["containers", "initContainers"] {
         items_mut(spec, list).iter_mut().for_each(resources::requests_from_limits);
     }
