@@ -160,7 +160,7 @@ fn field_of(path: &str) -> String {
 /// Complaints of the rules in a whole object's schema.
 pub(crate) fn check(root: SchemaRef<'_>, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut walk = Walk { errors: Vec::new(), budget: BUDGET, updates: old.is_some() };
-    walk.value(root, new, old, &Path::new(""), true);
+    walk.value(root, new, old, &Path::new(""), (true, false));
     walk.errors
 }
 
@@ -171,14 +171,23 @@ struct Walk {
 }
 
 impl Walk {
-    fn value(&mut self, schema: SchemaRef<'_>, new: &Value, old: Option<&Value>, path: &Path<'_>, whole: bool) {
-        // What stays as it is need not please rules that are newer.
-        if !schema.has_rules() || self.budget == 0 || old == Some(new) {
+    /// `stays` is true of what is part of something that is as it was.
+    fn value(
+        &mut self,
+        schema: SchemaRef<'_>,
+        new: &Value,
+        old: Option<&Value>,
+        path: &Path<'_>,
+        (whole, stays): (bool, bool),
+    ) {
+        if !schema.has_rules() || self.budget == 0 {
             return;
         }
+        let stays = stays || old == Some(new);
         if let Some(rules) = schema.rules().filter(|_| !new.is_null()) {
             let compiled = rules.compiled.get_or_init(|| ready(schema, whole, rules));
-            for rule in &compiled.rules {
+            // What stays as it is need not please rules that are newer, but for those that ask for a change.
+            for rule in compiled.rules.iter().filter(|rule| !stays || rule.transition) {
                 self.rule(schema, compiled, rule, new, old, path);
             }
         }
@@ -188,9 +197,9 @@ impl Walk {
                 for (key, value) in map {
                     let before = old.and_then(|o| o.get(key));
                     if let Some(property) = schema.property(key) {
-                        self.value(property, value, before, &path.child(key), false);
+                        self.value(property, value, before, &path.child(key), (false, stays));
                     } else if let Some(other) = schema.additional() {
-                        self.value(other, value, before, &path.key(key), false);
+                        self.value(other, value, before, &path.key(key), (false, stays));
                     }
                 }
             }
@@ -199,7 +208,7 @@ impl Walk {
                 let old = old.and_then(Value::as_array).filter(|_| schema.list() == List::Map);
                 for (at, value) in list.iter().enumerate() {
                     let before = old.and_then(|old| old.iter().find(|o| same_keys(schema, o, value)));
-                    self.value(items, value, before, &path.index(at), false);
+                    self.value(items, value, before, &path.index(at), (false, stays));
                 }
             }
             _ => {}

@@ -318,6 +318,17 @@ pub(crate) fn with_rules(rules: Value) -> Value {
 }
 
 #[tokio::test]
+async fn what_stays_as_it_is_must_still_please_rules_that_ask_for_a_change() {
+    let api = Api::new().await;
+    let rules = json!([{"rule": "self.min != oldSelf.min", "message": "min must change"}]);
+    define(&api, definition("Foo", json!([version("v1", true, with_rules(rules))]))).await;
+    api.post(FOOS, foo("a", json!({"min": 1}))).await.good();
+    let label = json!({"metadata": {"labels": {"l": "a"}}});
+    let causes = api.patch("merge", &format!("{FOOS}/a"), label).await.causes();
+    assert_eq!(causes, ["spec: Invalid value: min must change"]);
+}
+
+#[tokio::test]
 async fn rules_in_cel_are_asked_of_objects_and_of_changes() {
     let api = Api::new().await;
     let rules = json!([
