@@ -135,11 +135,15 @@ fn refuse(cx: &Cx<'_>, object: &Value, why: &str) -> Status {
 pub(crate) fn concerns(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> bool {
     let is = |plural: &str| cx.resource.group.is_empty() && cx.resource.plural == plural;
     let phase = |o: &Value| meta::text(o, &["status", "phase"]).to_owned();
+    let deadline = |o: &Value| meta::at(o, &["spec", "activeDeadlineSeconds"]).cloned();
     match old {
         None => is("resourcequotas"),
         // A status that somebody else wrote is put right.
         Some(old) if is("resourcequotas") => ["spec", "status"].iter().any(|part| new.get(part) != old.get(part)),
-        Some(old) => (is("pods") && phase(new) != phase(old)) || (is("services") && new.get("spec") != old.get("spec")),
+        // With a deadline a pod falls under other quotas.
+        Some(old) if is("pods") => phase(new) != phase(old) || deadline(new) != deadline(old),
+        Some(old) if is("persistentvolumeclaims") => scope::attributes_classes(new) != scope::attributes_classes(old),
+        Some(old) => is("services") && new.get("spec") != old.get("spec"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which objects a quota is about.
 
+use std::collections::BTreeSet;
+
 use kiln_apimachinery::meta;
 use serde_json::Value;
 
@@ -16,7 +18,9 @@ pub(super) fn matches(quota: &Value, plural: &str, object: &Value) -> bool {
     let fits = |scope: &str, operator: &str, values: &[&str]| match (plural, scope) {
         ("pods", scope) => pod(object, scope, operator, values),
         ("persistentvolumeclaims", "VolumeAttributesClass") => {
-            selected(meta::text(object, &["spec", "volumeAttributesClassName"]), operator, values)
+            let classes = attributes_classes(object);
+            let one = |class: &&str| selected(class, operator, values);
+            classes.iter().any(one) || (classes.is_empty() && selected("", operator, values))
         }
         _ => false,
     };
@@ -24,6 +28,16 @@ pub(super) fn matches(quota: &Value, plural: &str, object: &Value) -> bool {
         && selectors
             .iter()
             .all(|s| fits(meta::text(s, &["scopeName"]), meta::text(s, &["operator"]), &meta::strings(s.get("values"))))
+}
+
+/// The classes of attributes that a claim's volume has, is to have, and is being given.
+pub(super) fn attributes_classes(claim: &Value) -> BTreeSet<&str> {
+    let paths: [&[&str]; 3] = [
+        &["spec", "volumeAttributesClassName"],
+        &["status", "currentVolumeAttributesClassName"],
+        &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"],
+    ];
+    paths.into_iter().map(|path| meta::text(claim, path)).filter(|class| !class.is_empty()).collect()
 }
 
 fn pod(pod: &Value, scope: &str, operator: &str, values: &[&str]) -> bool {
@@ -42,9 +56,22 @@ fn pod(pod: &Value, scope: &str, operator: &str, values: &[&str]) -> bool {
         "NotBestEffort" => !best_effort(),
         "Terminating" => ends(),
         "NotTerminating" => !ends(),
+        "CrossNamespacePodAffinity" => crosses_namespaces(pod),
         "PriorityClass" => selected(meta::text(pod, &["spec", "priorityClassName"]), operator, values),
         _ => false,
     }
+}
+
+/// Whether a term of the pod's affinity is about pods of other namespaces.
+fn crosses_namespaces(pod: &Value) -> bool {
+    ["podAffinity", "podAntiAffinity"].into_iter().any(|kind| {
+        let terms = |list| items(pod, &["spec", "affinity", kind, list]).iter();
+        let weighted =
+            terms("preferredDuringSchedulingIgnoredDuringExecution").filter_map(|w| w.get("podAffinityTerm"));
+        terms("requiredDuringSchedulingIgnoredDuringExecution").chain(weighted).any(|term| {
+            !items(term, &["namespaces"]).is_empty() || term.get("namespaceSelector").is_some_and(|s| !s.is_null())
+        })
+    })
 }
 
 fn selected(class: &str, operator: &str, values: &[&str]) -> bool {

@@ -95,6 +95,61 @@ async fn scopes_say_which_pods_are_meant() {
 }
 
 #[tokio::test]
+async fn a_pod_with_an_eye_on_other_namespaces_falls_under_their_scope() {
+    let term = |more: Value| {
+        let mut term = json!({"topologyKey": "zone"});
+        term.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        term
+    };
+    let required = |more| json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term(more)]}});
+    let weighted = |more| json!([{"weight": 1, "podAffinityTerm": term(more)}]);
+    let preferred = |more| json!({"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": weighted(more)}});
+    for (affinity, used) in [
+        (required(json!({})), "0"),
+        (required(json!({"namespaces": ["a"]})), "1"),
+        (required(json!({"namespaceSelector": {}})), "1"),
+        (preferred(json!({})), "0"),
+        (preferred(json!({"namespaces": ["a"]})), "1"),
+    ] {
+        let api = Api::new().await;
+        let selects = json!([{"scopeName": "CrossNamespacePodAffinity", "operator": "Exists"}]);
+        quota(&api, json!({"hard": {"pods": "5"}, "scopeSelector": {"matchExpressions": selects}})).await;
+        let mut looking = pod("a", &json!({}));
+        looking["spec"]["affinity"] = affinity.clone();
+        api.post(PODS, looking).await.good();
+        assert_eq!(status(&api).await["used"]["pods"], used, "{affinity}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_falls_under_the_class_of_attributes_that_its_volume_still_has() {
+    const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let api = Api::new().await;
+    let selects = json!([{"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["gold"]}]);
+    let hard = json!({"persistentvolumeclaims": "1"});
+    quota(&api, json!({"hard": hard, "scopeSelector": {"matchExpressions": selects}})).await;
+    let resources = json!({"requests": {"storage": "1Gi"}});
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": resources, "volumeAttributesClassName": "silver"});
+    api.post(CLAIMS, json!({"metadata": {"name": "a"}, "spec": spec})).await.good();
+    assert_eq!(status(&api).await["used"]["persistentvolumeclaims"], "0");
+    for (class, used) in [("gold", "1"), ("silver", "0")] {
+        let now = json!({"status": {"currentVolumeAttributesClassName": class}});
+        api.patch("merge", &format!("{CLAIMS}/a/status"), now).await.good();
+        assert_eq!(status(&api).await["used"]["persistentvolumeclaims"], used, "{class}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_gets_a_deadline_leaves_the_quota_of_those_without() {
+    let api = Api::new().await;
+    quota(&api, json!({"hard": {"pods": "1"}, "scopes": ["NotTerminating"]})).await;
+    api.post(PODS, pod("a", &json!({}))).await.good();
+    assert_eq!(status(&api).await["used"]["pods"], "1");
+    api.patch("merge", &format!("{PODS}/a"), json!({"spec": {"activeDeadlineSeconds": 60}})).await.good();
+    assert_eq!(status(&api).await["used"]["pods"], "0");
+}
+
+#[tokio::test]
 async fn a_service_that_changes_its_type_changes_what_is_used() {
     let api = Api::new().await;
     quota(&api, json!({"hard": {"services.nodeports": "1", "services.loadbalancers": "1"}})).await;
