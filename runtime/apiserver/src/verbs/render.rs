@@ -119,6 +119,22 @@ impl Renderer {
         Ok(value.to_string().into())
     }
 
+    /// Objects of a list without kind and version, which the list says for all of them, and without the brace that opens them.
+    fn bare(&self, items: &[Bytes]) -> Result<Vec<Bytes>, Status> {
+        let start = format!(r#"{{"kind":"{}","apiVersion":"{}","#, self.resource.kind, self.resource.api_version());
+        let bare = |item: &Bytes| {
+            if self.is_plain() && item.starts_with(start.as_bytes()) {
+                return Ok(item.slice(start.len()..));
+            }
+            let mut object = self.parse(item)?;
+            for key in ["kind", "apiVersion"] {
+                meta::object_mut(&mut object).remove(key);
+            }
+            Ok(Bytes::from(object.to_string()).slice(1..))
+        };
+        items.iter().map(bare).collect()
+    }
+
     fn row(&self, object: Value, now: Timestamp) -> Value {
         self.row_of(self.resource.cells(&object, now), object)
     }
@@ -139,30 +155,30 @@ impl Renderer {
     }
 
     fn table(&self, rows: Vec<Value>, metadata: Value, definitions: bool) -> Value {
-        let columns = if definitions { self.resource.headers() } else { Vec::new() };
-        table(rows, metadata, columns)
+        table(rows, metadata, definitions.then(|| self.resource.headers()))
     }
 
     /// A bookmark: an object with nothing but a revision.
-    pub(crate) fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
+    pub(crate) fn bookmark(&self, revision: Revision, initial_end: bool, now: Timestamp) -> Bytes {
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
+        let object =
+            json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata});
         let value = match self.shape {
-            Shape::Table => self.table(Vec::new(), json!({"resourceVersion": revision.to_string()}), false),
-            Shape::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            // Its annotations are the row's.
+            Shape::Table => {
+                self.table(vec![self.row(object, now)], json!({"resourceVersion": revision.to_string()}), false)
             }
-            Shape::Full | Shape::Discovery => {
-                json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
-            }
+            Shape::Metadata => partial(object),
+            Shape::Full | Shape::Discovery => object,
         };
         value.to_string().into()
     }
 }
 
-fn table(rows: Vec<Value>, metadata: Value, columns: Vec<Value>) -> Value {
+fn table(rows: Vec<Value>, metadata: Value, columns: Option<Vec<Value>>) -> Value {
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
 
@@ -179,7 +195,7 @@ pub(crate) fn part(cx: &Cx<'_>, columns: &[Column], object: Value) -> Result<Res
             let cells: Vec<Value> = columns.iter().map(|column| column.cell(&object, now)).collect();
             let headers: Vec<Value> = columns.iter().map(Column::header).collect();
             let metadata = json!({"resourceVersion": meta::resource_version(&object)});
-            table(vec![renderer.row_of(cells, object)], metadata, headers)
+            table(vec![renderer.row_of(cells, object)], metadata, Some(headers))
         }
         Shape::Metadata => partial(object),
         Shape::Full | Shape::Discovery => object,
@@ -235,12 +251,13 @@ pub(crate) fn list(
     if cx.accepted.encoding == Encoding::Protobuf {
         return protobuf_list(cx, &renderer, (&version, &kind), &metadata, &items);
     }
-    let items = if renderer.is_plain() {
-        items
+    let pieces = if renderer.shape == Shape::Metadata || cx.resource.custom.is_some() {
+        let items = items.iter().map(|item| renderer.one(item, now, true)).collect::<Result<_, _>>()?;
+        body::Pieces::new(head.into(), items, b",", Bytes::from_static(b"]}"))
     } else {
-        items.iter().map(|b| renderer.one(b, now, true)).collect::<Result<_, _>>()?
+        let head = if items.is_empty() { head } else { head + "{" };
+        body::Pieces::new(head.into(), renderer.bare(&items)?, b",{", Bytes::from_static(b"]}"))
     };
-    let pieces = body::Pieces::new(head.into(), items, b",", Bytes::from_static(b"]}"));
     if cx.accepted.encoding == Encoding::Json && !respond::would_compress(cx.headers, pieces.len()) {
         return Ok(respond::pieces(Encoding::Json, pieces));
     }

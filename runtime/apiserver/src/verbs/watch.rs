@@ -150,7 +150,7 @@ impl Stream {
             return Some(self.object("ADDED", record.value, None).await);
         }
         if let Some(revision) = self.initial_end.take() {
-            return Some(self.renderer.frame("BOOKMARK", &self.renderer.bookmark(revision, true)));
+            return Some(self.renderer.frame("BOOKMARK", &self.renderer.bookmark(revision, true, self.server.now())));
         }
         loop {
             let next = tokio::select! {
@@ -247,6 +247,6 @@ impl Stream {
 
     fn bookmark(&mut self) -> Bytes {
         let revision = self.watch.progress();
-        self.renderer.frame("BOOKMARK", &self.renderer.bookmark(revision, false))
+        self.renderer.frame("BOOKMARK", &self.renderer.bookmark(revision, false, self.server.now()))
     }
 }

@@ -33,6 +33,19 @@ async fn pages_show_one_snapshot_whatever_is_written_between() {
 }
 
 #[tokio::test]
+async fn objects_of_a_list_leave_their_kind_to_the_list() {
+    let api = with_maps(2).await;
+    let list = api.get(MAPS).await.good();
+    assert_eq!(names(&list), ["m0", "m1"]);
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("ConfigMapList"), &json!("v1")));
+    for item in list["items"].as_array().unwrap() {
+        assert_eq!((item.get("kind"), item.get("apiVersion")), (None, None), "{item}");
+    }
+    let empty = api.get("/api/v1/namespaces/default/secrets").await.good();
+    assert_eq!(empty["items"], json!([]));
+}
+
+#[tokio::test]
 async fn a_token_of_a_compacted_snapshot_expires_with_another_to_go_on_with() {
     let api = with_maps(3).await;
     let first = api.get(&format!("{MAPS}?limit=1")).await.good();

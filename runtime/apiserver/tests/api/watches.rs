@@ -104,12 +104,18 @@ async fn the_first_table_of_a_watch_has_the_columns_and_later_ones_have_none() {
     let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
     api.post(MAPS, map("a")).await.good();
     api.post(MAPS, map("b")).await.good();
-    let response = api.raw(admin(), "GET", &format!("{MAPS}?watch=1&timeoutSeconds=1"), &accept, "").await;
+    let watch = format!(
+        "{MAPS}?watch=1&timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let response = api.raw(admin(), "GET", &watch, &accept, "").await;
     let text = common::read(response).await.text();
     let events: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(events[0]["object"]["columnDefinitions"].as_array().unwrap().len(), 3);
     assert_eq!(events[0]["object"]["rows"][0]["cells"], json!(["a", 1, "0s"]));
-    assert_eq!(events[1]["object"]["columnDefinitions"], json!([]));
+    assert_eq!(events[1]["object"]["columnDefinitions"], Value::Null);
+    assert_eq!(events[2]["type"], "BOOKMARK");
+    let row = &events[2]["object"]["rows"][0]["object"];
+    assert_eq!(row["metadata"]["annotations"]["k8s.io/initial-events-end"], "true", "{row}");
 }
 
 #[tokio::test]
