@@ -31,6 +31,7 @@ mod health;
 mod http;
 mod metrics;
 mod ownership;
+mod pod_security;
 mod policies;
 mod quota;
 mod registry;

@@ -16,6 +16,7 @@ use kiln_apimachinery::Status;
 use serde_json::Value;
 
 use crate::classes;
+use crate::pod_security;
 use crate::policies;
 use crate::verbs::Cx;
 use crate::webhooks;
@@ -67,6 +68,7 @@ async fn step<T>(
 pub(crate) async fn allow_create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
     let judgement = async {
         classes::allow_create(cx, object).await?;
+        pod_security::check(cx, object, None).await?;
         owners::check(cx, object, None).await?;
         policies::validate(cx, "CREATE", Some(object), None).await?;
         webhooks::validate(cx, "CREATE", Some(object), None).await
@@ -111,6 +113,7 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
 pub(crate) async fn allow_update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let judgement = async {
         classes::allow_update(cx, new, old).await?;
+        pod_security::check(cx, new, Some(old)).await?;
         owners::check(cx, new, Some(old)).await?;
         signer::update(cx, new, old).await?;
         policies::validate(cx, "UPDATE", Some(new), Some(old)).await?;

@@ -81,7 +81,7 @@ fn refuse(cx: &Cx<'_>, object: &Value, why: &str) -> Status {
 }
 
 /// All objects whose keys begin with a prefix.
-async fn all(cx: &Cx<'_>, prefix: &str) -> Result<Vec<Value>, Status> {
+pub(crate) async fn all(cx: &Cx<'_>, prefix: &str) -> Result<Vec<Value>, Status> {
     let page = cx.server.storage().list(prefix, ListOptions::default()).await.map_err(errors::storage)?;
     Ok(page.records.iter().filter_map(|r| serde_json::from_slice(&r.value).ok()).collect())
 }

@@ -31,6 +31,7 @@ mod oidc;
 mod operations;
 mod pages;
 mod pod_parts;
+mod pod_security;
 mod pods;
 mod policies;
 mod policy_kinds;
