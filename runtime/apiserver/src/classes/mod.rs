@@ -1,7 +1,8 @@
 //! What an object is given by others that stand for many: the default classes of storage and ingress, priorities and
-//! runtimes of pods, the limits of a namespace, and what new nodes and pods have until the cluster knows them.
+//! runtimes of pods, the limits of a namespace, the growth that a class allows, and what new nodes and pods have until the cluster knows them.
 
 mod default_class;
+mod growth;
 mod limits;
 mod node;
 mod priority;
@@ -66,7 +67,11 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
 
 /// Refuses a change that is whole and valid.
 pub(crate) async fn allow_update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
-    match (cx.resource.group.as_str(), cx.resource.plural.as_str(), cx.info.subresource.as_str()) {
+    let part = cx.info.subresource.as_str();
+    if (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) == ("", "persistentvolumeclaims", "") {
+        growth::check(cx, new, old).await?;
+    }
+    match (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) {
         ("", "pods", "resize") | ("", "persistentvolumeclaims", "") if !meta::is_terminating(old) => {
             limits::check(cx, new).await
         }

@@ -99,7 +99,7 @@ async fn a_claim_asks_for_storage_and_grows_once_it_is_bound() {
     ];
     all_refused(&api, CLAIMS, "PersistentVolumeClaim", "c", table).await;
     let source = json!({"apiGroup": null, "kind": "PersistentVolumeClaim", "name": "other"});
-    let made = api.post(CLAIMS, claim(&json!({"dataSource": source}))).await.good();
+    let made = api.post(CLAIMS, claim(&json!({"dataSource": source, "storageClassName": "fast"}))).await.good();
     assert_eq!((&made["spec"]["dataSourceRef"], &made["status"]), (&source, &json!({"phase": "Pending"})));
     let one = format!("{CLAIMS}/c");
     let grow = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
@@ -108,6 +108,13 @@ async fn a_claim_asks_for_storage_and_grows_once_it_is_bound() {
     api.patch("merge", &one, json!({"spec": {"volumeName": "v"}})).await.good();
     let status = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
     api.patch("merge", &format!("{one}/status"), status).await.good();
+    let class = json!({"metadata": {"name": "fast"}, "provisioner": "example.org/p", "allowVolumeExpansion": false});
+    api.post(&format!("{STORAGE}/storageclasses"), class).await.good();
+    let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+    let text = api.patch("merge", &one, grow("2Gi")).await.failed(403);
+    assert_eq!(text, format!("persistentvolumeclaims \"c\" is forbidden: {why}"));
+    let allowed = json!({"allowVolumeExpansion": true});
+    api.patch("merge", &format!("{STORAGE}/storageclasses/fast"), allowed).await.good();
     api.patch("merge", &one, grow("2Gi")).await.good();
     let text = api.patch("merge", &one, grow("1Gi")).await.failed(422);
     let why = "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity";
