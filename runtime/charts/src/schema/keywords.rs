@@ -4,7 +4,7 @@ use regex_lite::Regex;
 use serde_json::{Map, Number, Value};
 
 use super::fault::{Fault, Rank, all_quoted, number, quoted, shown};
-use super::{Found, Walk};
+use super::{Found, Walk, formats};
 
 /// The names of types, in the order that they are told in.
 const TYPES: [&str; 7] = ["null", "boolean", "number", "integer", "string", "array", "object"];
@@ -78,10 +78,17 @@ fn missing<'a>(value: &Map<String, Value>, names: &'a [Value]) -> Vec<&'a str> {
 impl<'a> Walk<'a> {
     /// Applies all keywords of a schema.
     pub(super) fn keywords(&mut self, schema: &'a Schema, value: &Value, at: &str, references: usize) -> Found {
-        if self.refs_stand_alone && schema.contains_key("$ref") {
+        if self.is_before_2019 && schema.contains_key("$ref") {
             return self.reference(schema, value, at, references);
         }
         if let Some(what) = first(schema, value) {
+            return Ok(Some(fault(at, what, Vec::new())));
+        }
+        if self.is_before_2019
+            && let (Some(format), Value::String(text)) = (schema.get("format").and_then(Value::as_str), value)
+            && let Some(why) = formats::fault(format, text)
+        {
+            let what = format!("{} is not valid {format}: {why}", quoted(text));
             return Ok(Some(fault(at, what, Vec::new())));
         }
         let mut faults: Vec<Fault> = self.reference(schema, value, at, references)?.into_iter().collect();

@@ -1,10 +1,12 @@
 //! Values held against a chart's `values.schema.json`, as Helm does before it renders anything.
 //!
 //! What JSON Schema's draft 7 has is here, and of later drafts what charts use (`$defs`, `prefixItems`, `dependentRequired`,
-//! `dependentSchemas`). What is not: `format`, `content...` and `unevaluated...` say nothing, and nothing is fetched, so that a
-//! `$ref` to another document lets everything pass. In flow a schema and values, out flow faults.
+//! `dependentSchemas`). `format` counts in drafts before 2019 alone, and a schema that names no draft is of the latest. What is not
+//! here: `content...` and `unevaluated...` say nothing, and nothing is fetched, so that a `$ref` to another document lets
+//! everything pass. In flow a schema and values, out flow faults.
 
 mod fault;
+mod formats;
 mod keywords;
 
 use serde_json::{Map, Value};
@@ -56,7 +58,7 @@ fn validate(schema: &Value, value: &Value) -> Result<Option<Fault>, String> {
     let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
     let mut walk = Walk {
         root: schema,
-        refs_stand_alone: ["draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft)),
+        is_before_2019: ["draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft)),
         steps: STEPS,
     };
     walk.apply(schema, value, "", 0)
@@ -65,8 +67,8 @@ fn validate(schema: &Value, value: &Value) -> Result<Option<Fault>, String> {
 /// A schema at work.
 struct Walk<'a> {
     root: &'a Value,
-    /// Nothing beside a `$ref` counts.
-    refs_stand_alone: bool,
+    /// Nothing beside a `$ref` counts, and formats do.
+    is_before_2019: bool,
     /// What is left of them.
     steps: usize,
 }
@@ -198,6 +200,16 @@ mod tests {
              - at '/port': anyOf failed\n  - at '/port': got string, want integer\n  - at '/port': 'x' does not match pattern '^[0-9]+$'\n\
              - at '': missing property 'near'\n"
         );
+    }
+
+    #[test]
+    fn formats_count_in_old_drafts_alone() {
+        let schema = |draft: &str| json!({"$schema": draft, "format": "email", "maxLength": 1});
+        let old = "http://json-schema.org/draft-07/schema#";
+        assert_eq!(told(schema(old), json!("x y")), "- at '': 'x y' is not valid email: missing @\n");
+        assert_eq!(told(schema(old), json!(17)), "");
+        let new = "https://json-schema.org/draft/2020-12/schema";
+        assert_eq!(told(schema(new), json!("x y")), "- at '': maxLength: got 3, want 1\n");
     }
 
     #[test]
