@@ -37,7 +37,7 @@ pub(crate) async fn put(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
     }
     place(cx, &mut object)?;
     managed::dedup_references(cx, &mut object, "");
-    let free = meta::resource_version(&object).is_empty();
+    let free = is_free(&object);
     if let Some(conversion) = cx.resource.conversion {
         (conversion.to_stored)(&mut object);
     }
@@ -70,6 +70,11 @@ pub(crate) async fn put(cx: &Cx<'_>) -> Result<Response<Body>, Status> {
             Ok(bytes) => return render::object(cx, StatusCode::OK, &bytes),
         }
     }
+}
+
+/// Whether a writer does not say what it has seen: no revision, or none by number.
+fn is_free(object: &Value) -> bool {
+    matches!(meta::resource_version(object), "" | "0")
 }
 
 /// The object that the request names.
@@ -106,7 +111,7 @@ pub(crate) async fn replace(cx: &Cx<'_>, old: &Stored, mut new: Value, owners: O
     let resource = &cx.resource;
     let (group_resource, name) = (resource.group_resource(), cx.info.name.as_str());
     let revision = meta::resource_version(&new);
-    if !revision.is_empty() && revision != old.record.mod_revision.to_string() {
+    if !is_free(&new) && revision != old.record.mod_revision.to_string() {
         if revision.parse::<u64>().is_err() {
             let error = FieldError::invalid("metadata.resourceVersion", &revision.into(), "must be a number");
             return Err(cx.invalid(&new, &[error]).into());

@@ -241,6 +241,16 @@ async fn status_and_the_rest_are_written_apart() {
 }
 
 #[tokio::test]
+async fn revision_zero_is_none() {
+    let api = Api::new().await;
+    api.post(MAPS, map("a")).await.good();
+    for (revision, code) in [("0", 200), ("1", 409), ("", 200)] {
+        let new = json!({"metadata": {"name": "a", "resourceVersion": revision}, "data": {"r": revision}});
+        assert_eq!(api.put(&format!("{MAPS}/a"), new).await.code, code, "{revision}");
+    }
+}
+
+#[tokio::test]
 async fn delete_collection_takes_what_the_selector_names() {
     let api = Api::new().await;
     for (name, label) in [("a", "x"), ("b", "y"), ("c", "x")] {
