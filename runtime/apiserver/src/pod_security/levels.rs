@@ -108,10 +108,12 @@ fn minor(text: &str) -> Option<Option<u64>> {
 mod tests {
     use super::*;
 
+    /// What stands behind the prefix, the three standards, and how many faults there are.
+    type Row = (&'static [(&'static str, &'static str)], [&'static str; 3], usize);
+
     #[test]
     fn labels_ask_for_levels_and_what_cannot_be_read_is_strict_where_it_is_enforced_and_open_where_it_is_told() {
-        // What stands behind the prefix, the three standards, and how many faults there are.
-        let rows: [(&[(&str, &str)], [&str; 3], usize); 9] = [
+        let rows: [Row; 9] = [
             (&[], ["privileged:latest"; 3], 0),
             (&[("enforce", "baseline")], ["baseline:latest", "privileged:latest", "baseline:latest"], 0),
             (
