@@ -97,6 +97,9 @@ pub struct Kernel {
     /// Modules that are loaded when the cluster service runs already, same format.
     #[serde(default)]
     pub later_modules: Vec<String>,
+    /// Modules that are loaded when a part of Kiln asks for them, same format.
+    #[serde(default)]
+    pub demand_modules: Vec<String>,
 }
 
 /// How a kernel file is stored.

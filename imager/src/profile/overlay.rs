@@ -76,6 +76,9 @@ pub struct OverlayKernel {
     /// Modules, as in a board's `kernel.later-modules`.
     #[serde(default)]
     pub later_modules: Vec<String>,
+    /// Modules, as in a board's `kernel.demand-modules`.
+    #[serde(default)]
+    pub demand_modules: Vec<String>,
 }
 
 impl Overlay {

@@ -121,7 +121,9 @@ impl Profile {
     pub fn assemble(board: Board, overlays: Vec<Overlay>, mut config: Vec<ConfigFile>) -> Profile {
         let mut kernel = board.kernel;
         let of_board = kernel.clone();
-        for list in [&mut kernel.initramfs_modules, &mut kernel.modules, &mut kernel.later_modules] {
+        for list in
+            [&mut kernel.initramfs_modules, &mut kernel.modules, &mut kernel.later_modules, &mut kernel.demand_modules]
+        {
             list.clear();
         }
         let mut packages = board.packages.root;
@@ -136,11 +138,13 @@ impl Profile {
             kernel.initramfs_modules.extend(overlay.kernel.initramfs_modules.iter().cloned());
             kernel.modules.extend(overlay.kernel.modules.iter().cloned());
             kernel.later_modules.extend(overlay.kernel.later_modules.iter().cloned());
+            kernel.demand_modules.extend(overlay.kernel.demand_modules.iter().cloned());
         }
         // Overlays first: a checksum or file system that the base names must be there before a driver wants it.
         kernel.initramfs_modules.extend(of_board.initramfs_modules);
         kernel.modules.extend(of_board.modules);
         kernel.later_modules.extend(of_board.later_modules);
+        kernel.demand_modules.extend(of_board.demand_modules);
         kernel.required = sorted(kernel.required);
         config.sort_by(|a, b| a.path.cmp(&b.path));
         Profile {

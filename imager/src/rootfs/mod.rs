@@ -192,7 +192,11 @@ pub fn assemble(
             concatenate(&mut root, rule)?;
         }
     }
-    let all: Vec<Load> = soon.into_iter().chain(later.iter().cloned()).collect();
+    let mut all: Vec<Load> = soon.into_iter().chain(later.iter().cloned()).collect();
+    let demand = modules.order(&profile.kernel.demand_modules, &all)?;
+    let first = all.len() - later.len();
+    let list = modules::parts([&all[..first], &later, &demand]);
+    all.extend(demand);
     for load in &all {
         if let Some(content) = boot.content(&load.path) {
             root.file(&load.path, 0o644, content.clone());
@@ -214,9 +218,6 @@ pub fn assemble(
     for manifest in &profile.manifests {
         root.file(&manifest.path, 0o644, Content::File(manifest.source.clone()));
     }
-    // What follows the mark is loaded when the cluster service runs already.
-    let (first, rest) = all.split_at(all.len() - later.len());
-    let list = format!("{}# later\n{}", modules::list(first), modules::list(rest));
     root.file("/etc/kiln/modules.load", 0o644, list.into_bytes());
     root.file("/etc/kiln/modules.alias", 0o644, modules::aliases(&all).into_bytes());
     root.file("/etc/kiln/modules.dep", 0o644, modules::dependencies(&all).into_bytes());

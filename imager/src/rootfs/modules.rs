@@ -164,6 +164,12 @@ pub fn list(loads: &[Load]) -> String {
     text
 }
 
+/// The text of the root's list: what is loaded at once, what when the cluster service runs already, and what when a part of
+/// Kiln asks for it.
+pub fn parts([first, later, demand]: [&[Load]; 3]) -> String {
+    format!("{}# later\n{}# on demand\n{}", list(first), list(later), list(demand))
+}
+
 /// The text of `modules.alias`: what devices the modules of a list drive.
 pub fn aliases(loads: &[Load]) -> String {
     let lines =
@@ -332,7 +338,7 @@ mod tests {
         for board in boards(&workspace.join("boards")).expect("every board file is right") {
             let request = Request { board: board.name.clone(), ..Request::default() };
             let kernel = Profile::resolve(&workspace, &request).expect("its overlays exist").kernel;
-            let lists = [&kernel.initramfs_modules, &kernel.modules, &kernel.later_modules];
+            let lists = [&kernel.initramfs_modules, &kernel.modules, &kernel.later_modules, &kernel.demand_modules];
             let mut tree = Tree::default();
             for entry in lists.iter().flat_map(|list| list.iter()) {
                 let name = module_name(entry.trim_start_matches('?').split(' ').next().unwrap_or(entry));

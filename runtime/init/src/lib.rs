@@ -37,6 +37,15 @@ pub fn is_init() -> bool {
     std::process::id() == 1
 }
 
+/// Loads a kernel module of the image that waits to be asked for, and what it needs; one that the kernel does not take is told on
+/// the error stream. On a system that is not Kiln's own nothing is done: there the kernel fetches modules by itself.
+///
+/// # Errors
+/// When the image's list of modules cannot be read or does not have it; the text says so.
+pub fn load_module(name: &str) -> std::io::Result<()> {
+    modules::demand(name).map_err(std::io::Error::other)
+}
+
 /// Runs PID 1. It never returns: a failed phase is told on the console and retried.
 pub fn main() -> ! {
     console::show_panics();

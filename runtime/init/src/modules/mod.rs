@@ -25,6 +25,8 @@ use plan::{Module, Plan, Source};
 /// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks the .ko.xz itself.
 const COMPRESSED: i32 = 4;
 const SYS: &str = "/sys";
+/// The node's own module list.
+pub(crate) const LIST: &str = "/etc/kiln/modules.load";
 const ALIASES: &str = "modules.alias";
 const DEPENDENCIES: &str = "modules.dep";
 
@@ -84,6 +86,14 @@ impl Loader {
         self.load(&|| false);
     }
 
+    /// Loads the module of this name, with what it needs. False if the list has none.
+    pub(crate) fn demand(&mut self, name: &str) -> bool {
+        self.part = Part::Demand;
+        let is_there = self.plan.want_named(name);
+        self.load(&|| false);
+        is_there
+    }
+
     /// Loads everything in the open part.
     pub(crate) fn load_all(&mut self) {
         self.plan.want_all();
@@ -122,6 +132,14 @@ impl Loader {
         }
         any
     }
+}
+
+/// Loads a module that waits to be asked for, see [`crate::load_module`].
+pub(crate) fn demand(name: &str) -> Result<()> {
+    if Path::new(LIST).exists() && !Loader::read(LIST)?.demand(name) {
+        return Err(Error::malformed(LIST, format!("has no module {name}")));
+    }
+    Ok(())
 }
 
 /// Whether an event can make modules due.

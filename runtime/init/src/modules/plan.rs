@@ -1,7 +1,8 @@
 //! Which modules are due, from the three files that the image's builder writes. Nothing here touches the kernel.
 //!
 //! * The list: `<path>[ <key>=<value>...]`, every module after what it needs. The line `# later` divides it: what follows is
-//!   not needed to reach the cluster (container networking, say) and waits until the cluster service runs.
+//!   not needed to reach the cluster (container networking, say) and waits until the cluster service runs. What follows the line
+//!   `# on demand` waits until it is asked for by its name.
 //! * `modules.alias`: `<pattern> <path>`, a pattern of the `MODALIAS` of devices that the module drives.
 //! * `modules.dep`: `<path>: <path>...`, what the module needs at once.
 //!
@@ -15,16 +16,18 @@ use std::path::Path;
 use super::glob;
 use crate::error::{Error, Result};
 
-/// The line between the two parts of a list.
-const MARKER: &str = "# later";
+/// The lines before the later parts of a list.
+const MARKERS: [(&str, Part); 2] = [("# later", Part::Later), ("# on demand", Part::Demand)];
 
 /// The parts of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Part {
-    /// Up to the marker, or everything if there is none.
+    /// Up to the first marker, or everything if there is none.
     First,
-    /// What follows the marker.
+    /// What waits until the cluster service runs.
     Later,
+    /// What waits to be asked for.
+    Demand,
 }
 
 /// A module of the list.
@@ -74,8 +77,8 @@ impl Plan {
         let mut indices = HashMap::new();
         let mut part = Part::First;
         for (number, line) in list.text.lines().enumerate() {
-            if line == MARKER {
-                part = Part::Later;
+            if let Some((_, of_marker)) = MARKERS.iter().find(|(marker, _)| *marker == line) {
+                part = *of_marker;
             }
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -119,7 +122,8 @@ impl Plan {
                 if need >= index {
                     return Err(dependencies.wrong(number, "needs a module that comes later in the list"));
                 }
-                modules[need].needed = true;
+                // What may never be asked for is no reason to leave out what is listed for itself.
+                modules[need].needed |= modules[index].part < Part::Demand;
                 modules[index].needs.push(need);
             }
         }
@@ -128,7 +132,14 @@ impl Plan {
 
     /// Wants what does not depend on devices.
     pub(super) fn want_fixed(&mut self) {
-        self.want(|module| !module.driver && !module.needed);
+        self.want(|module| !module.driver && !module.needed && module.part < Part::Demand);
+    }
+
+    /// Wants the module of this name. False if there is none.
+    pub(super) fn want_named(&mut self, name: &str) -> bool {
+        let found = self.modules.iter().position(|module| super::name(&module.path) == name);
+        found.into_iter().for_each(|index| self.mark(index));
+        found.is_some()
     }
 
     /// Wants everything.
@@ -213,6 +224,20 @@ mod tests {
         plan.want_fixed();
         assert_eq!(take(&mut plan, Part::First), ["squashfs"]);
         assert_eq!(take(&mut plan, Part::Later), ["llc", "bridge", "thermal"]);
+    }
+
+    #[test]
+    fn what_is_on_demand_waits_to_be_asked_for_and_holds_nothing_else_back() {
+        let list = format!("{LIST}# on demand\n/m/udp_tunnel.ko\n/m/wireguard.ko\n");
+        let dependencies = format!("{DEPENDENCIES}/m/wireguard.ko: /m/bridge.ko /m/udp_tunnel.ko\n");
+        let mut plan = parse(&list, ALIASES, &dependencies).expect("well-formed");
+        plan.want_fixed();
+        assert_eq!(take(&mut plan, Part::Later), ["squashfs", "llc", "bridge"]);
+        assert!(plan.want_named("wireguard") && !plan.want_named("sctp"));
+        assert_eq!(take(&mut plan, Part::Demand), ["udp_tunnel", "wireguard"]);
+        let mut plan = parse(&list, ALIASES, &dependencies).expect("well-formed");
+        assert!(plan.want_named("wireguard"));
+        assert_eq!(take(&mut plan, Part::Demand), ["llc", "bridge", "udp_tunnel", "wireguard"]);
     }
 
     #[test]

@@ -7,9 +7,6 @@ use crate::error::{Error, Result};
 use crate::modules::{self, Loader, Part};
 use crate::sys::uevent::Uevent;
 
-/// The node's own module list.
-const MODULES: &str = "/etc/kiln/modules.load";
-
 /// What the thread is asked for.
 enum Request {
     /// Open a part of the list, and answer when its modules are loaded.
@@ -70,7 +67,7 @@ fn serve(requests: &Receiver<Request>, loader: &mut Option<Loader>) {
 fn load(loader: &mut Option<Loader>, part: Part) -> Result<()> {
     let loader = match loader {
         Some(loader) => loader,
-        None => loader.insert(Loader::read(MODULES)?),
+        None => loader.insert(Loader::read(modules::LIST)?),
     };
     loader.coldplug(part);
     Ok(())
