@@ -86,6 +86,9 @@ fn server(s: &Section<'_>) -> Result<Server, Fault> {
     if let Some(ranges) = s.per_family("service-cidr", validate::service_range)? {
         server.service_cidr = ranges;
     }
+    if let Some(backend) = s.parsed("flannel-backend", validate::backend)? {
+        server.flannel_backend = backend;
+    }
     validate::networks(server.cluster_cidr, server.service_cidr).map_err(|why| {
         let key = if s.get("service-cidr").is_some() { "service-cidr" } else { "cluster-cidr" };
         s.fault(key, why)

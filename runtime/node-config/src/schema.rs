@@ -84,6 +84,7 @@ const SERVER: &[Field] = &[
     field("tls-sans", Kind::TextList, "further names and addresses in the server's certificate"),
     field("cluster-cidr", Kind::TextOrList, "addresses of pods, of IPv4, IPv6 or both; 10.42.0.0/16"),
     field("service-cidr", Kind::TextOrList, "addresses of services, of IPv4, IPv6 or both; 10.43.0.0/16"),
+    field("flannel-backend", Kind::Text, "way between nodes' pods: vxlan, host-gw, wireguard or none; vxlan"),
 ];
 
 const NETWORK: &[Field] =

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
-use crate::validate::Taint;
+use crate::validate::{self, Taint};
 use crate::{Cidr, InterfaceMatch, PerFamily, ServerUrl, Token};
 
 /// A whole `node.toml`, checked. Serialises with its token masked.
@@ -136,6 +136,8 @@ pub struct Server {
     pub cluster_cidr: PerFamily<Cidr>,
     /// Addresses of services.
     pub service_cidr: PerFamily<Cidr>,
+    /// The way between the pods of different nodes, one of [`crate::validate::BACKENDS`].
+    pub flannel_backend: String,
 }
 
 impl Default for Server {
@@ -146,6 +148,7 @@ impl Default for Server {
             tls_sans: Vec::new(),
             cluster_cidr: range(42),
             service_cidr: range(43),
+            flannel_backend: validate::BACKENDS[0].to_owned(),
         }
     }
 }

@@ -40,6 +40,15 @@ pub fn san(text: &str) -> Result<String, String> {
         .map_err(|_| format!("`{text}` is neither a host name nor an address (no https:// and no port here)"))
 }
 
+/// The ways between the pods of different nodes, the default first; the one after WireGuard's is K3s' name for it.
+pub const BACKENDS: [&str; 5] = ["vxlan", "host-gw", "wireguard", "wireguard-native", "none"];
+
+/// One of [`BACKENDS`].
+pub(crate) fn backend(text: &str) -> Result<String, String> {
+    let is_known = BACKENDS.contains(&text);
+    is_known.then(|| text.to_owned()).ok_or_else(|| format!("`{text}` is none of {}", BACKENDS.join(", ")))
+}
+
 /// An IP address.
 pub(crate) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is no IP address"))

@@ -151,6 +151,10 @@ fn a_wrong_value_is_refused_with_its_place() {
         ),
         (server("[server]\ncluster-cidr = \"10.42.0.0/25\""), "take one from 8 to 24"),
         (server("[server]\nservice-cidr = \"10.42.128.0/17\""), "overlap"),
+        (
+            server("[server]\nflannel-backend = \"udp\""),
+            "5:19: `server.flannel-backend`: `udp` is none of vxlan, host-gw",
+        ),
         (server("[server]\ntls-sans = [\"https://a\"]"), "5:13: `server.tls-sans[0]`"),
         (server("").replace("role", "name = \"Pi_1\"\nrole"), "3:8: `node.name`: `Pi_1` is no node name"),
         (server("").replace("role", "taints = [\"till\"]\nrole"), "3:11: `node.taints[0]`: `till` is no taint"),
