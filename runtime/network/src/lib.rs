@@ -10,6 +10,7 @@ pub mod policy;
 mod remove;
 mod rtnetlink;
 pub mod services;
+mod wireguard;
 
 pub use cidr::{Cidr, InvalidCidr};
 pub use remove::{RemoveError, remove};

@@ -93,7 +93,7 @@ pub(crate) async fn run(
     }
     let network = network.filter(|_| cluster.backend() != Backend::None);
     if network.is_some() {
-        overlay::add(&mut parts, identity, &cluster, addresses.clone(), mtu);
+        overlay::add(&mut parts, identity, &cluster, data_dir, addresses.clone(), mtu)?;
         policy::add(&mut parts, identity, &cluster);
     }
     let end = MachineEnd { periods: containers.end_periods(), ..MachineEnd::default() };

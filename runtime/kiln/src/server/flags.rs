@@ -65,10 +65,10 @@ pub(crate) struct Options {
     /// Address of the cluster's DNS service; without it the tenth of --service-cidr
     #[arg(long, value_name = "ADDRESS", help_heading = CLUSTER)]
     cluster_dns: Option<IpAddr>,
-    /// Way between the pods of different nodes: vxlan, host-gw (all nodes on one link), or none, where you
-    /// bring a network of your own
-    #[arg(long, value_name = "KIND", default_value_t, help_heading = CLUSTER)]
-    flannel_backend: Backend,
+    /// Way between the pods of different nodes: vxlan, host-gw (all nodes on one link), wireguard (encrypted; each
+    /// node's kernel must have it), or none, where you bring a network of your own [default: vxlan, or node.toml's]
+    #[arg(long, value_name = "KIND", help_heading = CLUSTER)]
+    flannel_backend: Option<Backend>,
     /// Addresses for Services of the type LoadBalancer in place of the nodes', on the nodes' own network: as
     /// 192.168.1.240-192.168.1.250, several separated by commas. A node announces each by ARP or neighbour discovery
     #[arg(long, value_name = "RANGES", default_value_t, hide_default_value = true, help_heading = CLUSTER)]
@@ -188,6 +188,8 @@ impl Options {
         take(&self.cluster_cidr, &mut server.cluster_cidr, "--cluster-cidr")?;
         take(&self.service_cidr, &mut server.service_cidr, "--service-cidr")?;
         validate::networks(server.cluster_cidr, server.service_cidr).map_err(Failure::Input)?;
+        let backend = self.flannel_backend.map_or_else(|| server.flannel_backend.parse(), Ok);
+        let backend = backend.map_err(|error| Failure::Input(error.to_string()))?;
         let refuse = |text: String| Err(Failure::Input(text).into());
         if let Some(dns) = self.cluster_dns.filter(|dns| !server.service_cidr.iter().any(|range| range.contains(*dns)))
         {
@@ -228,7 +230,7 @@ impl Options {
             node_ports: self.service_node_port_range,
             domain: self.cluster_domain,
             cluster_dns: self.cluster_dns,
-            backend: self.flannel_backend,
+            backend,
             disable_kube_proxy: self.disable_kube_proxy,
             service_lb,
             disable_network_policy: self.disable_network_policy,
@@ -288,6 +290,14 @@ mod tests {
         }
         let error = take(&cidrs("10.1.0.0/16,10.2.0.0/16"), &mut ranges, "--cluster-cidr").unwrap_err();
         assert!(error.to_string().starts_with("--cluster-cidr: write one, or one of IPv4 and one of IPv6"), "{error}");
+    }
+
+    #[test]
+    fn each_backend_of_node_toml_is_one_of_the_overlay() {
+        for name in validate::BACKENDS {
+            assert!(name.parse::<Backend>().is_ok(), "{name}");
+        }
+        assert_eq!(Server::default().flannel_backend.parse(), Ok(Backend::default()));
     }
 
     #[test]

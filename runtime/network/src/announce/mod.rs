@@ -106,7 +106,7 @@ fn announced(service: &Arc<Service>, config: &Config) -> Vec<IpAddr> {
 
 /// Puts addresses on the node and takes others of an earlier look away. Answers those that are new, of which neighbours were told.
 fn keep(wanted: &BTreeSet<IpAddr>) -> Result<Vec<IpAddr>, NetlinkError> {
-    let mut netlink = Netlink::open()?;
+    let mut netlink = Netlink::route()?;
     let links = netlink.links()?;
     let Some(loopback) = links.iter().find(|link| link.name == "lo") else { return Ok(Vec::new()) };
     let present: BTreeSet<IpAddr> = netlink.announced(loopback.index)?.into_iter().collect();
@@ -171,7 +171,7 @@ async fn tell_again(addresses: Vec<IpAddr>) {
         tokio::time::sleep(wait).await;
         let addresses = addresses.clone();
         _ = tokio::task::spawn_blocking(move || -> Result<(), NetlinkError> {
-            let mut netlink = Netlink::open()?;
+            let mut netlink = Netlink::route()?;
             let links = netlink.links()?;
             let Some(loopback) = links.iter().find(|link| link.name == "lo") else { return Ok(()) };
             let still = netlink.announced(loopback.index)?;

@@ -6,15 +6,15 @@ use nix::errno::Errno;
 
 use super::peer::mac_of;
 use super::plan::{Plan, Problem, Slot};
+use super::tunnels::Tunnels;
 use super::uplink::Uplink;
 use super::{PORT, VNI};
 use crate::rtnetlink::{Forwarding, Mac, Neighbour, Netlink, NetlinkError, Route, Vxlan};
 
-/// The interfaces of the overlay.
-pub(super) const DEVICES: [(Slot, &str); 2] = [(Slot::V4, "kiln.1"), (Slot::V6, "kiln-v6.1")];
+/// The interfaces of the overlay: their names, and what the kernel calls their kind.
+pub(super) const DEVICES: [(Slot, &str, &str); 3] =
+    [(Slot::V4, "kiln.1", "vxlan"), (Slot::V6, "kiln-v6.1", "vxlan"), (Slot::WireGuard, "kiln-wg", "wireguard")];
 
-/// What the kernel calls their kind.
-pub(super) const KIND: &str = "vxlan";
 /// Routes of IPv6 that name no metric have this one.
 const V6_METRIC: u32 = 1024;
 
@@ -27,12 +27,16 @@ pub(super) fn apply(
     plan: &Plan,
     own: &str,
     uplink: &Uplink,
+    tunnels: Option<&mut Tunnels>,
 ) -> Result<Vec<Problem>, NetlinkError> {
     let mac = mac_of(own);
     let mut indices = devices(netlink, plan, mac)?;
     addresses(netlink, plan, &indices)?;
     forwarding(netlink, plan, &indices)?;
     neighbours(netlink, plan, &indices)?;
+    if let Some((tunnels, link)) = tunnels.zip(indices.get(&Slot::WireGuard)) {
+        tunnels.apply(*link, &plan.tunnels)?;
+    }
     indices.insert(Slot::Uplink, uplink.index);
     routes(netlink, plan, &indices)
 }
@@ -41,31 +45,36 @@ pub(super) fn apply(
 fn devices(netlink: &mut Netlink, plan: &Plan, mac: Mac) -> Result<BTreeMap<Slot, u32>, NetlinkError> {
     let links = netlink.links()?;
     let mut missing = false;
-    for (slot, name) in DEVICES {
-        let wanted = Vxlan { vni: VNI, port: PORT, over_v6: slot == Slot::V6, learns: false };
+    for (slot, name, kind) in DEVICES {
+        let vxlan = Vxlan { vni: VNI, port: PORT, over_v6: slot == Slot::V6, learns: false };
+        let vxlan = (slot != Slot::WireGuard).then_some(vxlan);
         let link = links.iter().find(|link| link.name == name);
         let Some(&mtu) = plan.devices.get(&slot) else {
-            if let Some(link) = link.filter(|link| link.kind == KIND) {
+            if let Some(link) = link.filter(|link| link.kind == kind) {
                 netlink.delete_link(link.index)?;
             }
             continue;
         };
         match link {
-            Some(link) if link.vxlan == Some(wanted) => {
-                if !link.is_up || link.mtu != mtu || link.mac != Some(mac) {
+            Some(link) if link.kind == kind && link.vxlan == vxlan => {
+                let mac = vxlan.map(|_| mac);
+                if !link.is_up || link.mtu != mtu || link.mac != mac {
                     netlink.set_link(link.index, mac, mtu)?;
                 }
                 continue;
             }
             // Of an earlier run with other settings; anything else of this name is refused by the kernel below.
-            Some(link) if link.kind == KIND => netlink.delete_link(link.index)?,
+            Some(link) if link.kind == kind => netlink.delete_link(link.index)?,
             _ => {}
         }
         missing = true;
-        netlink.add_vxlan(name, mac, mtu, wanted)?;
+        match vxlan {
+            Some(vxlan) => netlink.add_vxlan(name, mac, mtu, vxlan)?,
+            None => netlink.add_wireguard(name, mtu)?,
+        }
     }
     let links = if missing { netlink.links()? } else { links };
-    let number = |(slot, name): &(Slot, &str)| {
+    let number = |(slot, name, _): &(Slot, &str, &str)| {
         plan.devices.get(slot)?;
         links.iter().find(|link| link.name == *name).map(|link| (*slot, link.index))
     };

@@ -11,16 +11,24 @@ pub enum Backend {
     Vxlan,
     /// By plain routes: for nodes that are all on one link.
     HostGw,
+    /// Encrypted, where the kernel has WireGuard.
+    WireGuard,
     /// Somebody else's matter.
     None,
 }
 
-/// All of them with their names.
-const NAMES: [(&str, Backend); 3] = [("vxlan", Backend::Vxlan), ("host-gw", Backend::HostGw), ("none", Backend::None)];
+/// All of them with their names; of two the first is shown, and the other is that of K3s.
+const NAMES: [(&str, Backend); 5] = [
+    ("vxlan", Backend::Vxlan),
+    ("host-gw", Backend::HostGw),
+    ("wireguard", Backend::WireGuard),
+    ("wireguard-native", Backend::WireGuard),
+    ("none", Backend::None),
+];
 
 /// There is no backend of this name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no way between nodes called `{0}`; there are vxlan, host-gw and none")]
+#[error("there is no way between nodes called `{0}`; there are vxlan, host-gw, wireguard and none")]
 pub struct UnknownBackend(String);
 
 impl FromStr for Backend {
@@ -45,9 +53,10 @@ mod tests {
 
     #[test]
     fn backends_have_the_names_that_users_of_k3s_know() {
-        for name in ["vxlan", "host-gw", "none"] {
+        for name in ["vxlan", "host-gw", "wireguard", "none"] {
             assert_eq!(name.parse::<Backend>().map(|backend| backend.to_string()), Ok(name.to_owned()));
         }
+        assert_eq!("wireguard-native".parse(), Ok(Backend::WireGuard));
         assert!("udp".parse::<Backend>().is_err_and(|error| error.to_string().contains("host-gw")));
     }
 }

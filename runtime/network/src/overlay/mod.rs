@@ -12,6 +12,7 @@ mod firewall;
 mod peer;
 mod plan;
 mod sysctl;
+mod tunnels;
 mod uplink;
 
 use std::collections::BTreeSet;
@@ -30,11 +31,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::backend::{Backend, UnknownBackend};
 pub use crate::rtnetlink::NetlinkError;
+pub use crate::wireguard::PrivateKey;
 
 use self::announce::State;
 use self::firewall::Firewall;
 use self::peer::{Peer, mac_of};
 use self::plan::{Plan, Problem};
+use self::tunnels::Tunnels;
 use self::uplink::{Seen, Uplink};
 use crate::Cidr;
 use crate::nft::{NftError, present};
@@ -57,6 +60,8 @@ pub struct Config {
     pub node_name: String,
     /// The kind of way.
     pub backend: Backend,
+    /// The key that its end of WireGuard keeps to itself; other kinds need none.
+    pub private_key: Option<PrivateKey>,
     /// This node's addresses, the best first.
     pub addresses: watch::Receiver<Vec<IpAddr>>,
     /// The interface that leads to the other nodes, in place of the one with the node's address.
@@ -108,7 +113,8 @@ pub fn build(informers: &mut Informers, config: Config, shutdown: CancellationTo
                 keep(Firewall::default(), true).await;
                 return;
             }
-            let overlay = Overlay { client, config, nodes, told: BTreeSet::new(), used: None };
+            let tunnels = config.private_key.clone().map(Tunnels::new);
+            let overlay = Overlay { client, config, nodes, told: BTreeSet::new(), used: None, tunnels };
             tokio::join!(overlay.run(&changed), guard(firewall));
         };
         tokio::select! {
@@ -145,6 +151,8 @@ struct Overlay {
     told: BTreeSet<Problem>,
     /// The interface that was found, and what leads to it.
     used: Option<Uplink>,
+    /// Its end of WireGuard.
+    tunnels: Option<Tunnels>,
 }
 
 impl Overlay {
@@ -217,9 +225,12 @@ impl Overlay {
         own.backend = Some(self.config.backend);
         own.public = public;
         own.mac = (self.config.backend == Backend::Vxlan).then(|| mac_of(&own.name));
+        own.key = own.key.filter(|_| self.config.backend == Backend::WireGuard);
         let mut peers: Vec<Peer> = self.nodes.list().iter().map(|node| Peer::of(node)).collect();
         let plan = plan::plan(&own, self.config.backend, &uplink, &mut peers);
         let done = self.apply(netlink, &plan, &own, &uplink);
+        // Where it could not be asked of the kernel, the one that was told before is still the best.
+        own.key = self.tunnels.as_ref().and_then(Tunnels::public).or(own.key);
         self.config.mtu.send_if_modified(|mtu| mtu.replace(plan.mtu) != Some(plan.mtu));
         let state = match (&done, &plan.taken) {
             // Nobody is there to be reached.
@@ -243,12 +254,13 @@ impl Overlay {
             return Ok(());
         }
         sysctl::forward(&uplink.name, own.cidrs.iter().any(|cidr| !cidr.is_ipv4()))?;
-        let problems = apply::apply(netlink, plan, &own.name, uplink).map_err(|error| match error.cause {
+        let tunnels = self.tunnels.as_mut();
+        let problems = apply::apply(netlink, plan, &own.name, uplink, tunnels).map_err(|error| match error.cause {
             Errno::EOPNOTSUPP | Errno::ENOENT => NetlinkError::new(
                 format!("use {} (does the kernel have the module?), {}", self.config.backend, error.what),
                 error.cause,
             ),
-            Errno::EEXIST => {
+            Errno::EEXIST if self.config.backend == Backend::Vxlan => {
                 let other = format!(
                     "use VXLAN number {VNI} at port {PORT} (does another network, such as flannel, have it?), {}",
                     error.what
@@ -257,7 +269,7 @@ impl Overlay {
             }
             _ => error,
         })?;
-        for (slot, name) in apply::DEVICES {
+        for (slot, name, _) in apply::DEVICES {
             if plan.devices.contains_key(&slot) {
                 sysctl::ignore_advertisements(name);
             }
@@ -281,9 +293,9 @@ pub(crate) fn remove_firewall() -> Result<(), NftError> {
 
 /// Removes the overlay's interfaces, and the bridge of this name.
 pub(crate) fn remove(bridge: &str) -> Result<(), NetlinkError> {
-    let mut netlink = Netlink::open()?;
+    let mut netlink = Netlink::route()?;
     let is_ours = |link: &Link| {
-        let is_overlay = link.kind == apply::KIND && apply::DEVICES.iter().any(|(_, name)| link.name == *name);
+        let is_overlay = apply::DEVICES.iter().any(|(_, name, kind)| link.name == *name && link.kind == *kind);
         is_overlay || link.kind == "bridge" && link.name == bridge
     };
     for link in netlink.links()?.into_iter().filter(is_ours) {
@@ -318,7 +330,7 @@ fn open() -> Result<(Netlink, Watch, UnixListener), Failure> {
         io::ErrorKind::AddrInUse => Failure::Taken,
         _ => Failure::Setting(error),
     })?;
-    let netlink = Netlink::open()?;
+    let netlink = Netlink::route()?;
     let news = Watch::start(netlink.port()?)?;
     Ok((netlink, news, lock))
 }
@@ -327,7 +339,7 @@ fn open() -> Result<(Netlink, Watch, UnixListener), Failure> {
 fn matters(news: &News, uplink: Option<u32>) -> bool {
     match news {
         News::Link { index, name } => {
-            Some(*index) == uplink || uplink.is_none() || apply::DEVICES.iter().any(|(_, own)| own == name)
+            Some(*index) == uplink || uplink.is_none() || apply::DEVICES.iter().any(|(_, own, _)| own == name)
         }
         News::Address { link } => uplink.is_none_or(|uplink| uplink == *link),
         News::Route { is_own, is_default } => *is_own || *is_default,

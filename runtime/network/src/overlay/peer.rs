@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 use super::Backend;
 use crate::cidr::Cidr;
 use crate::rtnetlink::Mac;
+use crate::wireguard::PublicKey;
 
 /// The kind of way that leads to the node.
 pub(super) const BACKEND: &str = "kiln.dev/backend-type";
-/// What is to be known beyond that: a VXLAN's hardware address.
+/// What is to be known beyond that: a VXLAN's hardware address, or the public key of WireGuard.
 pub(super) const DATA: &str = "kiln.dev/backend-data";
 /// The address that the node is reached at.
 pub(super) const PUBLIC: [&str; 2] = ["kiln.dev/public-ip", "kiln.dev/public-ipv6"];
@@ -34,6 +35,8 @@ pub(super) struct Peer {
     pub(super) public: [Option<IpAddr>; 2],
     /// The hardware address of its VXLAN interfaces.
     pub(super) mac: Option<Mac>,
+    /// The public key of its WireGuard interface.
+    pub(super) key: Option<PublicKey>,
 }
 
 impl Peer {
@@ -54,6 +57,7 @@ impl Peer {
             backend: annotation(BACKEND).and_then(|text| text.parse().ok()),
             public: [public(0), public(1)],
             mac: data["vtepMAC"].as_str().and_then(|text| text.parse().ok()),
+            key: data["publicKey"].as_str().and_then(|text| text.parse().ok()),
         }
     }
 
@@ -67,8 +71,9 @@ impl Peer {
         let mut annotations = Map::new();
         let backend = self.backend.map_or(Value::Null, |backend| backend.to_string().into());
         annotations.insert(BACKEND.to_owned(), backend);
-        let data = self.mac.map(|mac| json!({"vni": super::VNI, "vtepMAC": mac.to_string()}).to_string());
-        annotations.insert(DATA.to_owned(), data.map_or(Value::Null, Value::from));
+        let vxlan = self.mac.map(|mac| json!({"vni": super::VNI, "vtepMAC": mac.to_string()}));
+        let data = vxlan.or_else(|| self.key.map(|key| json!({"publicKey": key.to_string()})));
+        annotations.insert(DATA.to_owned(), data.map_or(Value::Null, |data| data.to_string().into()));
         for (name, address) in PUBLIC.iter().zip(&self.public) {
             annotations.insert((*name).to_owned(), address.map_or(Value::Null, |address| address.to_string().into()));
         }
@@ -101,7 +106,10 @@ mod tests {
             backend: Some(Backend::Vxlan),
             public: ["192.168.1.7".parse().ok(), "fd00::7".parse().ok()],
             mac: Some(mac_of("pi")),
+            key: None,
         };
+        let wireguard =
+            Peer { backend: Some(Backend::WireGuard), mac: None, key: Some(PublicKey([7; 32])), ..own.clone() };
         let node = |annotations: Value| -> Node {
             let node = json!({
                 "metadata": {"name": "pi", "annotations": annotations},
@@ -111,6 +119,7 @@ mod tests {
         };
         let mut annotations = Value::Object(own.annotations());
         assert_eq!(Peer::of(&node(annotations.clone())), own);
+        assert_eq!(Peer::of(&node(Value::Object(wireguard.annotations()))), wireguard);
         annotations["kiln.dev/public-ip-overwrite"] = "203.0.113.7".into();
         assert_eq!(Peer::of(&node(annotations)).public[0], "203.0.113.7".parse().ok());
         let nonsense = json!({BACKEND: "?", DATA: "{", PUBLIC[0]: "fd00::1", PUBLIC[1]: "10.0.0.1"});

@@ -3,16 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::Backend;
 use super::peer::Peer;
 use super::uplink::Uplink;
+use super::{Backend, tunnels};
 use crate::cidr::Cidr;
 use crate::rtnetlink::Mac;
+use crate::wireguard::{PublicKey, Tunnel};
 
 /// Bytes that VXLAN puts around a packet, over IPv4 and over IPv6: Ethernet, IP, UDP and its own header.
 const VXLAN_OVERHEAD: [u32; 2] = [50, 70];
+/// And WireGuard, over either.
+const WIREGUARD_OVERHEAD: u32 = 80;
 /// Less than this no IPv6 link may have (RFC 8200).
 const LEAST_MTU: u32 = 1280;
 
@@ -23,6 +26,8 @@ pub(super) enum Slot {
     V4,
     /// The VXLAN over IPv6.
     V6,
+    /// That of WireGuard, over both.
+    WireGuard,
     /// The machine's own, to the other nodes.
     Uplink,
 }
@@ -45,6 +50,8 @@ pub(super) struct Plan {
     pub(super) neighbours: BTreeMap<(Slot, IpAddr), Mac>,
     /// The nodes behind these.
     pub(super) forwarding: BTreeMap<(Slot, Mac), IpAddr>,
+    /// The other nodes as peers of WireGuard.
+    pub(super) tunnels: BTreeMap<PublicKey, Tunnel>,
     /// Ways to the other nodes' pods.
     pub(super) routes: BTreeMap<Cidr, Via>,
     /// The largest packet of pods.
@@ -66,6 +73,10 @@ pub(super) enum Problem {
     NoAddress { node: String },
     /// It uses another kind of way.
     OtherBackend { node: String, theirs: Backend },
+    /// It has not told a key of WireGuard.
+    NoKey { node: String },
+    /// Its key of WireGuard is another node's too.
+    SameKey { node: String },
     /// It is not on the same link.
     NotOnLink { node: String, address: IpAddr },
     /// Somebody else has made a route there.
@@ -93,6 +104,18 @@ impl fmt::Display for Problem {
             Self::OtherBackend { node, theirs } => {
                 write!(f, "node {node} uses {theirs} and this node does not; its pods are not reached")
             }
+            Self::NoKey { node } => {
+                write!(
+                    f,
+                    "node {node} has told no key of WireGuard (does its kernel have it?); its pods are not reached"
+                )
+            }
+            Self::SameKey { node } => {
+                write!(
+                    f,
+                    "node {node} has the WireGuard key of another node; its pods are not reached: remove agent/wireguard.key from its data folder and start Kiln anew there"
+                )
+            }
             Self::NotOnLink { node, address } => {
                 write!(
                     f,
@@ -115,10 +138,14 @@ pub(super) fn plan(own: &Peer, backend: Backend, uplink: &Uplink, peers: &mut [P
     // Where pods have IPv6 addresses, smaller packets would be none of IPv6: then the outer ones are fragmented.
     let least = if own.cidrs.iter().all(Cidr::is_ipv4) { 0 } else { LEAST_MTU.min(uplink.mtu) };
     let device = |overhead: u32| uplink.mtu.saturating_sub(overhead).max(least);
-    if backend == Backend::Vxlan {
+    let first = match backend {
+        Backend::Vxlan if own.public[0].is_some() => Some((Slot::V4, VXLAN_OVERHEAD[0])),
+        Backend::Vxlan => Some((Slot::V6, VXLAN_OVERHEAD[1])),
+        Backend::WireGuard => Some((Slot::WireGuard, WIREGUARD_OVERHEAD)),
+        Backend::HostGw | Backend::None => None,
+    };
+    if let Some((slot, overhead)) = first {
         plan.hosts = own.cidrs.iter().map(Cidr::first).collect();
-        let (slot, overhead) =
-            if own.public[0].is_some() { (Slot::V4, VXLAN_OVERHEAD[0]) } else { (Slot::V6, VXLAN_OVERHEAD[1]) };
         plan.devices.insert(slot, device(overhead));
     }
     let mut taken: BTreeMap<IpAddr, (Cidr, &str)> =
@@ -135,6 +162,10 @@ pub(super) fn plan(own: &Peer, backend: Backend, uplink: &Uplink, peers: &mut [P
             plan.problems.insert(Problem::NoAddress { node: peer.name.clone() });
             continue;
         };
+        if let Some(problem) = key_problem(own, backend, peer, &plan) {
+            plan.problems.insert(problem);
+            continue;
+        }
         for cidr in &peer.cidrs {
             let node = peer.name.clone();
             if let Some(with) = overlapping(&taken, cidr) {
@@ -171,12 +202,30 @@ pub(super) fn plan(own: &Peer, backend: Backend, uplink: &Uplink, peers: &mut [P
                         plan.problems.insert(Problem::NotOnLink { node, address: gateway });
                     }
                 }
+                Backend::WireGuard => {
+                    let Some(key) = peer.key else { continue };
+                    let endpoint = SocketAddr::new(public, tunnels::PORT);
+                    let tunnel = plan.tunnels.entry(key);
+                    let tunnel = tunnel.or_insert_with(|| Tunnel { endpoint, allowed: BTreeSet::new() });
+                    tunnel.allowed.insert(*cidr);
+                    plan.routes.insert(*cidr, Via { slot: Slot::WireGuard, gateway: None });
+                }
                 Backend::None => {}
             }
         }
     }
     plan.mtu = plan.devices.values().copied().min().unwrap_or(uplink.mtu);
     plan
+}
+
+/// What stands against a peer of WireGuard for its key's sake. A key is one node's: it says where packets come from.
+fn key_problem(own: &Peer, backend: Backend, peer: &Peer, plan: &Plan) -> Option<Problem> {
+    let node = peer.name.clone();
+    match peer.key {
+        _ if backend != Backend::WireGuard => None,
+        None => Some(Problem::NoKey { node }),
+        Some(key) => (own.key == Some(key) || plan.tunnels.contains_key(&key)).then_some(Problem::SameKey { node }),
+    }
 }
 
 /// Whose range overlaps this one. Those that are taken do not overlap each other, so only its neighbours can.
@@ -200,6 +249,7 @@ mod tests {
             backend: Some(Backend::Vxlan),
             public: if address.is_ipv4() { [Some(address), None] } else { [None, Some(address)] },
             mac: Some(mac_of(name)),
+            key: None,
         }
     }
 
@@ -258,6 +308,42 @@ mod tests {
             assert!(told[at].contains(text), "{told:?}");
         }
         assert_eq!(plan.taken.map(|(_, node)| node), Some("a".to_owned()), "it was there before this node");
+    }
+
+    #[test]
+    fn a_wireguard_node_has_a_peer_for_each_other_node_that_has_told_a_key() {
+        let wireguard = |mut peer: Peer, key: Option<u8>| {
+            (peer.backend, peer.mac) = (Some(Backend::WireGuard), None);
+            peer.key = key.map(|number| PublicKey([number; 32]));
+            peer
+        };
+        let own = wireguard(both(node("a", &["10.42.0.0/24", "fd00:42::/64"], "192.168.1.1"), "fd00:5::1"), Some(1));
+        let mut peers = vec![
+            own.clone(),
+            wireguard(both(node("b", &["10.42.1.0/24", "fd00:42:0:1::/64"], "192.168.1.2"), "fd00:5::2"), Some(2)),
+            wireguard(node("far", &["10.42.2.0/24"], "203.0.113.3"), Some(3)),
+            wireguard(node("six", &["10.42.3.0/24"], "fd00:5::4"), Some(4)),
+            wireguard(node("keyless", &["10.42.5.0/24"], "192.168.1.5"), None),
+            wireguard(node("own-key", &["10.42.6.0/24"], "192.168.1.6"), Some(1)),
+            wireguard(node("z-cloned", &["10.42.7.0/24"], "192.168.1.7"), Some(3)),
+            node("vxlan", &["10.42.8.0/24"], "192.168.1.8"),
+        ];
+        let plan = plan(&own, Backend::WireGuard, &uplink(), &mut peers);
+        assert_eq!((plan.devices, plan.mtu), (BTreeMap::from([(Slot::WireGuard, 1420)]), 1420));
+        assert_eq!(plan.hosts.len(), 2);
+        let shown: Vec<_> = plan.tunnels.values().map(|t| (t.endpoint.to_string(), t.allowed.len())).collect();
+        let wanted = [("192.168.1.2:51820", 2), ("203.0.113.3:51820", 1), ("[fd00:5::4]:51820", 1)];
+        assert_eq!(shown, wanted.map(|(endpoint, ranges)| (endpoint.to_owned(), ranges)));
+        assert_eq!(plan.routes.len(), 4);
+        assert!(plan.routes.values().all(|via| *via == Via { slot: Slot::WireGuard, gateway: None }));
+        assert!((plan.neighbours.is_empty(), plan.forwarding.is_empty()) == (true, true));
+        let problem = |node: &str, same| match same {
+            true => Problem::SameKey { node: node.to_owned() },
+            false => Problem::NoKey { node: node.to_owned() },
+        };
+        let other = Problem::OtherBackend { node: "vxlan".to_owned(), theirs: Backend::Vxlan };
+        let told = [other, problem("keyless", false), problem("own-key", true), problem("z-cloned", true)];
+        assert_eq!(plan.problems, BTreeSet::from(told));
     }
 
     #[test]

@@ -109,10 +109,21 @@ impl Netlink {
         self.change(message, || format!("make the VXLAN interface {name}"))
     }
 
-    /// Switches an interface on, with these settings.
-    pub(crate) fn set_link(&mut self, index: u32, mac: Mac, mtu: u32) -> Result<(), NetlinkError> {
+    /// Makes a WireGuard interface, switched on, with neither key nor peers.
+    pub(crate) fn add_wireguard(&mut self, name: &str, mtu: u32) -> Result<(), NetlinkError> {
+        let mut message = Message::new(NEW_LINK, REQUEST | ACK | CREATE | EXCLUSIVE, &fixed(0, true));
+        message.put_text(IFLA_IFNAME, name);
+        message.put_u32(IFLA_MTU, mtu);
+        message.nest(IFLA_LINKINFO, |info| info.put(IFLA_INFO_KIND, b"wireguard"));
+        self.change(message, || format!("make the WireGuard interface {name}"))
+    }
+
+    /// Switches an interface on, with these settings; one that has a hardware address also with that.
+    pub(crate) fn set_link(&mut self, index: u32, mac: Option<Mac>, mtu: u32) -> Result<(), NetlinkError> {
         let mut message = Message::new(NEW_LINK, REQUEST | ACK, &fixed(index, true));
-        message.put(IFLA_ADDRESS, &mac.0);
+        if let Some(mac) = mac {
+            message.put(IFLA_ADDRESS, &mac.0);
+        }
         message.put_u32(IFLA_MTU, mtu);
         self.change(message, || format!("set interface {index} to an MTU of {mtu}"))
     }

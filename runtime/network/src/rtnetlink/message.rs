@@ -10,6 +10,7 @@ const NESTED: u16 = 0x8000;
 const TYPE: u16 = 0x3fff;
 
 /// A message that is being written.
+#[derive(Debug, Clone)]
 pub(crate) struct Message(Vec<u8>);
 
 impl Message {
@@ -67,7 +68,7 @@ impl Message {
     }
 
     /// The whole message under its number.
-    pub(super) fn finish(mut self, sequence: u32) -> Vec<u8> {
+    pub(crate) fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         self.0[..4].copy_from_slice(&length.to_ne_bytes());
         self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());

@@ -1,5 +1,5 @@
 //! The kernel's interfaces, addresses, routes and neighbours, by the rtnetlink protocol: only the few messages that the overlay
-//! and announced addresses need. The kernel works a request off while it is sent, so nothing here waits but for a module to be loaded.
+//! and announced addresses need; and the socket and messages of netlink for others. The kernel works a request off while it is sent, so nothing here waits but for a module to be loaded.
 
 mod address;
 mod link;
@@ -20,17 +20,17 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 pub(crate) use self::address::Address;
 pub(crate) use self::link::{Link, Mac, Vxlan};
-use self::message::Message;
+pub(crate) use self::message::{Message, address, attribute, attributes, u16_at};
 pub(crate) use self::neighbour::{Forwarding, Neighbour};
 pub(crate) use self::news::{News, Watch};
 pub(crate) use self::route::Route;
 
-const REQUEST: u16 = 1;
+pub(crate) const REQUEST: u16 = 1;
 /// Every request but that for a table asks for this, so that its answer has an end.
-const ACK: u16 = 4;
+pub(crate) const ACK: u16 = 4;
 const ROOT: u16 = 0x100;
 const MATCH: u16 = 0x200;
-const DUMP: u16 = ROOT | MATCH;
+pub(crate) const DUMP: u16 = ROOT | MATCH;
 const DUMP_INTERRUPTED: u16 = 0x10;
 /// Put in the place of what is there.
 const REPLACE: u16 = 0x100;
@@ -76,8 +76,15 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel has none.
-    pub(crate) fn open() -> Result<Self, NetlinkError> {
-        let protocol = SockProtocol::NetlinkRoute;
+    pub(crate) fn route() -> Result<Self, NetlinkError> {
+        Self::open(SockProtocol::NetlinkRoute)
+    }
+
+    /// Opens one to a part of the kernel, in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// When the kernel does not have it.
+    pub(crate) fn open(protocol: SockProtocol) -> Result<Self, NetlinkError> {
         let failed = |cause| NetlinkError::new("open a netlink socket", cause);
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(failed)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed)?;
@@ -104,10 +111,20 @@ impl Netlink {
         what: &str,
         read: fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
+        self.dump_of(&Message::new(kind, REQUEST | DUMP, fixed), what, read)
+    }
+
+    /// Reads what a request asks for, which says that it is for a table.
+    pub(crate) fn dump_of<T>(
+        &mut self,
+        request: &Message,
+        what: &str,
+        read: fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
         let mut tries = 0;
         loop {
             let mut found = Vec::new();
-            let asked = self.exchange(Message::new(kind, REQUEST | DUMP, fixed), |body| found.extend(read(body)));
+            let asked = self.exchange(request.clone(), |body| found.extend(read(body)));
             match asked {
                 Ok(()) => return Ok(found),
                 // It changed meanwhile, so that a part may have been missed.
@@ -117,7 +134,8 @@ impl Netlink {
         }
     }
 
-    fn exchange(&mut self, message: Message, mut tell: impl FnMut(&[u8])) -> Result<(), Errno> {
+    /// Sends a request, has each message of the answer told, and waits for its end.
+    pub(crate) fn exchange(&mut self, message: Message, mut tell: impl FnMut(&[u8])) -> Result<(), Errno> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = message.finish(self.sequence);
         send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
@@ -149,7 +167,7 @@ impl Netlink {
 }
 
 /// The number of an address family.
-fn family(is_ipv4: bool) -> u8 {
+pub(crate) fn family(is_ipv4: bool) -> u8 {
     let family = if is_ipv4 { nix::libc::AF_INET } else { nix::libc::AF_INET6 };
     u8::try_from(family).unwrap_or_default()
 }

@@ -4,6 +4,8 @@
 mod netns;
 mod world;
 
+use std::path::Path;
+
 use kiln_network::overlay::Backend;
 use serde_json::json;
 
@@ -138,6 +140,29 @@ fn both_address_families_go_over_either_and_by_plain_routes() {
         world.all_reach_each_other(v6);
         assert_eq!(world.mtu(0), Some(mtu), "{backend}");
     }
+}
+
+#[test]
+fn wireguard_leads_to_other_nodes_where_the_kernel_has_it_and_where_not_the_node_says_so() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(Backend::WireGuard, 1500, &BOTH);
+    // The kernel is asked for its module by the first node that makes its interface.
+    world.until("conditions", |world| (0..2).all(|number| world.condition(number).is_some()));
+    if !Path::new("/sys/module/wireguard").exists() {
+        let failed = Some(("True".to_owned(), "OverlayFailed".to_owned()));
+        world.until("a reason", |world| (0..2).all(|number| world.condition(number) == failed));
+        return;
+    }
+    world.all_reach_each_other(v4);
+    world.all_reach_each_other(v6);
+    assert_eq!(world.mtu(0), Some(1420));
+    world.on_node(1, "address del 192.168.7.2/24 dev eth0\naddress add 192.168.7.77/24 dev eth0\n");
+    world.readdress(1, &["192.168.7.77"]);
+    world.all_reach_each_other(v4);
+    world.api.remove(&path(1));
+    world.until("no way to the node", |world| !world.shown(0, &["ip", "route"]).contains("10.42.1."));
 }
 
 #[test]

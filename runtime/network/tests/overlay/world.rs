@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kiln_client::testing::FakeApi;
 use kiln_client::{Clock, Informers};
-use kiln_network::overlay::{self, Backend};
+use kiln_network::overlay::{self, Backend, PrivateKey};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -122,6 +122,7 @@ impl World {
         let config = overlay::Config {
             node_name: node(number),
             backend: self.backend,
+            private_key: Some(PrivateKey::new([u8::try_from(number).expect("few nodes"); 32])),
             addresses: self.nodes[number].addresses.subscribe(),
             pod_networks: ["10.42.0.0/16", "fd00:42::/32"].map(|range| range.parse().expect("a range")).to_vec(),
             masquerade: self.masquerade,

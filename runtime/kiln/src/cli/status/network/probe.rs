@@ -111,7 +111,7 @@ pub(super) fn explain(node: &Reached, mut pods: Reached) -> Reached {
     if let Outcome::Failed { reason } = &mut pods.outcome {
         reason.push_str(match node.outcome {
             Outcome::Reached { .. } => {
-                ": the node itself answers, so the way between pods is blocked (UDP 8472 for vxlan), or a NetworkPolicy forbids it"
+                ": the node itself answers, so the way between pods is blocked (UDP 8472 for vxlan, 51820 for wireguard), or a NetworkPolicy forbids it"
             }
             _ => ": the node itself is not reached",
         });
