@@ -59,6 +59,14 @@ const NOT_TARGET: [&str; 6] =
 /// glibc names that libunwind wants, see the file.
 const SHIM: &str = include_str!("scripts/shim.c");
 
+/// Flags that are not stable in rustc. All is linked into one program: the linker may have what a crate takes from another
+/// called where it is, and not by way of a table that has to be relocated at each start.
+const FLAGS: [&str; 1] = ["-Zrelax-elf-relocations=yes"];
+
+/// How cargo compiles the standard library: small, as all that ships.
+const STANDARD_LIBRARY: [&str; 2] =
+    ["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=panic-unwind,optimize_for_size"];
+
 /// Objects and libraries of musl that rustc and lld look for beside the standard library.
 const CRT: [&str; 7] = ["crt1.o", "rcrt1.o", "crti.o", "crtn.o", "libc.a", "libdl.a", "libpthread.a"];
 
@@ -133,7 +141,7 @@ impl Pinned {
         let tools = tools()?.pins(request, lock, progress)?;
         let target = target(request.arch).pins(request, lock, progress)?;
         let join = |parts: &[&str]| hex::encode(Sha256::digest(parts.join("\n")));
-        let tools_id = join(&[&digest(&tools), &kit::recipe()]);
+        let tools_id = join(&[&digest(&tools), &kit::recipe(), &FLAGS.concat(), &STANDARD_LIBRARY.concat()]);
         let id = join(&[&tools_id, &digest(&target), SHIM]);
         let named = ["rustc-web", "clang-22", "musl-dev"];
         let versions: Vec<_> = named
@@ -191,11 +199,12 @@ impl Pinned {
                 cc_args: &cc_args,
                 libs: Some(&libs),
                 sysroot: Some(&sysroot),
+                flags: &FLAGS,
             },
         )?;
         // Cargo's build-std is not stable; the versions are pinned, so it cannot change under us.
         kit.set("RUSTC_BOOTSTRAP", "1");
-        kit.args = owned(&["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=panic-unwind"]);
+        kit.args = owned(&STANDARD_LIBRARY);
         Ok(kit)
     }
 

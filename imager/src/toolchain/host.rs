@@ -91,6 +91,7 @@ impl Tools {
                 cc_args: &self.cc.args,
                 libs: None,
                 sysroot: None,
+                flags: &[],
             },
         )?;
         if self.cc.is_zig() {

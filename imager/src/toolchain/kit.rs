@@ -24,8 +24,10 @@ const SCRIPTS: [(&str, &str); 4] = [
 ];
 
 /// Flags of rustc for the target. The linker is lld itself, and the C runtime's objects and libraries are those beside
-/// the target's standard library, so that no C compiler is asked to link.
-const RUSTFLAGS: [&str; 3] = ["-Clinker-flavor=ld.lld", "-Clink-self-contained=yes", "-Ctarget-feature=+crt-static"];
+/// the target's standard library, so that no C compiler is asked to link. Functions that came out the same in several
+/// crates are linked once; nothing here compares the addresses of functions.
+const RUSTFLAGS: [&str; 4] =
+    ["-Clinker-flavor=ld.lld", "-Clink-self-contained=yes", "-Ctarget-feature=+crt-static", "-Clink-arg=--icf=all"];
 
 /// How to call cargo.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +55,8 @@ pub(super) struct Programs<'a> {
     pub libs: Option<&'a Path>,
     /// Sysroot to compile against, unless rustc's own.
     pub sysroot: Option<&'a Path>,
+    /// Flags of this rustc beside those that every one takes.
+    pub flags: &'a [&'a str],
 }
 
 /// Digest over everything in this module that can change what a build makes.
@@ -77,11 +81,12 @@ impl Kit {
         kit.set("RUSTC", scripts.join("rustc"));
         kit.set("RUSTC_WRAPPER", "");
         kit.set("RUSTC_WORKSPACE_WRAPPER", "");
-        kit.set("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
         kit.set(&variable(target, "LINKER"), scripts.join("ld"));
         kit.set(&variable(&host_target(), "LINKER"), scripts.join("host-cc"));
         kit.set(&format!("CC_{}", target.replace('-', "_")), scripts.join("cc"));
         kit.set(&format!("AR_{}", target.replace('-', "_")), "ar");
+        let flags = RUSTFLAGS.iter().chain(programs.flags).copied().collect::<Vec<_>>();
+        kit.set("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         kit.set("KILN_RUSTC", programs.rustc);
         kit.set("KILN_LD", programs.ld);
         kit.set("KILN_CC", programs.cc);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
@@ -49,6 +49,9 @@ pub(crate) struct Pieces {
     /// No item was sent so far.
     first: bool,
     len: usize,
+    /// Where frames are joined: the room of those that have gone out is taken again, since memory of this size is asked of
+    /// the system and given back each time.
+    room: BytesMut,
 }
 
 /// Bytes joined into one frame.
@@ -59,7 +62,7 @@ impl Pieces {
     pub(crate) fn new(head: Bytes, items: Vec<Bytes>, between: &'static [u8], tail: Bytes) -> Self {
         let all: usize = items.iter().map(Bytes::len).sum();
         let len = head.len() + all + items.len().saturating_sub(1) * between.len() + tail.len();
-        Self { head, items: items.into_iter(), between, tail, first: true, len }
+        Self { head, items: items.into_iter(), between, tail, first: true, len, room: BytesMut::new() }
     }
 
     /// Bytes left.
@@ -73,9 +76,10 @@ impl Pieces {
         self.take(len)
     }
 
-    /// The next bytes, in one allocation: not many more than `most`, if no item is longer.
+    /// The next bytes in one piece: no more than `most`, unless an item is longer.
     fn take(&mut self, most: usize) -> Bytes {
-        let mut out = Vec::with_capacity(most.min(self.len));
+        let mut out = std::mem::take(&mut self.room);
+        out.reserve(most.min(self.len));
         out.extend_from_slice(&std::mem::take(&mut self.head));
         while let Some(item) = self.items.as_slice().first() {
             // At least one item, however long it is.
@@ -92,7 +96,9 @@ impl Pieces {
             out.extend_from_slice(&std::mem::take(&mut self.tail));
         }
         self.len -= out.len();
-        out.into()
+        let bytes = out.split().freeze();
+        self.room = out;
+        bytes
     }
 }
 
@@ -142,5 +148,18 @@ mod tests {
             assert_eq!(pieces().into_bytes(), expected);
             assert_eq!(pieces().collect().await.unwrap().to_bytes(), expected);
         }
+    }
+
+    #[test]
+    fn the_room_of_a_frame_that_has_gone_out_is_taken_again() {
+        let items = vec![Bytes::from(vec![b'x'; FRAME - 1]); 3];
+        let mut pieces = Pieces::new(Bytes::new(), items, b"", Bytes::new());
+        let first = pieces.take(FRAME);
+        let place = first.as_ptr();
+        drop(first);
+        let second = pieces.take(FRAME);
+        assert_eq!(second.as_ptr(), place);
+        assert_ne!(pieces.take(FRAME).as_ptr(), place, "the second frame is still under way");
+        assert_eq!(second, vec![b'x'; FRAME - 1]);
     }
 }
