@@ -66,6 +66,8 @@ pub(super) struct Spec {
     /// Whether other servers that the repository names learn who asks, too.
     pub(super) pass_credentials: bool,
     pub(super) docker_registry_secret: String,
+    /// Whether any certificate of a server is believed.
+    pub(super) skip_tls_verify: bool,
     /// Whether registries are spoken to in the clear.
     pub(super) plain_http: bool,
     /// All of it: another wish is another release.
@@ -115,6 +117,7 @@ impl From<Value> for Spec {
             auth_secret: named("authSecret"),
             pass_credentials: flag("authPassCredentials"),
             docker_registry_secret: named("dockerRegistrySecret"),
+            skip_tls_verify: flag("insecureSkipTLSVerify"),
             plain_http: flag("plainHTTP"),
             wish,
         }
@@ -241,7 +244,7 @@ pub(super) fn chart_definition() -> Value {
         "timeout": text("How long each hook may take, as 5m0s."),
         "authSecret": reference(),
         "authPassCredentials": flag("Other servers that the repository names learn who asks, too."),
-        "insecureSkipTLSVerify": flag("Not used: certificates are always checked."),
+        "insecureSkipTLSVerify": flag("Believe any certificate of the servers that the chart comes from."),
         "plainHTTP": flag("Speak to registries in the clear."),
         "dockerRegistrySecret": reference(),
         "podSecurityContext": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},

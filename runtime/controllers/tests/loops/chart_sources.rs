@@ -152,6 +152,17 @@ async fn a_repository_of_another_ca_is_not_believed() {
     assert!(why.contains("certificate"), "{why}");
 }
 
+#[tokio::test]
+async fn any_certificate_is_believed_if_that_is_said() {
+    let world = start().await;
+    let repo = serve(Some(&Authority::create(SystemTime::now()).unwrap()), |_, _| (200, None, archive(&FILES))).await;
+    let mut spec = json!({"chart": format!("https://{repo}/small.tgz"), "failurePolicy": "abort"});
+    spec["repoCA"] = json!(Authority::create(SystemTime::now()).unwrap().certificate_pem());
+    spec["insecureSkipTLSVerify"] = json!(true);
+    world.client.create::<Value>(CHARTS, &chart(spec)).await.unwrap();
+    world.until(MAPS, "app-small", has("a", "red")).await;
+}
+
 fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }

@@ -45,7 +45,7 @@ impl Controller {
             let bytes = BASE64_STANDARD.decode(packed).map_err(|error| failed(format!("chartContent: {error}")))?;
             return Ok(bytes.into());
         }
-        let source = Source { ca: self.authorities(chart).await? };
+        let source = Source { ca: self.authorities(chart).await?, is_insecure: spec.skip_tls_verify };
         if let Some(place) = spec.chart.strip_prefix("oci://") {
             let mut registry = Registry::new(&source, place, spec.plain_http)?;
             registry.login = self.registry_login(chart, &registry).await?;

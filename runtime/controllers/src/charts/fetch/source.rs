@@ -1,11 +1,13 @@
 //! Asks servers for files, over HTTPS or HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, header};
-use kiln_client::https::{Auth, Https, HttpsConfig};
+use kiln_client::https::{Auth, Https, HttpsConfig, Trust};
 use kiln_client::{Body, Transport as _, read_body};
+use kiln_pki::tls::any_certificate;
 
 use super::failed;
 use crate::reconcile::Failure;
@@ -25,6 +27,8 @@ pub(super) fn host(url: &str) -> Option<String> {
 pub(super) struct Source {
     /// The CAs that are believed, PEM; those of the system if there are none.
     pub(super) ca: String,
+    /// Any certificate is believed, whatever CAs are given.
+    pub(super) is_insecure: bool,
 }
 
 /// What a server is told of who asks and how.
@@ -79,13 +83,23 @@ impl Source {
         Err(failed(format!("cannot get {url}: it leads on and on")))
     }
 
+    /// What is believed in place of CAs, if a user says so.
+    fn trust(&self) -> Result<Option<Trust>, Failure> {
+        if !self.is_insecure {
+            return Ok(None);
+        }
+        let any = any_certificate(Arc::new(rustls::crypto::ring::default_provider()));
+        any.map(|any| Some(Trust(any))).map_err(|error| failed(error.to_string()))
+    }
+
     async fn send(&self, uri: &Uri, login: Login) -> Result<Response<Body>, Failure> {
         let plain = match uri.scheme_str() {
             Some("https") => false,
             Some("http") => true,
             _ => return Err(failed("it is neither https nor http")),
         };
-        let ca_pem = if plain || !self.ca.is_empty() {
+        let trust = self.trust()?;
+        let ca_pem = if plain || trust.is_some() || !self.ca.is_empty() {
             self.ca.clone()
         } else {
             let bundle = kiln_pki::files::system_cas().and_then(|pem| String::from_utf8(pem).ok());
@@ -94,7 +108,7 @@ impl Source {
         let scheme = if plain { "http" } else { "https" };
         let server = format!("{scheme}://{}", uri.authority().map_or("", |authority| authority.as_str()));
         let Login { headers, auth } = login;
-        let https = Https::new(HttpsConfig { server, plain, ca_pem, auth, headers, ..HttpsConfig::default() })?;
+        let https = Https::new(HttpsConfig { server, plain, ca_pem, trust, auth, headers, ..HttpsConfig::default() })?;
         let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str())).body(Bytes::new());
         Ok(https.send(request.map_err(|error| failed(error.to_string()))?).await?)
     }
