@@ -92,6 +92,9 @@ pub struct Config {
     /// Owner references are set by those only who may delete the object, and block by those only who may finalise the
     /// owner (`OwnerReferencesPermissionEnforcement` among the enabled admission plugins).
     pub enforce_owner_references: bool,
+    /// Pods bear the taints that are named as the extended resources that they ask for (`ExtendedResourceToleration` among
+    /// the enabled admission plugins).
+    pub tolerate_extended_resources: bool,
     /// Networks that Services get their addresses from: one, or one of IPv4 and one of IPv6; the first one's family is
     /// that of Services that don't say.
     pub service_cidrs: Vec<Cidr>,
@@ -133,6 +136,7 @@ impl Default for Config {
             version: Version::default(),
             service_accounts: ServiceAccountConfig::default(),
             enforce_owner_references: false,
+            tolerate_extended_resources: false,
             service_cidrs: "10.43.0.0/16".parse().into_iter().collect(),
             port: 6443,
             node_ports: 30000..=32767,

@@ -1,11 +1,14 @@
 //! What an object is given by others that stand for many: the default classes of storage and ingress, priorities and
-//! runtimes of pods, the limits of a namespace, the growth that a class allows, and what new nodes and pods have until the cluster knows them.
+//! runtimes of pods, the limits of a namespace, the growth that a class allows, what keeps claims and volumes that are in
+//! use, and what new nodes and pods have until the cluster knows them.
 
 mod default_class;
+mod extended;
 mod growth;
 mod limits;
 mod node;
 mod priority;
+mod protection;
 mod runtime;
 
 pub(crate) use limits::total;
@@ -26,9 +29,18 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status
             limits::fill(cx, object).await?;
             priority::create(cx, object).await?;
             node::tolerate(object);
+            extended::tolerate(cx, object);
             runtime::create(cx, object).await
         }
-        ("", "persistentvolumeclaims") => default_class::storage(cx, object).await,
+        ("", "persistentvolumeclaims") => {
+            default_class::storage(cx, object).await?;
+            protection::protect(object, protection::CLAIM);
+            Ok(())
+        }
+        ("", "persistentvolumes") => {
+            protection::protect(object, protection::VOLUME);
+            Ok(())
+        }
         ("", "nodes") => {
             node::taint(object);
             Ok(())
@@ -58,6 +70,7 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
             priority::update(new, old);
             // An update that brings tolerations of its own means no less patience than a create's.
             node::tolerate(new);
+            extended::tolerate(cx, new);
             Ok(())
         }
         ("networking.k8s.io", "ingresses", "") => default_class::ingress(cx, new).await,

@@ -74,6 +74,39 @@ async fn a_pod_bears_a_silent_node_for_five_minutes_unless_it_says_otherwise() {
 }
 
 #[tokio::test]
+async fn a_pod_bears_the_taints_of_the_devices_it_asks_for_where_that_is_switched_on() {
+    let asks = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "1", "example.com/b": "1", "example.com/a": "2"}});
+    let native = json!({"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}});
+    let known = json!({"key": "example.com/a", "operator": "Exists", "effect": "NoSchedule"});
+    let other = json!({"key": "example.com/a", "operator": "Exists", "effect": "NoExecute"});
+    let hurried = json!({"key": "example.com/a", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 5});
+    for (on, resources, brought, wanted) in [
+        (false, &asks, json!([]), vec![]),
+        (true, &native, json!([]), vec![]),
+        (true, &asks, json!([]), vec!["example.com/a", "example.com/b"]),
+        (true, &asks, json!([known]), vec!["example.com/a", "example.com/b"]),
+        (true, &asks, json!([hurried]), vec!["example.com/a", "example.com/b"]),
+        (true, &asks, json!([other]), vec!["example.com/a", "example.com/b"]),
+    ] {
+        let api = Api::with(|c| c.tolerate_extended_resources = on).await;
+        let keys = |pod: &Value| -> Vec<String> {
+            let list = pod["spec"]["tolerations"].as_array().unwrap().iter();
+            let ours = list.filter(|t| t["effect"] == "NoSchedule" && t["operator"] == "Exists");
+            ours.map(|t| t["key"].as_str().unwrap().to_owned()).collect()
+        };
+        let more = json!({"tolerations": brought});
+        let mut made = api.post(PODS, pod("p", &more, resources)).await.good();
+        assert_eq!(keys(&made), wanted, "{on} {more}");
+        let early = json!([{"name": "i", "image": "i", "resources": resources}]);
+        let body = json!({"metadata": {"name": "q"}, "spec": {"initContainers": early, "containers": [{"name": "c", "image": "i"}], "tolerations": brought}});
+        assert_eq!(keys(&api.post(PODS, body).await.good()), wanted, "{on} {more}");
+        // A change says as much as a create, and never twice.
+        made["metadata"]["labels"] = json!({"l": "x"});
+        assert_eq!(keys(&api.put(&format!("{PODS}/p"), made).await.good()), wanted, "{on} {more}");
+    }
+}
+
+#[tokio::test]
 async fn a_pod_of_a_runtime_class_has_its_overhead_and_goes_where_it_runs() {
     let api = Api::new().await;
     let class = json!({"metadata": {"name": "vm"}, "handler": "kata", "overhead": {"podFixed": {"cpu": "250m"}},

@@ -122,13 +122,23 @@ async fn lives(row: &Row) {
         events.extend([format!("MODIFIED {first}"), format!("MODIFIED {first}")]);
     }
 
+    // What is kept while it is in use is let go by controllers, which are not here.
+    let free = async |path: &str, object: &Value| {
+        if object["metadata"].get("finalizers").is_none() {
+            return 0;
+        }
+        api.patch("merge", path, json!({"metadata": {"finalizers": null}})).await.good();
+        1
+    };
+    events.extend(vec![format!("MODIFIED {first}"); free(&one, &made).await]);
     // Jobs leave their pods behind unless they are told otherwise.
     api.delete(&format!("{one}?propagationPolicy=Background")).await.good();
     assert_eq!(api.get(&one).await.json()["reason"], "NotFound");
     events.push(format!("DELETED {first}"));
     for name in [second, third] {
-        api.post(&here, row.object(name)).await.good();
+        let made = api.post(&here, row.object(name)).await.good();
         events.push(format!("ADDED {name}"));
+        events.extend(vec![format!("MODIFIED {name}"); free(&format!("{here}/{name}"), &made).await]);
     }
     api.delete(&format!("{here}?{SELECTED}&propagationPolicy=Background")).await.good();
     assert!(names(&api.get(&format!("{all}?{SELECTED}")).await.good()).is_empty());

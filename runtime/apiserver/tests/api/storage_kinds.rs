@@ -124,6 +124,33 @@ async fn a_claim_asks_for_storage_and_grows_once_it_is_bound() {
 }
 
 #[tokio::test]
+async fn claims_and_volumes_are_made_with_what_keeps_them_while_they_are_in_use() {
+    let api = Api::new().await;
+    let source = json!({"hostPath": {"path": "/data"}});
+    for (path, mut body, ours) in [
+        (CLAIMS, claim(&json!({})), "kubernetes.io/pvc-protection"),
+        (VOLUMES, volume(&source), "kubernetes.io/pv-protection"),
+    ] {
+        let one = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
+        for (brought, wanted) in [
+            (json!(null), json!([ours])),
+            (json!(["example.org/x"]), json!(["example.org/x", ours])),
+            (json!([ours, "example.org/x"]), json!([ours, "example.org/x"])),
+        ] {
+            body["metadata"]["finalizers"] = brought;
+            let made = api.post(path, body.clone()).await.good();
+            assert_eq!(made["metadata"]["finalizers"], wanted, "{one}");
+            api.delete(&one).await.good();
+            let going = api.get(&one).await.good();
+            assert!(going["metadata"]["deletionTimestamp"].is_string(), "{going}");
+            // What is taken off stays off.
+            api.patch("merge", &one, json!({"metadata": {"finalizers": []}})).await.good();
+            assert_eq!(api.get(&one).await.code, 404, "{one}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn classes_of_storage_are_fixed_once_made() {
     let api = Api::new().await;
     let path = format!("{STORAGE}/storageclasses");

@@ -106,6 +106,7 @@ const PLUGINS: &[&str] = &[
     "LimitRanger",
     "ResourceQuota",
     "DefaultTolerationSeconds",
+    "ExtendedResourceToleration",
     "PodSecurity",
     "DefaultStorageClass",
     "DefaultIngressClass",
@@ -207,7 +208,9 @@ fn plugins(draft: &mut Draft, text: &str) -> Result<(), String> {
     if let Some(unknown) = names.iter().find(|name| !PLUGINS.contains(&name.as_str())) {
         return Err(format!("there is no admission plugin `{unknown}`; there are {}", PLUGINS.join(", ")));
     }
-    draft.config.enforce_owner_references |= names.iter().any(|name| name == "OwnerReferencesPermissionEnforcement");
+    let has = |plugin: &str| names.iter().any(|name| name == plugin);
+    draft.config.enforce_owner_references |= has("OwnerReferencesPermissionEnforcement");
+    draft.config.tolerate_extended_resources |= has("ExtendedResourceToleration");
     Ok(())
 }
 
@@ -232,18 +235,25 @@ mod tests {
             "max-requests-inflight=100",
             "service-account-max-token-expiration=1h30m",
             "enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+            "enable-admission-plugins=ExtendedResourceToleration",
         ])
         .unwrap();
         assert_eq!(config.service_accounts.issuers, ["https://a", "https://b"]);
         assert_eq!(config.service_accounts.audiences, ["x", "y"]);
         assert_eq!(config.service_accounts.max_expiration, Some(Duration::from_secs(5400)));
-        assert!(config.enforce_owner_references);
+        assert!(config.enforce_owner_references && config.tolerate_extended_resources);
         assert_eq!(config.seats, 300);
         let oidc = config.oidc.unwrap();
         assert_eq!(
             (&*oidc.issuer_url, &*oidc.client_id, oidc.username_prefix.as_deref()),
             ("https://issuer", "kiln", Some("-"))
         );
+    }
+
+    #[test]
+    fn plugins_that_are_an_option_are_off_unless_they_are_named() {
+        let config = set(&["enable-admission-plugins=NodeRestriction"]).unwrap();
+        assert!(!config.enforce_owner_references && !config.tolerate_extended_resources);
     }
 
     #[test]

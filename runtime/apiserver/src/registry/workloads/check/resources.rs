@@ -6,8 +6,9 @@ use kiln_apimachinery::quantity::Quantity;
 use serde_json::Value;
 
 use super::{NEGATIVE, Report};
+use crate::registry::rules::quantities::{is_extended, is_native};
 use crate::registry::workloads::defaults::resources::{
-    Amounts, amounts, is_huge_page, is_native, is_pod_level, may_overcommit, of_containers,
+    Amounts, amounts, is_huge_page, is_pod_level, may_overcommit, of_containers,
 };
 use crate::registry::workloads::view::{entries, get, items, text};
 
@@ -63,11 +64,6 @@ fn is_standard(name: &str) -> bool {
 /// True for a name without a domain that a container can ask for.
 fn is_containers(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_huge_page(name)
-}
-
-/// True for a resource that somebody else than Kubernetes named.
-fn is_extended(name: &str) -> bool {
-    !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn resource_name(name: &str, level: Level, path: &Path<'_>, r: &mut Report) {

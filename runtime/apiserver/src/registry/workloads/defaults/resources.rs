@@ -7,6 +7,7 @@ use kiln_apimachinery::quantity::Quantity;
 use serde_json::Value;
 
 use super::super::view::{get_mut, items, make, text};
+use crate::registry::rules::quantities::is_native;
 
 /// Amounts by resource.
 pub(in crate::registry::workloads) type Amounts = BTreeMap<String, Quantity>;
@@ -103,11 +104,6 @@ pub(in crate::registry::workloads) fn is_pod_level(name: &str) -> bool {
 /// True for `hugepages-2Mi` and its like.
 pub(in crate::registry::workloads) fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
-}
-
-/// True for a name without a domain, or with Kubernetes' own.
-pub(in crate::registry::workloads) fn is_native(name: &str) -> bool {
-    !name.contains('/') || name.contains("kubernetes.io/")
 }
 
 /// True if more may be allowed than is there: limits above requests.
