@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The cluster's DNS as pods see it: a server that is its own node, and an agent, in the network of `pods.py`, which see.
+"""The cluster's DNS as pods see it: a server that is its own node, and an agent, in the network of `pod_nodes.py`, which see.
 
 `KILN_BIN` names the binary.
 """
@@ -8,9 +8,10 @@ import sys
 import time
 
 import oci
-import pods
-from harness import main, run, say
-from pods import FOLDER, KUBE, apply, inside, pod, phase, until
+from harness import KILN, main, run, say
+from pod_nodes import (
+    FOLDER, KUBE, NETS, RUNNING, apply, clean, get, inside, network, phase, pod, start_agent, start_server, until,
+)
 
 CLUSTER_DNS = "10.43.0.10"
 
@@ -55,14 +56,14 @@ def service(name, **spec):
 # --- The scenarios ------------------------------------------------------------------------------------------------------------
 
 def two_nodes_run_pods():
-    pods.network()
-    for node in pods.NETS:
+    network()
+    for node in NETS:
         oci.busybox(FOLDER / node / "agent/images/busybox.tar")
-    pods.start_server()
-    (FOLDER / "kubeconfig").write_text(run(pods.KILN, "kubeconfig", "--data-dir", FOLDER / "hub").stdout)
-    (FOLDER / "token").write_text(run(*inside("hub"), pods.KILN, "token", "create", "--data-dir", FOLDER / "hub").stdout.strip())
-    pods.start_agent()
-    for node in pods.NETS:
+    start_server()
+    (FOLDER / "kubeconfig").write_text(run(KILN, "kubeconfig", "--data-dir", FOLDER / "hub").stdout)
+    (FOLDER / "token").write_text(run(*inside("hub"), KILN, "token", "create", "--data-dir", FOLDER / "hub").stdout.strip())
+    start_agent()
+    for node in NETS:
         KUBE.ready(node, 60)
     KUBE("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     KUBE("wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=30s")
@@ -74,13 +75,13 @@ def pods_are_told_where_the_dns_is_and_find_services_by_every_form_of_their_name
     web = pod("web-0", hostname="web-0", subdomain="web")
     web["metadata"]["labels"] = {"app": "web"}
     create(service("web", clusterIP="None"), service("front"))
-    apply(web, *[pod(f"asks-{node}", node) for node in pods.NETS])
-    for name in ("web-0", *[f"asks-{node}" for node in pods.NETS]):
+    apply(web, *[pod(f"asks-{node}", node) for node in NETS])
+    for name in ("web-0", *[f"asks-{node}" for node in NETS]):
         phase(name, "Running")
         until(name, "{.status.podIP}")
-    address = pods.get("web-0")["status"]["podIP"]
+    address = get("web-0")["status"]["podIP"]
     front = json.loads(KUBE("get", "service", "front", "-o", "json").stdout)["spec"]["clusterIP"]
-    for node in pods.NETS:
+    for node in NETS:
         asks = f"asks-{node}"
         text = within(asks, "cat /etc/resolv.conf").stdout
         assert f"nameserver {CLUSTER_DNS}\n" in text and "search default.svc.cluster.local svc.cluster.local cluster.local" in text, text
@@ -101,7 +102,7 @@ def a_name_outside_is_asked_of_the_nodes_server_and_kept():
     data = {"a.override": "hosts {\n  192.0.2.1 printer.home\n}\nrewrite name web.home front.default.svc.cluster.local\n"}
     custom = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coredns-custom", "namespace": "kube-system"}, "data": data}
     create(custom)
-    for node in pods.NETS:
+    for node in NETS:
         eventually("the printer is found", lambda: "192.0.2.1" in looked_up(f"asks-{node}", "printer.home", ok=False))
         assert "10.43." in looked_up(f"asks-{node}", "web.home")
     custom["data"] = {"a.override": "hosts {\n  printer.home\n}\n"}
@@ -119,18 +120,18 @@ def a_name_outside_is_asked_of_the_nodes_server_and_kept():
 def every_node_tells_whom_it_reaches():
     # Nothing routes out of these networks: what is outside is asked of a server that nobody is.
     for node, other in (("hub", "pi"), ("pi", "hub")):
-        told = json.loads(run(*inside(node), pods.KILN, "status", "--network", "--data-dir", FOLDER / node, "-o", "json").stdout)
+        told = json.loads(run(*inside(node), KILN, "status", "--network", "--data-dir", FOLDER / node, "-o", "json").stdout)
         assert told["api"]["result"] == "reached", told
         [seen] = told["nodes"]
         assert (seen["name"], seen["node"]["result"]) == (other, "reached"), told
         assert told["dns"][0].get("answer") == "10.43.0.1", told
         services = {service["what"]: service["result"] for service in told["services"]}
         assert services["default/kubernetes"] == "reached" and services["kube-system/kube-dns"] == "reached", told
-    say(run(*inside("hub"), pods.KILN, "status", "--network", "--data-dir", FOLDER / "hub").stdout)
+    say(run(*inside("hub"), KILN, "status", "--network", "--data-dir", FOLDER / "hub").stdout)
 
 
 def without_dns_nothing_listens_and_the_address_is_free():
-    pods.RUNNING["hub"].stop()
+    RUNNING["hub"].stop()
     found = run(*inside("hub"), "ip", "address", "show", "dev", "lo").stdout
     assert CLUSTER_DNS not in found, found
 
@@ -145,8 +146,8 @@ if __name__ == "__main__":
             without_dns_nothing_listens_and_the_address_is_free,
         ])
         if code:
-            for process in pods.RUNNING.values():
+            for process in RUNNING.values():
                 say("\n".join(process.said[-40:]))
     finally:
-        pods.clean()
+        clean()
     sys.exit(code)

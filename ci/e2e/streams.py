@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Streams into pods, by kubectl: logs, exec, attach, cp, port-forward, debug, the proxies and top, on the server's own node and
-through an agent's tunnel. The nodes are those of pods.py. Needs root, containerd, runc, CNI plugins and busybox-static.
+through an agent's tunnel. The nodes are those of pod_nodes.py. Needs root, containerd, runc, CNI plugins and busybox-static.
 """
 import hashlib
 import json
@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 
-import pods
 from harness import KILN, KUBECTL, main, run, say
-from pods import KUBE, NETS, RUNNING, apply, delete, inside, phase, pod
+from pod_nodes import FOLDER, KUBE, NETS, RUNNING, URL, apply, clean, delete, inside, phase, pod, start_server
+from pods import a_server_and_an_agent_become_ready_with_a_runtime_of_their_own
 
 NODES = list(NETS)
 FIGURES = {}
@@ -35,7 +35,7 @@ def each(test):
 
 
 def the_nodes_come_up_and_run_a_pod_each():
-    pods.a_server_and_an_agent_become_ready_with_a_runtime_of_their_own()
+    a_server_and_an_agent_become_ready_with_a_runtime_of_their_own()
     count = "printf 'Content-Type: text/plain\\r\\n\\r\\n'; busybox wc -c"
     page = "mkdir -p /www/cgi-bin; echo served by $(hostname) > /www/index.html; " \
            f"(echo '#!/bin/sh'; echo \"{count}\") > /www/cgi-bin/size; busybox chmod +x /www/cgi-bin/size; httpd -p 8080 -h /www; "
@@ -115,7 +115,7 @@ def older_clients_that_speak_spdy_are_served_too():
 
 
 def fifty_megabytes_are_copied_both_ways():
-    there, back = pods.FOLDER / "there", pods.FOLDER / "back"
+    there, back = FOLDER / "there", FOLDER / "back"
     there.write_bytes(os.urandom(50 << 20))
     wanted = hashlib.sha256(there.read_bytes()).hexdigest()
     def test(name, node):
@@ -246,10 +246,10 @@ def what_is_sent_through_a_proxy_may_be_long():
     KUBE("create", "serviceaccount", "sender")
     KUBE("create", "clusterrolebinding", "sender", "--clusterrole=cluster-admin", "--serviceaccount=default:sender")
     token = KUBE("create", "token", "sender").stdout.strip()
-    large = pods.FOLDER / "large"
+    large = FOLDER / "large"
     large.write_bytes(os.urandom(20 << 20))
     def test(name, _):
-        url = f"{pods.URL}/api/v1/namespaces/default/pods/{name}:8080/proxy/cgi-bin/size"
+        url = f"{URL}/api/v1/namespaces/default/pods/{name}:8080/proxy/cgi-bin/size"
         assert run(*inside("hub"), "python3", "-c", FETCH, url, token, large).stdout.split() == ["200", str(20 << 20)]
     each(test)
 
@@ -282,7 +282,7 @@ def a_pod_is_debugged_by_a_container_beside_it():
 
 def a_tunnel_comes_back_after_the_servers_restart():
     RUNNING["hub"].stop()
-    pods.start_server()
+    start_server()
     KUBE.ready("hub", 60)
     RUNNING["pi"].expect("the tunnel is open", 60)
     RUNNING["hub"].expect('tunnel is open node="pi"', 60)
@@ -313,5 +313,5 @@ if __name__ == "__main__":
         for what, figure in FIGURES.items():
             say(f"{what}: {figure:.2f}")
     finally:
-        pods.clean()
+        clean()
     sys.exit(code)
