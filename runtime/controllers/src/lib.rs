@@ -187,6 +187,7 @@ pub fn build(informers: &mut Informers, context: &Context, config: Config) -> Ru
         Box::pin(volumes::local_path::build(informers, context, local_volumes)),
         Box::pin(volumes::protection::claims(informers, context)),
         Box::pin(volumes::protection::volumes(informers, context)),
+        Box::pin(volumes::protection::attributes(informers, context)),
         Box::pin(volumes::ephemeral::build(informers, context)),
         Box::pin(volumes::attach::build(informers, context)),
         Box::pin(volumes::expand::build(informers, context)),

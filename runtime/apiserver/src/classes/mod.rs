@@ -41,6 +41,10 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status
             protection::protect(object, protection::VOLUME);
             Ok(())
         }
+        ("storage.k8s.io", "volumeattributesclasses") => {
+            protection::protect(object, protection::ATTRIBUTES);
+            Ok(())
+        }
         ("", "nodes") => {
             node::taint(object);
             Ok(())

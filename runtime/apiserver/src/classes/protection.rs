@@ -1,4 +1,5 @@
-//! What is in use stays until nobody uses it: claims and volumes are made with the finalizer that keeps them.
+//! What is in use stays until nobody uses it: claims, volumes and classes of attributes are made with the finalizer that
+//! keeps them.
 
 use kiln_apimachinery::meta;
 use serde_json::{Value, json};
@@ -7,6 +8,8 @@ use serde_json::{Value, json};
 pub(super) const CLAIM: &str = "kubernetes.io/pvc-protection";
 /// What the controllers take off a volume that is to go once no claim has it.
 pub(super) const VOLUME: &str = "kubernetes.io/pv-protection";
+/// What the controllers take off a class of attributes that is to go once no claim and no volume has it.
+pub(super) const ATTRIBUTES: &str = "kubernetes.io/vac-protection";
 
 /// Gives a new object a finalizer, unless it brings it.
 pub(super) fn protect(object: &mut Value, finalizer: &str) {

@@ -124,12 +124,15 @@ async fn a_claim_asks_for_storage_and_grows_once_it_is_bound() {
 }
 
 #[tokio::test]
-async fn claims_and_volumes_are_made_with_what_keeps_them_while_they_are_in_use() {
+async fn claims_volumes_and_classes_of_attributes_are_made_with_what_keeps_them_while_they_are_in_use() {
     let api = Api::new().await;
     let source = json!({"hostPath": {"path": "/data"}});
+    let classes = format!("{STORAGE}/volumeattributesclasses");
+    let class = json!({"metadata": {"name": "a"}, "driverName": "d", "parameters": {"k": "v"}});
     for (path, mut body, ours) in [
         (CLAIMS, claim(&json!({})), "kubernetes.io/pvc-protection"),
         (VOLUMES, volume(&source), "kubernetes.io/pv-protection"),
+        (&classes, class, "kubernetes.io/vac-protection"),
     ] {
         let one = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
         for (brought, wanted) in [

@@ -168,4 +168,5 @@ objects! {
     storage::v1::CSIStorageCapacity,
     storage::v1::StorageClass,
     storage::v1::VolumeAttachment,
+    storage::v1::VolumeAttributesClass,
 }

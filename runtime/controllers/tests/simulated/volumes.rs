@@ -15,9 +15,10 @@ async fn start() -> World {
         let binder = binder::build(informers, context);
         let local = local_path::build(informers, context, "/var/lib/kiln/storage".to_owned());
         let (claims, volumes) = (protection::claims(informers, context), protection::volumes(informers, context));
+        let attributes = protection::attributes(informers, context);
         let ephemeral = ephemeral::build(informers, context);
         let (attach, expand) = (attach::build(informers, context), expand::build(informers, context));
-        async move { _ = tokio::join!(binder, local, claims, volumes, ephemeral, attach, expand) }
+        async move { _ = tokio::join!(binder, local, claims, volumes, attributes, ephemeral, attach, expand) }
     });
     world.node("a", "za").await;
     pass(1).await;
@@ -266,6 +267,35 @@ async fn a_claim_that_a_pod_uses_goes_after_the_pod() {
     world.stop_pod("p").await;
     pass(1).await;
     assert!(world.find(&format!("{CLAIMS}/c")).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_of_attributes_goes_once_no_claim_and_no_volume_has_it() {
+    const VACS: &str = "/apis/storage.k8s.io/v1/volumeattributesclasses";
+    let world = start().await;
+    let csi = json!({"driver": "d.io", "volumeHandle": "h"});
+    volume(&world, "v", json!({"hostPath": null, "csi": csi, "volumeAttributesClassName": "gold"})).await;
+    claim(&world, "c", json!({"storageClassName": "none", "volumeAttributesClassName": "gold"})).await;
+    let status = format!("{CLAIMS}/c/status");
+    let turns = |change: Value| json!({"status": {"modifyVolumeStatus": change}});
+    let to_silver = json!({"targetVolumeAttributesClassName": "silver", "status": "Pending"});
+    world.patch(&status, turns(to_silver)).await;
+    pass(1).await;
+    for name in ["gold", "silver", "free"] {
+        world.create(VACS, json!({"metadata": {"name": name}, "driverName": "d", "parameters": {"k": "v"}})).await;
+        world.delete(&format!("{VACS}/{name}")).await;
+    }
+    let left = async || {
+        pass(5).await;
+        world.list(VACS).await.iter().map(|c| c["metadata"]["name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await, ["gold", "silver"]);
+    world.patch(&status, turns(Value::Null)).await;
+    assert_eq!(left().await, ["gold"], "the claim has let go of silver");
+    world.delete(&format!("{CLAIMS}/c")).await;
+    assert_eq!(left().await, ["gold"], "the volume has it still");
+    world.delete(&format!("{VOLUMES}/v")).await;
+    assert!(left().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
