@@ -1,4 +1,4 @@
-//! Objects of one kind, followed while the server runs: in come records by the store's watch, from the state at the start on;
+//! Objects of one kind or group, followed while the server runs: in come records by the store's watch, from the state at the start on;
 //! what a [`Follower`] makes of them is its own. Unlike [`crate::authz::follow`], which looks at events once it is asked, what
 //! follows here acts by itself.
 
@@ -11,7 +11,7 @@ use kiln_storage::{EventKind, ListOptions, Page, Record, StorageError, Watch};
 use crate::server::{ApiServer, Inner};
 use crate::verbs::errors;
 
-/// Who follows all objects of one kind.
+/// Who follows all objects of one kind, or of several under one prefix.
 pub(crate) trait Follower: Send {
     /// What their keys begin with.
     const PREFIX: &'static str;
@@ -47,7 +47,7 @@ pub(crate) async fn run<F: Follower>(server: Weak<Inner>, follower: &mut F, mut 
             let Some(server) = server.upgrade().map(ApiServer::of) else { return };
             match event.kind {
                 EventKind::Put { .. } => follower.put(&server, event.record).await,
-                EventKind::Delete => follower.gone(&server, name_of(&event.record)).await,
+                EventKind::Delete => follower.gone(&server, name_of::<F>(&event.record)).await,
             }
             follower.settled(&server).await;
         }
@@ -66,7 +66,7 @@ pub(crate) async fn run<F: Follower>(server: Weak<Inner>, follower: &mut F, mut 
             Err(StorageError::Closed) => return,
             Err(_) => continue,
         };
-        let there: HashSet<&str> = page.records.iter().map(name_of).collect();
+        let there: HashSet<&str> = page.records.iter().map(name_of::<F>).collect();
         for name in follower.names().iter().filter(|name| !there.contains(name.as_str())) {
             follower.gone(&server, name).await;
         }
@@ -77,7 +77,7 @@ pub(crate) async fn run<F: Follower>(server: Weak<Inner>, follower: &mut F, mut 
     }
 }
 
-/// The name of a record's object.
-pub(crate) fn name_of(record: &Record) -> &str {
-    record.key.rsplit('/').next().unwrap_or_default()
+/// The name of a record's object: its key below the prefix.
+pub(crate) fn name_of<F: Follower>(record: &Record) -> &str {
+    record.key.strip_prefix(F::PREFIX).unwrap_or_default()
 }

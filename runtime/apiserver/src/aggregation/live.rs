@@ -63,7 +63,7 @@ impl Follower for Live {
         let is_told = available(&object).is_some_and(|c| meta::text(c, &["reason"]) == "Local");
         if Place::of(&object).is_none() && !is_told {
             // It was another server's before, or its condition was taken away.
-            if let Err(status) = availability::write(server, name_of(&record), &Verdict::local()).await {
+            if let Err(status) = availability::write(server, name_of::<Self>(&record), &Verdict::local()).await {
                 // Whoever was faster has made an event of it.
                 tracing::debug!(error = status.message, "a condition can't be written");
             }
@@ -96,7 +96,7 @@ impl Live {
     /// Takes an APIService in. What can't be read was not written here.
     fn learn(&mut self, record: &Record) -> Option<Value> {
         let object: Value = serde_json::from_slice(&record.value).ok()?;
-        let (name, available) = (name_of(record), is_available(&object));
+        let (name, available) = (name_of::<Self>(record), is_available(&object));
         let place = Place::of(&object);
         let old = self.known.remove(name);
         let service = Service::of(&object);

@@ -6,6 +6,7 @@
 //! holds its seat until it is answered, a watch until it has begun.
 
 mod borrow;
+pub(crate) mod dangling;
 mod demand;
 mod level;
 mod objects;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::level::Queuing;
 use super::rule::Rule;
 use crate::authz::follow::View;
+use crate::registry::flow::level_of;
 use crate::request_info::RequestInfo;
 use crate::user::UserInfo;
 
@@ -53,7 +54,7 @@ impl Schema {
         Self {
             name: meta::name(object).to_owned(),
             uid: meta::uid(object).to_owned(),
-            level: meta::text(spec, &["priorityLevelConfiguration", "name"]).to_owned(),
+            level: level_of(object).to_owned(),
             distinguisher: match meta::text(spec, &["distinguisherMethod", "type"]) {
                 "ByUser" => Distinguisher::User,
                 "ByNamespace" => Distinguisher::Namespace,

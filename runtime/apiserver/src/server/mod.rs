@@ -27,7 +27,7 @@ use crate::authz::node::NodeGraph;
 use crate::authz::rbac::Rbac;
 use crate::config::Config;
 use crate::discovery::Documents;
-use crate::flow::Flow;
+use crate::flow::{self, Flow};
 use crate::http::body::Body;
 use crate::http::{respond, serve};
 use crate::metrics::Metrics;
@@ -116,6 +116,7 @@ impl ApiServer {
             }));
             bootstrap::run(&server).await.map_err(BuildError::Bootstrap)?;
             basics::run(&server).await.map_err(BuildError::Bootstrap)?;
+            flow::dangling::start(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
             apiextensions::live::start(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
             aggregation::publish(&server, background.clone()).await.map_err(BuildError::Bootstrap)?;
             aggregation::start(&server, background).await.map_err(BuildError::Bootstrap)?;

@@ -5,7 +5,7 @@ use crate::common;
 
 use std::time::Duration;
 
-use common::{Api, MAPS, admin, map, user};
+use common::{Api, MAPS, admin, map, revision, user};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
@@ -108,6 +108,44 @@ async fn a_request_falls_under_the_first_schema_that_fits_and_is_told_so() {
         answer.headers.get("x-kubernetes-pf-flowschema-uid"),
         Some(&schema["metadata"]["uid"].as_str().unwrap().parse().unwrap())
     );
+}
+
+#[tokio::test]
+async fn a_schema_tells_whether_its_level_is_there_and_servers_on_one_store_say_it_once() {
+    let api = Api::new().await;
+    let schemas = format!("{FLOW}/flowschemas");
+    let told = |schema: &Value| {
+        let text = |key: &str| schema["status"]["conditions"][0][key].as_str().unwrap_or_default().to_owned();
+        [text("type"), text("status"), text("reason"), text("message")]
+    };
+    let says = |level: &str, status: &str, reason: &str, rest: &str| {
+        let message =
+            format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?} {rest}");
+        ["Dangling".to_owned(), status.to_owned(), reason.to_owned(), message]
+    };
+    let first = api.get(&schemas).await.good();
+    for schema in first["items"].as_array().unwrap() {
+        let level = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap();
+        assert_eq!(told(schema), says(level, "False", "Found", "and it exists"));
+    }
+    let other = Api::on(api.storage.clone(), |_| {}).await;
+    let second = other.get(&schemas).await.good();
+    assert_eq!(second["items"], first["items"]);
+
+    let mut watch = api.watch(&format!("{schemas}?watch=1&resourceVersion={}", revision(&second))).await;
+    let subjects = json!([{"kind": "User", "user": {"name": "bob"}}]);
+    api.post(&schemas, schema("mine", "mine", 50, subjects)).await.good();
+    assert_eq!(watch.brief().await, "ADDED mine");
+    let missing = says("mine", "True", "NotFound", "but there is no such object");
+    assert_eq!(told(&watch.next().await.unwrap()["object"]), missing);
+    let levels = format!("{FLOW}/prioritylevelconfigurations");
+    api.post(&levels, level("mine", json!({"limitResponse": {"type": "Reject"}}))).await.good();
+    assert_eq!(told(&watch.next().await.unwrap()["object"]), says("mine", "False", "Found", "and it exists"));
+    api.delete(&format!("{levels}/mine")).await.good();
+    assert_eq!(told(&watch.next().await.unwrap()["object"]), missing);
+    let label = json!({"metadata": {"labels": {"l": "last"}}});
+    api.patch("merge", &format!("{schemas}/mine"), label).await.good();
+    assert_eq!(watch.next().await.unwrap()["object"]["metadata"]["labels"]["l"], "last");
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ use crate::registry::rules::{Errors, required};
 
 pub(crate) const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 
+/// The type of the condition of schemas whose level is missing.
+pub(crate) const DANGLING: &str = "Dangling";
+
 /// Names of the schemas and levels that stay as they are.
 const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
 
@@ -44,8 +47,17 @@ fn distinguisher(schema: &Value, _: Timestamp) -> Value {
 }
 
 fn missing_level(schema: &Value, _: Timestamp) -> Value {
-    let dangling = items(schema, &["status", "conditions"]).iter().find(|c| meta::text(c, &["type"]) == "Dangling");
-    dangling.map_or("?", |c| meta::text(c, &["status"])).into()
+    dangling(schema).map_or("?", |c| meta::text(c, &["status"])).into()
+}
+
+/// The condition of a schema that says whether its level is missing.
+pub(crate) fn dangling(schema: &Value) -> Option<&Value> {
+    items(schema, &["status", "conditions"]).iter().find(|c| meta::text(c, &["type"]) == DANGLING)
+}
+
+/// The name of a schema's level.
+pub(crate) fn level_of(schema: &Value) -> &str {
+    meta::text(schema, &["spec", "priorityLevelConfiguration", "name"])
 }
 
 fn limited(level: &Value, path: &[&str]) -> Value {
