@@ -12,21 +12,52 @@ const KINDS: [&str; 3] = ["healthz", "livez", "readyz"];
 /// A check by name; the error is the reason, which only the server's log is told.
 type Check = (&'static str, Result<(), &'static str>);
 
+/// What is done by the time that a server answers at all, since [`ApiServer::build`] ends with it or fails: upstream's names
+/// for what this server's start does.
+const STARTED: [&str; 24] = [
+    // `build` itself: admission, and the views and followers that other servers call informers.
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
+    // `flow::dangling`, the gate that requests go through, and the schemas and levels of `basics`.
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-filter",
+    // The store was read from and written to: without it no start gets this far.
+    "poststarthook/storage-readiness",
+    // `apiextensions::live`: definitions are read, followed, and served.
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    // `allocate`: every Service holds what it was given.
+    "poststarthook/start-service-ip-repair-controllers",
+    // `bootstrap` and `basics`: roles, namespaces, the Service of the API, classes, schemas and levels.
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    // `aggregation::publish`: whom aggregated servers trust.
+    "poststarthook/start-cluster-authentication-info-controller",
+    // `aggregation::start`: APIServices are read and followed, with a keeper for each remote one, which tells whether it is
+    // available and what discovery and OpenAPI say of it; those of this server were registered by `basics`.
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-openapiv3-controller",
+];
+
 /// The checks of a kind, under upstream's names: probes and scripts ask for single ones.
 fn checks(server: &ApiServer, kind: &str) -> Vec<Check> {
     let store = if server.storage().current_revision() > 0 { Ok(()) } else { Err("the store is empty") };
     let mut all = vec![("ping", Ok(())), ("log", Ok(())), ("etcd", store)];
-    // A server is there only once these are done.
     if kind == "readyz" {
         all.extend([("etcd-readiness", store), ("informer-sync", Ok(()))]);
     }
-    let hooks = [
-        "poststarthook/start-apiserver-admission-initializer",
-        "poststarthook/priority-and-fairness-config-consumer",
-        "poststarthook/rbac/bootstrap-roles",
-        "poststarthook/scheduling/bootstrap-system-priority-classes",
-    ];
-    all.extend(hooks.map(|hook| (hook, Ok(()))));
+    all.extend(STARTED.map(|hook| (hook, Ok(()))));
     if kind == "readyz" {
         all.push(("shutdown", if server.is_stopping() { Err("process is shutting down") } else { Ok(()) }));
     }

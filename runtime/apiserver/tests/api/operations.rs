@@ -28,6 +28,44 @@ async fn health_is_told_in_a_word_in_all_words_and_check_by_check() {
 }
 
 #[tokio::test]
+async fn health_has_the_checks_that_conformance_asks_for() {
+    const STARTED: [&str; 19] = [
+        "poststarthook/start-apiserver-admission-initializer",
+        "poststarthook/generic-apiserver-start-informers",
+        "poststarthook/start-apiextensions-informers",
+        "poststarthook/start-apiextensions-controllers",
+        "poststarthook/crd-informer-synced",
+        "poststarthook/bootstrap-controller",
+        "poststarthook/start-system-namespaces-controller",
+        "poststarthook/start-service-ip-repair-controllers",
+        "poststarthook/scheduling/bootstrap-system-priority-classes",
+        "poststarthook/start-cluster-authentication-info-controller",
+        "poststarthook/start-kube-aggregator-informers",
+        "poststarthook/apiservice-registration-controller",
+        "poststarthook/apiservice-status-local-available-controller",
+        "poststarthook/apiservice-status-remote-available-controller",
+        "poststarthook/kube-apiserver-autoregistration",
+        "autoregister-completion",
+        "poststarthook/apiservice-openapi-controller",
+        "poststarthook/storage-readiness",
+        "ping",
+    ];
+    let api = Api::new().await;
+    let own: [(&str, &[&str]); 3] = [
+        ("healthz", &["log", "etcd"]),
+        ("livez", &["log", "etcd"]),
+        ("readyz", &["log", "etcd", "informer-sync", "shutdown"]),
+    ];
+    for (kind, own) in own {
+        let told = api.get(&format!("/{kind}?verbose=1")).await.text();
+        for check in STARTED.iter().chain(own) {
+            assert!(told.lines().any(|line| line == format!("[+]{check} ok")), "{check}: {told}");
+            assert_eq!(api.get(&format!("/{kind}/{check}")).await.text(), "ok");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_answer_has_an_audit_id_and_must_not_be_kept() {
     let api = Api::new().await;
     let answer = api.send(admin(), "GET", MAPS, &[("audit-id", "mine")], Value::Null).await;
