@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_place_is_taken_apart_and_has_its_login() {
-        let source = Source { ca: String::new() };
+        let source = Source { ca: String::new(), is_insecure: false };
         let read = |place| Registry::new(&source, place, false).map(|r| (r.url("x"), r.named));
         let cases = [
             ("r.org:5000/a/b", ("https://r.org:5000/v2/a/b/x", None)),
