@@ -32,7 +32,7 @@ pub trait Object: DeserializeOwned + Send + Sync + 'static {
     fn uid(&self) -> &str;
     /// `metadata.resourceVersion`.
     fn resource_version(&self) -> &str;
-    /// Drops what no reader of a mirror wants.
+    /// Drops what no reader of a mirror wants, and the room that nothing is in.
     fn prune(&mut self) {}
 }
 
@@ -113,6 +113,9 @@ macro_rules! objects {
 
             fn prune(&mut self) {
                 self.metadata_mut().managed_fields = None;
+                // What was read grew item by item, and has room for four where there is one: a copy has none to spare, which
+                // halves the memory of a pod.
+                *self = self.clone();
             }
         })*
 
@@ -169,4 +172,25 @@ objects! {
     storage::v1::StorageClass,
     storage::v1::VolumeAttachment,
     storage::v1::VolumeAttributesClass,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_held_has_no_room_to_spare_and_no_managed_fields() {
+        let json = json!({"metadata": {"name": "a", "managedFields": [{"manager": "m"}]}, "spec": {
+            "volumes": [{"name": "v", "emptyDir": {}}], "containers": [{"name": "c", "args": ["x", "y", "z"]}]}});
+        let (key, held) = read::<core::v1::Pod>(json.to_string().as_bytes()).unwrap();
+        let pod = borrowed::<core::v1::Pod>(&held);
+        assert_eq!((key.name.as_str(), &pod.metadata.managed_fields), ("a", &None));
+        let spec = pod.spec.as_ref().unwrap();
+        let (volumes, args) = (spec.volumes.as_ref().unwrap(), spec.containers[0].args.as_ref().unwrap());
+        assert_eq!((volumes.capacity(), args.capacity(), spec.containers.capacity()), (1, 3, 1));
+    }
 }
