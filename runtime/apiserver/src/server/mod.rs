@@ -136,7 +136,7 @@ impl ApiServer {
             let mut response = match recording {
                 None => self.act(&user, &asked, &parts, body).await,
                 Some(recording) => {
-                    let response = recording.follow(self.act(&user, &asked, &parts, body)).await;
+                    let response = Box::pin(recording.follow(self.act(&user, &asked, &parts, body))).await;
                     recording.answered(response).await
                 }
             };

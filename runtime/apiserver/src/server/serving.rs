@@ -93,7 +93,8 @@ impl ApiServer {
             Ok(ticket) => Some(ticket).filter(|_| !streams || watches),
             Err(refused) => return refused,
         };
-        let served = self.dispatch(user, asked, parts, body);
+        // In a box, since each way of waiting for it would have room for it of its own: three in the state of each request.
+        let served = Box::pin(self.dispatch(user, asked, parts, body));
         let result = if streams {
             served.await
         } else {
