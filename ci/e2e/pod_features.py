@@ -10,22 +10,11 @@ import sys
 import time
 
 import oci
+import pod_volumes
 from harness import KILN, main, run, say
 from pod_nodes import (
     CGROUPS, FIGURES, FOLDER, KUBE, apply, clean, create, ctr, delete, events, eventually, get, group, logs, network, once,
     phase, pod, sample, samples, script, start_server, status, told, until,
-)
-from pod_volumes import (
-    empty_folders_are_shared_and_have_their_medium,
-    files_of_config_maps_secrets_and_projections_follow_their_sources,
-    what_is_optional_may_come_and_go,
-    a_volume_that_is_missing_is_told_and_waited_for,
-    parts_of_volumes_are_mounted_and_none_leads_out,
-    host_paths_are_checked_and_local_volumes_are_claimed,
-    a_claim_of_the_nodes_disk_gets_a_folder_that_goes_with_it,
-    a_pod_that_takes_more_disk_than_it_may_is_ended,
-    an_image_is_a_volume_that_is_read_only,
-    a_driver_of_volumes_registers_and_its_volumes_are_used,
 )
 
 
@@ -374,25 +363,16 @@ if __name__ == "__main__":
             the_environment_comes_from_all_its_sources,
             what_the_environment_misses_is_told_until_it_is_there,
             names_are_those_of_the_spec,
-            empty_folders_are_shared_and_have_their_medium,
-            files_of_config_maps_secrets_and_projections_follow_their_sources,
-            what_is_optional_may_come_and_go,
-            a_volume_that_is_missing_is_told_and_waited_for,
-            parts_of_volumes_are_mounted_and_none_leads_out,
-            host_paths_are_checked_and_local_volumes_are_claimed,
-            a_claim_of_the_nodes_disk_gets_a_folder_that_goes_with_it,
+            *pod_volumes.SCENARIOS,
             processes_have_the_rights_that_they_are_given_and_no_more,
             namespaces_are_shared_as_the_spec_says,
             resources_reach_the_kernel,
             resources_change_while_a_pod_runs,
-            a_pod_that_takes_more_disk_than_it_may_is_ended,
             what_containers_leave_behind_is_their_message,
             a_pod_that_does_not_fit_is_refused,
-            an_image_is_a_volume_that_is_read_only,
             a_container_may_have_all_of_its_pod_run_anew,
             a_pod_changes_as_far_as_it_may_and_its_changes_are_counted,
             a_class_of_runtimes_names_a_handler_and_adds_its_overhead,
-            a_driver_of_volumes_registers_and_its_volumes_are_used,
             what_a_pod_uses_is_shown_as_dashboards_ask_for_it,
             nothing_is_left_of_pods_that_are_gone,
         ])

@@ -251,3 +251,17 @@ def devices_of_a_driver_are_used_and_its_volumes_measured(driver):
         assert one["volumeHealthStats"] == {"abnormal": False}, one
         assert sample("", "kubelet_volume_stats_used_bytes", namespace="default", persistentvolumeclaim=claim) == [1 << 20]
     delete("measured")
+
+
+SCENARIOS = [
+    empty_folders_are_shared_and_have_their_medium,
+    files_of_config_maps_secrets_and_projections_follow_their_sources,
+    what_is_optional_may_come_and_go,
+    a_volume_that_is_missing_is_told_and_waited_for,
+    parts_of_volumes_are_mounted_and_none_leads_out,
+    host_paths_are_checked_and_local_volumes_are_claimed,
+    a_claim_of_the_nodes_disk_gets_a_folder_that_goes_with_it,
+    a_pod_that_takes_more_disk_than_it_may_is_ended,
+    an_image_is_a_volume_that_is_read_only,
+    a_driver_of_volumes_registers_and_its_volumes_are_used,
+]
