@@ -136,6 +136,7 @@ impl ApiServer {
             let mut response = match recording {
                 None => self.act(&user, &asked, &parts, body).await,
                 Some(recording) => {
+                    // In a box: the usual way has no room for a second copy of what acts.
                     let response = Box::pin(recording.follow(self.act(&user, &asked, &parts, body))).await;
                     recording.answered(response).await
                 }

@@ -113,8 +113,7 @@ macro_rules! objects {
 
             fn prune(&mut self) {
                 self.metadata_mut().managed_fields = None;
-                // What was read grew item by item, and has room for four where there is one: a copy has none to spare, which
-                // halves the memory of a pod.
+                // What was read grew item by item, and has room for four where there is one: a copy has none to spare.
                 *self = self.clone();
             }
         })*
