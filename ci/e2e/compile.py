@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Builds an image of each board that boots in CI, so that their runtimes are compiled before a scenario waits for them."""
+"""Builds an image of each board that boots in CI, or of those in the arguments, so that their runtimes are compiled before a
+scenario waits for them."""
 import sys
 
 from harness import imager, locked, main, scratch
@@ -8,11 +9,11 @@ FOLDER = scratch("early")
 
 
 def build(board):
-    """A scenario that builds one board's image."""
-    def an_image_of_the_board_is_built():
+    """A scenario of the board's name that builds its image."""
+    def an_image_is_built():
         imager("build", "--board", board, "--out", FOLDER / board, *locked())
-    an_image_of_the_board_is_built.__name__ = f"an_image_of_{board}_is_built"
-    return an_image_of_the_board_is_built
+    an_image_is_built.__name__ = board
+    return an_image_is_built
 
 
 if __name__ == "__main__":
