@@ -14,6 +14,13 @@ mod snapshots;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// musl's allocator has one lock, and gives back to the kernel what the next request asks for again. With this one 32 connections get
+/// half as many answers more and a LIST of 2,000 takes half the time, for 3 MiB; huge pages, which would cost another 16, are off.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     if kiln_init::is_init() {
         kiln_init::main()

@@ -4,6 +4,7 @@ pub(crate) mod notify;
 mod report;
 pub(crate) mod status;
 
+use std::env;
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 pub(crate) use report::Report;
 
@@ -35,7 +37,7 @@ pub(crate) fn run<F>(service: impl FnOnce(CancellationToken) -> F) -> anyhow::Re
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    start_logging();
+    start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(STACK)
@@ -75,16 +77,20 @@ where
     result
 }
 
-/// Logs to standard error, at `info` unless `KILN_LOG` says otherwise.
-fn start_logging() {
-    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new("info,mdns_sd=off"));
-    let terminal = std::io::stderr().is_terminal();
-    // Fails only if a logger is set already, and then there is one.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// Logs to standard error, at `info` unless `KILN_LOG` says otherwise: a level, a target, or `TARGET=LEVEL`, several with commas between.
+fn start_logging() -> anyhow::Result<()> {
+    let wanted =
+        env::var_os("KILN_LOG").map_or("info,mdns_sd=off".into(), |value| value.to_string_lossy().into_owned());
+    let targets: Targets = wanted.parse().with_context(|| {
+        format!("KILN_LOG={wanted}: not a level (off, error, warn, info, debug, trace) nor TARGET=LEVEL, with commas between")
+    })?;
+    let colour = std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(terminal)
+        .with_ansi(colour)
         // Whoever read it may be gone: the complaint about that would go the same way, and panic.
-        .log_internal_errors(false)
-        .try_init();
+        .log_internal_errors(false);
+    // Fails only if a logger is set already, and then there is one.
+    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
+    Ok(())
 }
