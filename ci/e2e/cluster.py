@@ -3,7 +3,7 @@
 
 The server is a UEFI PC; `pi` (a Raspberry Pi 4) is given the server's address, `arm` (ARMv7) finds it by mDNS on a LAN.
 `arm` has a token that is good once, which leaves its card with the join. A pod on `arm`, of an image that its card brings, is
-called through an Ingress of `hub`. Then the Pi's card is written anew, and then put into another board.
+called through an Ingress of `hub`, encrypted on its way between the two. Then the Pi's card is written anew, and then put into another board.
 """
 import json
 import re
@@ -20,6 +20,8 @@ WEB = free_port()
 LAN = f"kiln-ci-{PORT}"
 KUBE = Kubectl(FOLDER / "cluster" / "admin.kubeconfig", f"https://127.0.0.1:{PORT}")
 VMS = {}
+# Bytes of what a pod sends to another node.
+LARGE = 1 << 20
 
 NODES = {
     "hub": {
@@ -33,6 +35,7 @@ role = "server"
 addresses = ["192.168.77.1"]
 [server]
 tls-sans = ["10.0.2.2"]
+flannel-backend = "wireguard"
 [[network.interface]]
 match = "eth0"
 method = "dhcp"
@@ -174,7 +177,8 @@ def pod(name, node, command, **labels):
 
 def a_pod_of_another_architecture_is_called_from_outside():
     """From this machine by an Ingress on `hub`, whose Service's only pod is on `arm`."""
-    web = pod("web", "arm", "busybox uname -m > /www/index.html; exec httpd -f -p 8080 -h /www", app="web")
+    serve = f"busybox uname -m > /www/index.html; dd if=/dev/zero of=/www/large bs={LARGE} count=1; exec httpd -f -p 8080 -h /www"
+    web = pod("web", "arm", serve, app="web")
     web["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
                "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}
@@ -187,8 +191,40 @@ def a_pod_of_another_architecture_is_called_from_outside():
     KUBE("wait", "--for=condition=Ready", "pod/web", "--timeout=180s", timeout=200)
     # It is served by the time at which its address is published.
     KUBE("wait", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "ingress/web", "--timeout=60s")
-    called = run("curl", "-sS", "--max-time", "20", "-H", "Host: web.kiln.test", f"http://127.0.0.1:{WEB}/").stdout.strip()
+    called = from_outside("/").stdout.strip()
     assert called.startswith("armv7"), called
+
+
+def from_outside(path, *arguments):
+    """Calls the Ingress on `hub` from this machine."""
+    return run("curl", "-sS", "--max-time", "60", "-H", "Host: web.kiln.test", *arguments, f"http://127.0.0.1:{WEB}{path}")
+
+
+def what_pods_of_two_nodes_send_each_other_goes_encrypted():
+    """By WireGuard's interfaces, which `hub` asks for and `arm` learns of: what comes out of one's goes into the other's."""
+    watchers = {"hub": "rx", "arm": "tx"}
+    for node in watchers:
+        watcher = pod(f"watcher-{node}", node, "trap 'exit 0' TERM; while :; do sleep 1; done")
+        watcher["spec"]["hostNetwork"] = True
+        KUBE("apply", "-f", "-", stdin=json.dumps(watcher))
+    KUBE("wait", "--for=condition=Ready", *[f"pod/watcher-{node}" for node in watchers], "--timeout=120s", timeout=140)
+
+    def seen(node, *command):
+        return KUBE("exec", f"watcher-{node}", "--", "busybox", *command).stdout
+
+    def counted():
+        return {node: int(seen(node, "cat", f"/sys/class/net/kiln-wg/statistics/{way}_bytes")) for node, way in watchers.items()}
+
+    before = counted()
+    size = from_outside("/large", "-o", "/dev/null", "-w", "%{size_download}").stdout
+    assert int(size) == LARGE, size
+    more = {node: after - before[node] for node, after in counted().items()}
+    say(f"     of {LARGE} bytes {more} went through the nodes' ends of WireGuard")
+    assert all(LARGE <= bytes < 2 * LARGE for bytes in more.values()), more
+    for node in watchers:
+        names = seen(node, "ls", "/sys/class/net").split()
+        assert "kiln.1" not in names, names
+    KUBE("delete", "pod", *[f"watcher-{node}" for node in watchers], "--wait=false")
 
 
 def a_pod_of_another_architecture_is_called_by_its_service_s_name():
@@ -284,6 +320,7 @@ if __name__ == "__main__":
         three_boards_of_three_architectures_join_untouched,
         a_preloaded_pod_runs_at_first_boot_and_is_reached_from_this_machine,
         a_pod_of_another_architecture_is_called_from_outside,
+        what_pods_of_two_nodes_send_each_other_goes_encrypted,
         a_pod_of_another_architecture_is_called_by_its_service_s_name,
         a_card_holds_no_secret_that_it_needs_no_longer,
         a_single_use_token_leaves_its_card_and_the_node_stays_joined,
