@@ -18,8 +18,9 @@ mod secrets;
 pub use hostname::intersection;
 pub use mirrors::{Mirrors, Stores};
 pub use objects::{
-    BackendRef, Cors, Filter, Gateway, GatewayClass, HeaderModifier, HttpRoute, Listener, Match, Meta, NameValue,
-    NamespaceView, ParentRef, PathMatch, PathModifier, Redirect, ReferenceGrant, Rule, Timeouts, UrlRewrite,
+    BackendRef, Cors, Filter, Fraction, Gateway, GatewayClass, HeaderModifier, HttpRoute, Listener, Match, Meta,
+    Mirror, NameValue, NamespaceView, ParentRef, PathMatch, PathModifier, Redirect, ReferenceGrant, Rule, Timeouts,
+    UrlRewrite,
 };
 pub use resolve::{
     Attached, Condition, GatewayOutcome, ListenerOutcome, ParentOutcome, Resolved, RouteOutcome, Target, World,

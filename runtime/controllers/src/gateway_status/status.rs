@@ -7,7 +7,7 @@ use kiln_gateway::{CONTROLLER, Condition, GROUP, GatewayClass, GatewayOutcome, H
 use serde_json::{Value, json};
 
 /// What of the API's features is served, for its conformance tests to know.
-const FEATURES: [&str; 25] = [
+const FEATURES: [&str; 28] = [
     "Gateway",
     "GatewayHTTPListenerIsolation",
     "GatewayPort8080",
@@ -29,6 +29,9 @@ const FEATURES: [&str; 25] = [
     "HTTPRoutePathRewrite",
     "HTTPRoutePortRedirect",
     "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
     "HTTPRouteRequestTimeout",
     "HTTPRouteResponseHeaderModification",
     "HTTPRouteSchemeRedirect",

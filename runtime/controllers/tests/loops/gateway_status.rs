@@ -291,11 +291,18 @@ async fn what_is_wrong_with_a_route_is_told_and_others_words_stay() {
         ),
         ("retry", gw.clone(), json!({"rules": [{"retry": {"attempts": 2}}]}), "Accepted", "False UnsupportedValue"),
         (
-            "mirror",
+            "extension",
             gw.clone(),
-            json!({"rules": [{"filters": [{"type": "RequestMirror"}]}]}),
+            json!({"rules": [{"filters": [{"type": "ExtensionRef"}]}]}),
             "Accepted",
             "False UnsupportedValue",
+        ),
+        (
+            "mirror",
+            gw.clone(),
+            json!({"rules": [{"filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "nowhere", "port": 80}}}]}]}),
+            "ResolvedRefs",
+            "False BackendNotFound",
         ),
     ] {
         route(&world, "infra", name, parent, spec);

@@ -32,8 +32,8 @@ pub use gateways::{
 };
 pub use grants::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use routes::{
-    BackendRef, Cors, Filter, HeaderModifier, HttpRoute, HttpRouteSpec, Match, NameValue, ParentRef, PathMatch,
-    PathModifier, Redirect, Rule, Timeouts, UrlRewrite, ValueMatch,
+    BackendRef, Cors, Filter, Fraction, HeaderModifier, HttpRoute, HttpRouteSpec, Match, Mirror, NameValue, ParentRef,
+    PathMatch, PathModifier, Redirect, Rule, Timeouts, UrlRewrite, ValueMatch,
 };
 
 fields! {

@@ -89,6 +89,26 @@ fields! {
         url_rewrite: Option<UrlRewrite>,
         /// What scripts of other origins may.
         cors: Option<Cors>,
+        /// Who gets a copy of the request.
+        request_mirror: Option<Mirror>,
+    }
+
+    /// Who gets copies of requests; what it answers is nobody's.
+    pub struct Mirror {
+        /// The Service.
+        backend_ref: BackendRef,
+        /// So many of a hundred requests.
+        percent: Option<u32>,
+        /// The same more finely. If neither is there, it gets all.
+        fraction: Option<Fraction>,
+    }
+
+    /// A part of a whole.
+    pub struct Fraction {
+        /// So many.
+        numerator: u32,
+        /// Of so many; of a hundred if there is none.
+        denominator: Option<u32>,
     }
 
     /// What scripts of other origins may.
@@ -182,6 +202,29 @@ fields! {
         request: Option<String>,
         /// One try at an endpoint.
         backend_request: Option<String>,
+    }
+}
+
+impl Rule {
+    /// All Services that it names: those that answer, and those that get copies.
+    pub fn backends(&self) -> impl Iterator<Item = &BackendRef> {
+        self.backend_refs.iter().chain(self.mirrors().map(|mirror| &mirror.backend_ref))
+    }
+
+    /// Who gets copies of its requests.
+    pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
+        self.filters.iter().filter_map(|filter| filter.request_mirror.as_ref())
+    }
+}
+
+impl Mirror {
+    /// How many of how many requests it gets.
+    pub fn share(&self) -> (u32, u32) {
+        match (self.percent, &self.fraction) {
+            (Some(percent), _) => (percent, 100),
+            (None, Some(fraction)) => (fraction.numerator, fraction.denominator.unwrap_or(100)),
+            (None, None) => (1, 1),
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::hostname::intersection;
 use crate::objects::{Filter, HttpRoute, Listener, ParentRef, Rule};
 
 /// Filters that are carried out.
-const FILTERS: [&str; 5] = ["CORS", "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite"];
+const FILTERS: [&str; 6] =
+    ["CORS", "RequestHeaderModifier", "RequestMirror", "RequestRedirect", "ResponseHeaderModifier", "URLRewrite"];
 
 /// Resolves routes, and counts them at their listeners.
 pub(super) fn resolve(
@@ -168,7 +169,7 @@ fn is_of_headers(filter: &Filter) -> bool {
 /// Whether all backends are there and may be referred to.
 fn references(view: &View<'_>, route: &HttpRoute) -> Condition {
     let namespace = &route.metadata.namespace;
-    for backend in route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
+    for backend in route.spec.rules.iter().flat_map(Rule::backends) {
         let grants = view.grants.iter().map(|grant| &**grant);
         if let Err((reason, text)) = references::backend(view.world, grants, namespace, backend) {
             return Condition::new("ResolvedRefs", false, reason, text);

@@ -17,8 +17,9 @@ use super::backends::{Key, PortRef};
 use super::rules::Pass;
 use crate::annotations::Settings;
 use crate::routes::{
-    Action, Builder, Conditions, Cors, Gateways, HeaderChanges, Path, PathChange, Redirect, Route, Share,
+    Action, Builder, Conditions, Cors, Gateways, HeaderChanges, Mirror, Path, PathChange, Redirect, Route, Share,
 };
+use crate::upstream::Backend;
 
 /// The longest a request may take that has no limit.
 const UNLIMITED: Duration = Duration::from_secs(86_400);
@@ -111,11 +112,12 @@ impl Pass<'_> {
         let mut compiled = Vec::new();
         for rule in &route.spec.rules {
             let mut action = action(&rule.filters);
-            for backend in &rule.backend_refs {
+            for backend in rule.backends() {
                 let place = backend.namespace.as_ref().unwrap_or(namespace);
                 services.insert(ObjectRef::namespaced(place.as_str(), backend.name.as_str()));
-                action.shares.push(self.share(namespace, backend, stores));
             }
+            action.shares = rule.backend_refs.iter().map(|backend| self.share(namespace, backend, stores)).collect();
+            action.mirrors = rule.mirrors().filter_map(|mirror| self.mirror(namespace, mirror, stores)).collect();
             let limit = limit(rule);
             let settings = settings.entry(limit).or_insert_with(|| {
                 let default = Settings::default();
@@ -136,21 +138,28 @@ impl Pass<'_> {
         compiled
     }
 
-    fn share(&mut self, namespace: &str, backend: &BackendRef, stores: &Stores) -> Share {
-        let grants = stores.grants.list();
-        let grants = grants.iter().map(|grant| &**grant);
-        let target = kiln_gateway::backend(&Known(&self.compiler.services), grants, namespace, backend).ok();
-        let backend_of = target.map(|target| {
-            let port = PortRef::Number(i32::from(target.port));
-            self.of_key(Key { service: target.service, port, protocol: None })
-        });
-        let changes = action(&backend.filters);
+    fn share(&mut self, namespace: &str, reference: &BackendRef, stores: &Stores) -> Share {
+        let changes = action(&reference.filters);
         Share {
-            weight: backend.weight.unwrap_or(1),
-            backend: backend_of,
+            weight: reference.weight.unwrap_or(1),
+            backend: self.named(namespace, reference, stores),
             request: changes.request,
             response: changes.response,
         }
+    }
+
+    fn mirror(&mut self, namespace: &str, mirror: &kiln_gateway::Mirror, stores: &Stores) -> Option<Mirror> {
+        let (numerator, denominator) = mirror.share();
+        Some(Mirror { backend: self.named(namespace, &mirror.backend_ref, stores)?, numerator, denominator })
+    }
+
+    /// What a reference leads to; none if that is not there or may not be named.
+    fn named(&mut self, namespace: &str, reference: &BackendRef, stores: &Stores) -> Option<Arc<Backend>> {
+        let grants = stores.grants.list();
+        let grants = grants.iter().map(|grant| &**grant);
+        let target = kiln_gateway::backend(&Known(&self.compiler.services), grants, namespace, reference).ok()?;
+        let port = PortRef::Number(i32::from(target.port));
+        Some(self.of_key(Key { service: target.service, port, protocol: None }))
     }
 }
 

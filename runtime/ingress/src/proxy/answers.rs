@@ -57,7 +57,7 @@ impl From<&UpstreamError> for Refusal {
         match error {
             UpstreamError::Request(BodyError::TooLarge) => Self::TooLarge,
             UpstreamError::Request(BodyError::Stalled) => Self::ClientTimeout,
-            UpstreamError::Request(BodyError::Client(_)) => Self::ClientGone,
+            UpstreamError::Request(BodyError::Client(_) | BodyError::Copy) => Self::ClientGone,
             UpstreamError::Timeout => Self::GatewayTimeout,
             UpstreamError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => Self::GatewayTimeout,
             _ => Self::BadGateway,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
 use super::answers::Refusal;
@@ -23,7 +23,7 @@ pub(super) struct Forward<'a> {
     pub(super) parts: Parts,
     /// Path and query for the endpoint.
     pub(super) target: Target,
-    pub(super) body: Incoming,
+    pub(super) body: RequestBody,
     /// What the client wants the connection to become, and its half of it.
     pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
     /// The Service that it goes to, where that is not left to the route's weights.
@@ -128,7 +128,7 @@ impl Forward<'_> {
         // The endpoint may have closed a connection that waited at the moment it was used. What has no body and may be done twice is
         // then sent again, over a new one.
         let mut again = is_used && matches!(framing, Framing::None) && is_idempotent(&parts.method);
-        let mut body = (!matches!(framing, Framing::None)).then(|| RequestBody::new(body, settings.body_limit));
+        let mut body = (!matches!(framing, Framing::None)).then_some(body);
         loop {
             let head = head();
             let outgoing = Outgoing::new(head, body.take(), matches!(framing, Framing::Chunked));
@@ -160,7 +160,7 @@ impl Forward<'_> {
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         parts.extensions.clear();
-        let request = Request::from_parts(parts, RequestBody::new(body, settings.body_limit));
+        let request = Request::from_parts(parts, body);
         let answer = tokio::time::timeout(settings.read_timeout, send_h2(sender, request)).await;
         let (mut head, body) = answer.map_err(|_| UpstreamError::Timeout)??.into_parts();
         head.version = Version::HTTP_11;

@@ -5,6 +5,7 @@ mod body;
 mod choose;
 mod forward;
 mod headers;
+mod mirror;
 mod redirect;
 mod target;
 mod tunnel;
@@ -20,6 +21,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use kiln_apimachinery::head::without_body;
 use kiln_apimachinery::net::Cidr;
+use tokio::sync::Semaphore;
 
 pub(crate) use body::{BodyError, RequestBody, ResponseBody, Stall};
 pub(crate) use headers::is_hop_by_hop;
@@ -65,6 +67,8 @@ pub(crate) struct Proxy {
     /// The port that redirects lead to.
     https_port: u16,
     logs: bool,
+    /// Room for copies of requests.
+    copies: Arc<Semaphore>,
     pub(crate) challenges: Challenges,
     pub(crate) metrics: Metrics,
 }
@@ -73,7 +77,8 @@ impl Proxy {
     /// A proxy without rules.
     pub(crate) fn new(connector: Connector, trusted: Vec<Cidr>, https_port: u16, logs: bool) -> Self {
         let (challenges, metrics) = (Challenges::default(), Metrics::default());
-        Self { table: RwLock::default(), connector, trusted, https_port, logs, challenges, metrics }
+        let copies = Arc::new(Semaphore::new(mirror::MOST));
+        Self { table: RwLock::default(), connector, trusted, https_port, logs, copies, challenges, metrics }
     }
 
     /// Has requests matched with another table from now on.
@@ -112,7 +117,7 @@ impl Proxy {
 
     /// The answer of an endpoint, or why there is none. `taken` is set to the Service that the request is for.
     async fn answer(
-        &self,
+        self: &Arc<Self>,
         client: Client,
         request: Request<Incoming>,
         taken: &mut Option<Arc<Backend>>,
@@ -190,6 +195,10 @@ impl Proxy {
             if let Some(host) = &action.host {
                 parts.headers.insert(header::HOST, host.clone());
             }
+        }
+        let mut body = RequestBody::new(body, settings.body_limit);
+        if upgrade.is_none() {
+            mirror::send(self, &route, &parts, &target, &mut body);
         }
         let forward = forward::Forward { proxy: self, route: &route, parts, target, body, upgrade, backend };
         let mut response = forward.run(taken).await?;

@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 
 /// A path and query: the client's own, which is shared with its request, or another.
+#[derive(Clone)]
 pub(super) enum Target {
     Same(PathAndQuery),
     Other(String),

@@ -24,6 +24,8 @@ pub(crate) struct Action {
     pub(crate) response: HeaderChanges,
     /// Where requests go.
     pub(crate) shares: Vec<Share>,
+    /// Who gets copies of them.
+    pub(crate) mirrors: Vec<Mirror>,
 }
 
 /// Where a client is to ask instead.
@@ -63,6 +65,22 @@ pub(crate) struct Share {
     pub(crate) response: HeaderChanges,
 }
 
+/// A Service that gets copies of requests.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    pub(crate) backend: Arc<Backend>,
+    /// Of how many requests how many.
+    pub(crate) numerator: u32,
+    pub(crate) denominator: u32,
+}
+
+impl Mirror {
+    /// Whether it gets a request, by any number.
+    pub(crate) fn takes(&self, number: u64) -> bool {
+        number.checked_rem(u64::from(self.denominator)).is_some_and(|rest| rest < u64::from(self.numerator))
+    }
+}
+
 impl HeaderChanges {
     /// Makes them.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
@@ -95,6 +113,7 @@ impl Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Protocol;
 
     #[test]
     fn shares_are_as_large_as_their_weights() {
@@ -110,5 +129,16 @@ mod tests {
         let three = action(&[3, 0, 1]);
         assert_eq!((0..8).map(|n| picked(&three, n)).collect::<Vec<_>>(), [3, 3, 3, 1, 3, 3, 3, 1].map(Some));
         assert_eq!((picked(&action(&[]), 7), picked(&action(&[0, 0]), 7)), (None, None));
+    }
+
+    #[test]
+    fn a_mirror_gets_its_part_of_the_requests() {
+        let backend = Arc::new(Backend::new("ns", "copies", Protocol::Http));
+        for (numerator, denominator, expected) in
+            [(1, 1, 8), (0, 100, 0), (1, 4, 2), (3, 4, 6), (100, 100, 8), (1, 0, 0)]
+        {
+            let mirror = Mirror { backend: backend.clone(), numerator, denominator };
+            assert_eq!((0..8).filter(|number| mirror.takes(*number)).count(), expected, "{numerator}/{denominator}");
+        }
     }
 }

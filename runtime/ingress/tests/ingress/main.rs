@@ -7,6 +7,7 @@ mod acme_server;
 mod cors;
 mod faults;
 mod gateways;
+mod mirrors;
 mod rules;
 mod secure;
 mod settings;

@@ -204,7 +204,8 @@ pub(crate) async fn counted_echo(service: &str) -> (SocketAddr, Arc<AtomicUsize>
     (address.await, connections)
 }
 
-async fn seen(service: String, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+/// What a pod of a Service tells of a request.
+pub(crate) async fn seen(service: String, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         return Ok(Response::builder().status(499).body(Full::default()).unwrap());
