@@ -29,7 +29,7 @@ use super::cluster::ClusterSettings;
 use super::containers::ContainerOptions;
 use super::parts::Parts;
 use super::reach::Reach;
-use super::{announce, dns, ingress, overlay, policy, services};
+use super::{announce, dns, ingress, overlay, policy, sctp, services};
 use crate::exit::Failure;
 use crate::service::{self, Report};
 
@@ -95,6 +95,7 @@ pub(crate) async fn run(
     if network.is_some() {
         overlay::add(&mut parts, identity, &cluster, data_dir, addresses.clone(), mtu)?;
         policy::add(&mut parts, identity, &cluster);
+        sctp::add(&mut parts, &cluster, || kiln_init::load_module(sctp::MODULE));
     }
     let end = MachineEnd { periods: containers.end_periods(), ..MachineEnd::default() };
     follow_power(&end, shutdown.clone())?;

@@ -10,6 +10,7 @@ mod overlay;
 mod parts;
 mod policy;
 pub(crate) mod reach;
+mod sctp;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
