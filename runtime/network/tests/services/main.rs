@@ -4,5 +4,6 @@
 mod changes;
 mod outside;
 mod policy;
+mod sctp;
 mod traffic;
 mod world;
