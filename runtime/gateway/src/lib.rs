@@ -19,8 +19,8 @@ pub use hostname::intersection;
 pub use mirrors::{Mirrors, Stores};
 pub use objects::{
     BackendRef, Cors, Filter, Fraction, Gateway, GatewayClass, HeaderModifier, HttpRoute, Listener, Match, Meta,
-    Mirror, NameValue, NamespaceView, ParentRef, PathMatch, PathModifier, Redirect, ReferenceGrant, Rule, Timeouts,
-    UrlRewrite,
+    Mirror, NameValue, NamespaceView, ParentRef, PathMatch, PathModifier, Redirect, ReferenceGrant, Retry, Rule,
+    Timeouts, UrlRewrite,
 };
 pub use resolve::{
     Attached, Condition, GatewayOutcome, ListenerOutcome, ParentOutcome, Resolved, RouteOutcome, Target, World,

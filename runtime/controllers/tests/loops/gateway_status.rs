@@ -289,7 +289,13 @@ async fn what_is_wrong_with_a_route_is_told_and_others_words_stay() {
             "Accepted",
             "False UnsupportedValue",
         ),
-        ("retry", gw.clone(), json!({"rules": [{"retry": {"attempts": 2}}]}), "Accepted", "False UnsupportedValue"),
+        (
+            "persistence",
+            gw.clone(),
+            json!({"rules": [{"sessionPersistence": {"type": "Cookie"}}]}),
+            "Accepted",
+            "False UnsupportedValue",
+        ),
         (
             "extension",
             gw.clone(),

@@ -33,7 +33,7 @@ pub use gateways::{
 pub use grants::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use routes::{
     BackendRef, Cors, Filter, Fraction, HeaderModifier, HttpRoute, HttpRouteSpec, Match, Mirror, NameValue, ParentRef,
-    PathMatch, PathModifier, Redirect, Rule, Timeouts, UrlRewrite, ValueMatch,
+    PathMatch, PathModifier, Redirect, Retry, Rule, Timeouts, UrlRewrite, ValueMatch,
 };
 
 fields! {

@@ -37,9 +37,19 @@ fields! {
         /// How long they may take.
         timeouts: Option<Timeouts>,
         /// Answers after which they are sent again.
-        retry: Option<Value>,
+        retry: Option<Retry>,
         /// How clients are kept at an endpoint.
         session_persistence: Option<Value>,
+    }
+
+    /// After which answers requests are sent again (GEP-1731); after none they are too.
+    pub struct Retry {
+        /// Their statuses.
+        codes: Vec<u16>,
+        /// How often at most.
+        attempts: Option<u32>,
+        /// How long that waits at least, as a duration of GEP-2257.
+        backoff: Option<String>,
     }
 
     /// Requests: those that all of this is true of.

@@ -136,12 +136,8 @@ fn matches(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
 fn unsupported(rules: &[Rule]) -> Option<String> {
     let is_expression = |kind: Option<&String>| kind.is_some_and(|kind| kind == "RegularExpression");
     for rule in rules {
-        for (name, is_there) in
-            [("retry", rule.retry.is_some()), ("sessionPersistence", rule.session_persistence.is_some())]
-        {
-            if is_there {
-                return Some(format!("{name} is not supported"));
-            }
+        if rule.session_persistence.is_some() {
+            return Some("sessionPersistence is not supported".to_owned());
         }
         let filters = rule.filters.iter().chain(rule.backend_refs.iter().flat_map(|backend| &backend.filters));
         if let Some(filter) = filters.into_iter().find(|filter| !FILTERS.contains(&filter.kind.as_str())) {

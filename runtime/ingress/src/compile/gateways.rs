@@ -17,7 +17,7 @@ use super::backends::{Key, PortRef};
 use super::rules::Pass;
 use crate::annotations::Settings;
 use crate::routes::{
-    Action, Builder, Conditions, Cors, Gateways, HeaderChanges, Mirror, Path, PathChange, Redirect, Route, Share,
+    Action, Builder, Conditions, Cors, Gateways, HeaderChanges, Mirror, Path, PathChange, Redirect, Retry, Route, Share,
 };
 use crate::upstream::Backend;
 
@@ -118,6 +118,7 @@ impl Pass<'_> {
             }
             action.shares = rule.backend_refs.iter().map(|backend| self.share(namespace, backend, stores)).collect();
             action.mirrors = rule.mirrors().filter_map(|mirror| self.mirror(namespace, mirror, stores)).collect();
+            action.retry = retry(rule);
             let limit = limit(rule);
             let settings = settings.entry(limit).or_insert_with(|| {
                 let default = Settings::default();
@@ -245,10 +246,25 @@ fn changes_of(changes: &HeaderModifier) -> HeaderChanges {
 /// How long the head of an answer may take.
 fn limit(rule: &Rule) -> Duration {
     let Some(Timeouts { request, backend_request }) = &rule.timeouts else { return Settings::default().read_timeout };
-    let limits =
-        [request, backend_request].into_iter().flatten().filter_map(|text| duration::parse_unsigned(text).ok());
+    shortest([request, backend_request])
+}
+
+/// The shortest of limits.
+fn shortest<'a>(limits: impl IntoIterator<Item = &'a Option<String>>) -> Duration {
+    let limits = limits.into_iter().flatten().filter_map(|text| duration::parse_unsigned(text).ok());
     // Zero is no limit.
     limits.filter(|limit| !limit.is_zero()).min().unwrap_or(UNLIMITED)
+}
+
+/// When requests are sent again; once and at once if the rule leaves that open.
+fn retry(rule: &Rule) -> Option<Retry> {
+    let kiln_gateway::Retry { codes, attempts, backoff } = rule.retry.as_ref()?;
+    Some(Retry {
+        codes: codes.clone(),
+        attempts: attempts.unwrap_or(1),
+        backoff: backoff.as_deref().and_then(|text| duration::parse_unsigned(text).ok()).unwrap_or_default(),
+        within: shortest(rule.timeouts.iter().map(|timeouts| &timeouts.request)),
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod forward;
 mod headers;
 mod mirror;
 mod redirect;
+mod retry;
 mod target;
 mod tunnel;
 
@@ -201,7 +202,11 @@ impl Proxy {
             mirror::send(self, &route, &parts, &target, &mut body);
         }
         let forward = forward::Forward { proxy: self, route: &route, parts, target, body, upgrade, backend };
-        let mut response = forward.run(taken).await?;
+        let mut response = match action.and_then(|action| action.retry.as_ref()) {
+            // A box of its own: others need no room for it.
+            Some(retry) => Box::pin(forward.run_again(retry, taken)).await?,
+            None => forward.run(taken).await?,
+        };
         if let (Some(action), Some(share)) = (action, share) {
             action.response.apply(response.headers_mut());
             share.response.apply(response.headers_mut());

@@ -1,6 +1,7 @@
 //! What a rule of an HTTPRoute does with its requests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -26,6 +27,8 @@ pub(crate) struct Action {
     pub(crate) shares: Vec<Share>,
     /// Who gets copies of them.
     pub(crate) mirrors: Vec<Mirror>,
+    /// When they are sent again.
+    pub(crate) retry: Option<Retry>,
 }
 
 /// Where a client is to ask instead.
@@ -63,6 +66,19 @@ pub(crate) struct Share {
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) request: HeaderChanges,
     pub(crate) response: HeaderChanges,
+}
+
+/// When requests are sent again.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    /// After answers with these statuses, and where none came.
+    pub(crate) codes: Vec<u16>,
+    /// How often at most.
+    pub(crate) attempts: u32,
+    /// How long that waits.
+    pub(crate) backoff: Duration,
+    /// How long all of it may take.
+    pub(crate) within: Duration,
 }
 
 /// A Service that gets copies of requests.

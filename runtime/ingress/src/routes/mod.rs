@@ -14,7 +14,7 @@ mod paths;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(crate) use action::{Action, HeaderChanges, Mirror, PathChange, Redirect, Share};
+pub(crate) use action::{Action, HeaderChanges, Mirror, PathChange, Redirect, Retry, Share};
 pub(crate) use builder::{Builder, Kind};
 pub(crate) use cors::Cors;
 pub(crate) use gateways::{Conditions, Gateways, Path};

@@ -8,6 +8,7 @@ mod cors;
 mod faults;
 mod gateways;
 mod mirrors;
+mod retries;
 mod rules;
 mod secure;
 mod settings;
