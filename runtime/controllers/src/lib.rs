@@ -72,6 +72,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use cidr::{Cidr, CidrError};
 pub use events::{EventKind, Events, Recorder, Regarding};
+pub use pods::trim as trim_pod;
 pub use tuning::{Autoscaling, Tuning};
 
 /// What the controllers need to know.

@@ -36,7 +36,7 @@ pub(super) enum AnyChange {
 type Tell<'a> = dyn FnMut(AnyChange) + Send + 'a;
 
 /// Reads an object of the mirror's type.
-type Read = fn(&[u8]) -> serde_json::Result<Placed>;
+type Read = Box<dyn Fn(&[u8]) -> serde_json::Result<Placed> + Send + Sync>;
 
 /// Keeps what is mirrored like a collection on the server.
 pub(super) struct Mirror {
@@ -87,7 +87,7 @@ impl Mirror {
     /// Takes in the whole collection; answers its revision.
     async fn list(&mut self, tell: &mut Tell<'_>) -> Result<String, ClientError> {
         let mut items = Vec::new();
-        let read = self.read;
+        let read = &self.read;
         let mut take = |json: &[u8]| read(json).map(|item| items.push(item));
         let revision = self.client.list_each(&self.path, &self.params, &mut take).await?;
         let changes = self.mirrored.replace(items);

@@ -64,13 +64,14 @@ pub struct Informer<T = Value> {
     path: String,
     params: ListParams,
     store: Store<T>,
+    trim: fn(&mut T),
     handlers: Vec<Handler<T>>,
 }
 
 impl<T: Object> Informer<T> {
     /// A mirror, empty yet, of the collection at a path.
     pub fn new(client: Client, path: impl Into<String>, params: ListParams) -> Self {
-        Self { client, path: path.into(), params, store: Store::default(), handlers: Vec::new() }
+        Self { client, path: path.into(), params, store: Store::default(), trim: |_| {}, handlers: Vec::new() }
     }
 
     /// The mirror's contents, for any number of readers.
@@ -82,6 +83,11 @@ impl<T: Object> Informer<T> {
     /// is there already stays.
     pub fn index(&mut self, name: &'static str, keys: fn(&T) -> Vec<String>) {
         self.store.add_index(name, keys);
+    }
+
+    /// Drops from each object, before it is held or told, what none of the mirror's readers wants.
+    pub fn trim(&mut self, trim: fn(&mut T)) {
+        self.trim = trim;
     }
 
     /// Has each change told to one more.
@@ -97,7 +103,9 @@ impl<T: Object> Informer<T> {
             handlers.iter_mut().for_each(|handler| handler(&change));
             tell(&change);
         };
-        let mirror = Mirror::new(self.client, self.path, self.params, self.store.mirrored(), read::<T>);
+        let trim = self.trim;
+        let read = Box::new(move |json: &[u8]| read::<T>(json, trim));
+        let mirror = Mirror::new(self.client, self.path, self.params, self.store.mirrored(), read);
         mirror.run(&shutdown, &mut tell).await;
     }
 }

@@ -54,12 +54,13 @@ impl<T: Object> AnyObject for T {
     }
 }
 
-/// Reads an object of a type.
+/// Reads an object of a type, and has it trimmed.
 ///
 /// # Errors
 /// When the JSON is none of the type.
-pub(super) fn read<T: Object>(json: &[u8]) -> serde_json::Result<Placed> {
+pub(super) fn read<T: Object>(json: &[u8], trim: fn(&mut T)) -> serde_json::Result<Placed> {
     let mut object: T = from_json(json)?;
+    trim(&mut object);
     object.prune();
     Ok((object.key(), Arc::new(object)))
 }
@@ -183,9 +184,10 @@ mod tests {
 
     #[test]
     fn what_is_held_has_no_room_to_spare_and_no_managed_fields() {
-        let json = json!({"metadata": {"name": "a", "managedFields": [{"manager": "m"}]}, "spec": {
+        let json = json!({"metadata": {"name": "a", "managedFields": [{"manager": "m"}]}, "spec": {"hostname": "h",
             "volumes": [{"name": "v", "emptyDir": {}}], "containers": [{"name": "c", "args": ["x", "y", "z"]}]}});
-        let (key, held) = read::<core::v1::Pod>(json.to_string().as_bytes()).unwrap();
+        let trim = |pod: &mut core::v1::Pod| pod.spec.as_mut().unwrap().hostname = None;
+        let (key, held) = read(json.to_string().as_bytes(), trim).unwrap();
         let pod = borrowed::<core::v1::Pod>(&held);
         assert_eq!((key.name.as_str(), &pod.metadata.managed_fields), ("a", &None));
         let spec = pod.spec.as_ref().unwrap();

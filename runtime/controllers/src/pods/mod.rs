@@ -3,6 +3,7 @@
 
 mod control;
 mod rank;
+mod trim;
 mod watch;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(crate) use control::{PodControl, from_template, slow_start};
 pub(crate) use rank::first_to_go;
 #[allow(unused_imports, reason = "the Job controller is to use it")]
 pub(crate) use rank::sort_by_activity;
+pub use trim::trim;
 pub(crate) use watch::subscribe;
 
 /// `status.phase`; empty if it has none.

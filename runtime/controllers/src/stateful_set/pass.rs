@@ -252,13 +252,17 @@ impl<'a> Pass<'a> {
         if identity::has_identity(pod) && has_volumes {
             return Ok(());
         }
-        let mut corrected = pod.clone();
+        let path = path::<Pod>(namespace(pod), name(pod));
+        // The mirror does not have all of it.
+        let mut corrected: Pod = self.engine.client.get(&path).await?;
+        if corrected.metadata.uid != pod.metadata.uid {
+            return Ok(());
+        }
         identity::set_labels(self.set, &mut corrected, ordinal);
         if !has_volumes {
             identity::set_volumes(self.set, self.spec, &mut corrected, ordinal);
             self.engine.make_claims(self.set, self.spec, pod, ordinal).await?;
         }
-        let path = path::<Pod>(namespace(pod), name(pod));
         match self.engine.client.update::<IgnoredAny>(&path, &corrected).await {
             Ok(_) => self.tell("Update", pod, Ok(())),
             Err(error) => {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kiln_client::{Backoff, Client, Clock};
 use kiln_scheduler::Scheduler;
 use tokio::time::Instant;
@@ -46,7 +47,12 @@ impl Control {
 
     async fn once(self, shutdown: CancellationToken) {
         let Self { manager, controllers, scheduler } = self;
+        // Extenders are told of whole pods.
+        let whole_pods = scheduler.as_ref().is_some_and(|(_, config)| config.has_extenders());
         kiln_controllers::alone(manager, Clock::system(), shutdown, |informers, context| {
+            if !whole_pods {
+                informers.of::<Pod>().trim(kiln_controllers::trim_pod);
+            }
             let controlling = kiln_controllers::build(informers, context, controllers);
             let scheduling: Pin<Box<dyn Future<Output = ()> + Send>> = match scheduler {
                 Some((client, config)) => {

@@ -46,6 +46,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether programs elsewhere have a say in where pods go. They are sent the pods.
+    pub fn has_extenders(&self) -> bool {
+        !self.extenders.is_empty()
+    }
+
     /// Kubernetes' defaults.
     pub fn new() -> Self {
         Self {
