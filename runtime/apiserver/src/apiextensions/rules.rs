@@ -186,9 +186,8 @@ impl Walk {
         let stays = stays || old == Some(new);
         if let Some(rules) = schema.rules().filter(|_| !new.is_null()) {
             let compiled = rules.compiled.get_or_init(|| ready(schema, whole, rules));
-            // What stays as it is need not please rules that are newer, but for those that ask for a change.
-            for rule in compiled.rules.iter().filter(|rule| !stays || rule.transition) {
-                self.rule(schema, compiled, rule, new, old, path);
+            for rule in &compiled.rules {
+                self.rule(schema, compiled, rule, (new, old), path, stays);
             }
         }
         match new {
@@ -220,9 +219,9 @@ impl Walk {
         schema: SchemaRef<'_>,
         compiled: &Compiled,
         rule: &Rule,
-        new: &Value,
-        old: Option<&Value>,
+        (new, old): (&Value, Option<&Value>),
         path: &Path<'_>,
+        stays: bool,
     ) {
         let kind = schema.kind().words();
         let mut complain = |why: String| {
@@ -266,6 +265,11 @@ impl Walk {
             return complain(
                 "validation failed due to running out of cost budget, no further validation rules will be run".into(),
             );
+        }
+        // What stays as it is need not please rules that are newer, but for those that ask for a change. Yet a rule that can't
+        // be evaluated refuses it as anything else.
+        if stays && !rule.transition {
+            return;
         }
         let message = rule.message_expression.as_ref().and_then(|program| {
             let said = program.run(&variables, None, &mut self.budget).ok()?;

@@ -329,6 +329,31 @@ async fn what_stays_as_it_is_must_still_please_rules_that_ask_for_a_change() {
 }
 
 #[tokio::test]
+async fn newer_rules_spare_what_stays_as_it_is_unless_they_cannot_be_evaluated() {
+    let one = format!("{FOOS}/a");
+    let unset = "spec: Invalid value: \"object\": no such key: min evaluating rule: self.min < 5";
+    let rows: [(&str, &[&str], &[&str]); 3] = [
+        ("self.max > 5", &[], &["spec: Invalid value: failed rule: self.max > 5"]),
+        ("self.min < 5", &[unset], &[unset]),
+        ("!has(self.min)", &[], &[]),
+    ];
+    for (rule, staying, changing) in rows {
+        let api = Api::new().await;
+        define(&api, definition("Foo", json!([version("v1", true, with_rules(json!([])))]))).await;
+        api.post(FOOS, foo("a", json!({"max": 1}))).await.good();
+        let schema = with_rules(json!([{"rule": rule}]));
+        let stricter = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": schema}]);
+        let changed = api.patch("json", &format!("{CRDS}/foos.example.com"), stricter).await.good();
+        served_since(&api, &changed).await;
+        let causes = |answer: &common::Answer| if answer.code == 200 { Vec::new() } else { answer.causes() };
+        let stays = api.patch("merge", &one, json!({"metadata": {"labels": {"l": "x"}}})).await;
+        assert_eq!(causes(&stays), staying, "{rule}");
+        let changes = api.patch("merge", &one, json!({"spec": {"max": 2}})).await;
+        assert_eq!(causes(&changes), changing, "{rule}");
+    }
+}
+
+#[tokio::test]
 async fn rules_in_cel_are_asked_of_objects_and_of_changes() {
     let api = Api::new().await;
     let rules = json!([
