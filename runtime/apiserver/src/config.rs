@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kiln_apimachinery::net::Cidr;
 use serde_json::{Value, json};
 
+use crate::admission::Plugins;
 use crate::audit::AuditConfig;
 use crate::authn::accounts::ServiceAccountConfig;
 use crate::authn::oidc::OidcConfig;
@@ -89,12 +90,8 @@ pub struct Config {
     pub version: Version,
     /// Tokens of service accounts: who signs them, for whom.
     pub service_accounts: ServiceAccountConfig,
-    /// Owner references are set by those only who may delete the object, and block by those only who may finalise the
-    /// owner (`OwnerReferencesPermissionEnforcement` among the enabled admission plugins).
-    pub enforce_owner_references: bool,
-    /// Pods bear the taints that are named as the extended resources that they ask for (`ExtendedResourceToleration` among
-    /// the enabled admission plugins).
-    pub tolerate_extended_resources: bool,
+    /// The steps of admission that are taken.
+    pub plugins: Plugins,
     /// Networks that Services get their addresses from: one, or one of IPv4 and one of IPv6; the first one's family is
     /// that of Services that don't say.
     pub service_cidrs: Vec<Cidr>,
@@ -135,8 +132,7 @@ impl Default for Config {
             ca_pem: String::new(),
             version: Version::default(),
             service_accounts: ServiceAccountConfig::default(),
-            enforce_owner_references: false,
-            tolerate_extended_resources: false,
+            plugins: Plugins::default(),
             service_cidrs: "10.43.0.0/16".parse().into_iter().collect(),
             port: 6443,
             node_ports: 30000..=32767,

@@ -45,6 +45,7 @@ mod verbs;
 mod warnings;
 mod webhooks;
 
+pub use admission::{Plugin, Plugins};
 pub use audit::{AuditConfig, AuditError, AuditLog, PolicyError};
 pub use authn::accounts::ServiceAccountConfig;
 pub use authn::jwt::signer::KeyError;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kiln_apimachinery::{Status, meta};
 use serde_json::{Value, json};
 
+use super::Plugin;
 use crate::authn::accounts::legacy;
 use crate::authz::node::references;
 use crate::verbs::{Cx, errors};
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status> {
     let resource = &cx.resource;
-    if !resource.group.is_empty() || !cx.info.subresource.is_empty() {
+    if !cx.runs(Plugin::ServiceAccount) || !resource.group.is_empty() || !cx.info.subresource.is_empty() {
         return Ok(());
     }
     match resource.plural.as_str() {
@@ -40,6 +41,9 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status
 /// Before an update: containers that are added to a running pod name allowed Secrets only.
 pub(crate) async fn update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let resource = &cx.resource;
+    if !cx.runs(Plugin::ServiceAccount) {
+        return Ok(());
+    }
     if resource.group.is_empty() && resource.plural == "serviceaccounts" {
         warn(cx, new, Some(old));
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::Plugin;
 use crate::authn::token::{self, field, hex};
 use crate::registry::access::csr;
 use crate::verbs::Cx;
@@ -54,7 +55,8 @@ pub(crate) async fn check(cx: &Cx<'_>, object: &mut Value) -> Result<Option<Clai
     // What can't be read is refused by validation, which says more.
     let Ok(subject) = csr::subject(object) else { return Ok(None) };
     let signer = meta::text(object, &["spec", "signerName"]);
-    if signer == CLIENT && subject.organizations.iter().any(|o| o == "system:masters") {
+    let is_restricted = cx.runs(Plugin::CertificateSubjectRestriction);
+    if is_restricted && signer == CLIENT && subject.organizations.iter().any(|o| o == "system:masters") {
         return Err(refuse(cx, &format!("use of {CLIENT} signer with system:masters group is not allowed")));
     }
     if signer != NODE_CLIENT {

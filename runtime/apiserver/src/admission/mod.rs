@@ -8,7 +8,10 @@ mod identity;
 mod namespace;
 mod node;
 mod owners;
+mod plugins;
 mod signer;
+
+pub use plugins::{Plugin, Plugins};
 
 use std::time::Instant;
 

@@ -3,6 +3,7 @@
 use kiln_apimachinery::{Cause, GroupResource, Status, meta};
 use serde_json::Value;
 
+use super::Plugin;
 use crate::verbs::Cx;
 
 /// Namespaces that can't be deleted.
@@ -10,7 +11,7 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 pub(crate) async fn create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
     let namespace = cx.namespace();
-    if namespace.is_empty() || cx.resource.review.is_some() {
+    if !cx.runs(Plugin::NamespaceLifecycle) || namespace.is_empty() || cx.resource.review.is_some() {
         return Ok(());
     }
     let Some(found) = cx.server.store().read("", "namespaces", "", namespace).await? else {
@@ -33,7 +34,8 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
 
 pub(crate) fn delete(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
     let name = meta::name(object);
-    if cx.resource.group.is_empty() && cx.resource.plural == "namespaces" && IMMORTAL.contains(&name) {
+    let is_namespace = cx.resource.group.is_empty() && cx.resource.plural == "namespaces";
+    if cx.runs(Plugin::NamespaceLifecycle) && is_namespace && IMMORTAL.contains(&name) {
         return Err(Status::forbidden(&cx.resource.group_resource(), name, "this namespace may not be deleted"));
     }
     Ok(())

@@ -4,11 +4,12 @@
 use kiln_apimachinery::{Status, gvk, meta};
 use serde_json::Value;
 
+use super::Plugin;
 use crate::authz::{Attributes, decide};
 use crate::verbs::Cx;
 
 pub(crate) async fn check(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
-    if !cx.server.config().enforce_owner_references {
+    if !cx.runs(Plugin::OwnerReferencesPermissionEnforcement) {
         return Ok(());
     }
     let (refs, before) = (owners(new), old.map_or(&[][..], owners));

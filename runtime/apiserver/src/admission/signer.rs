@@ -3,6 +3,7 @@
 use kiln_apimachinery::{Status, meta};
 use serde_json::Value;
 
+use super::Plugin;
 use crate::authz::{Attributes, allowed};
 use crate::verbs::Cx;
 
@@ -12,11 +13,16 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), 
     if cx.resource.group != GROUP || cx.resource.plural != "certificatesigningrequests" {
         return Ok(());
     }
-    let verb = match cx.info.subresource.as_str() {
-        "approval" => "approve",
-        "status" if ["certificate", "conditions"].iter().any(|k| part(new, k) != part(old, k)) => "sign",
+    let (verb, plugin) = match cx.info.subresource.as_str() {
+        "approval" => ("approve", Plugin::CertificateApproval),
+        "status" if ["certificate", "conditions"].iter().any(|k| part(new, k) != part(old, k)) => {
+            ("sign", Plugin::CertificateSigning)
+        }
         _ => return Ok(()),
     };
+    if !cx.runs(plugin) {
+        return Ok(());
+    }
     let signer = meta::text(old, &["spec", "signerName"]);
     let domain = signer.split_once('/').map(|(d, _)| format!("{d}/*")).unwrap_or_default();
     for name in [signer, domain.as_str()] {

@@ -11,6 +11,7 @@ use kiln_apimachinery::{Status, meta};
 use kiln_storage::StorageError;
 use serde_json::Value;
 
+use crate::admission::Plugin;
 use crate::quota;
 use crate::server::ApiServer;
 use crate::verbs::{Cx, errors};
@@ -94,6 +95,9 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
 
 /// Takes the object's part of the namespace's quotas. If that fails, what was taken before goes back with the change.
 async fn of_quotas(cx: &Cx<'_>, change: &mut Change, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    if !cx.runs(Plugin::ResourceQuota) {
+        return Ok(());
+    }
     let taken = match quota::take(cx, new, old).await {
         Ok(taken) => taken,
         Err(status) => {

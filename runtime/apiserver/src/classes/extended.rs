@@ -7,13 +7,9 @@ use kiln_apimachinery::meta;
 use serde_json::{Value, json};
 
 use crate::registry::rules::quantities::is_extended;
-use crate::verbs::Cx;
 
 /// Lets a pod bear the taints that are named as the extended resources that its containers ask for.
-pub(super) fn tolerate(cx: &Cx<'_>, pod: &mut Value) {
-    if !cx.server.config().tolerate_extended_resources {
-        return;
-    }
+pub(super) fn tolerate(pod: &mut Value) {
     let lists =
         ["containers", "initContainers"].into_iter().filter_map(|key| meta::at(pod, &["spec", key])?.as_array());
     let requests = lists.flatten().filter_map(|c| meta::at(c, &["resources", "requests"])?.as_object());

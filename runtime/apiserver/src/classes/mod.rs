@@ -17,6 +17,7 @@ use kiln_apimachinery::{Status, meta};
 use kiln_storage::ListOptions;
 use serde_json::Value;
 
+use crate::admission::Plugin;
 use crate::verbs::{Cx, errors};
 
 /// Before a create; may change the object.
@@ -24,34 +25,61 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &mut Value) -> Result<(), Status
     if !cx.info.subresource.is_empty() {
         return Ok(());
     }
-    match (cx.resource.group.as_str(), cx.resource.plural.as_str()) {
-        ("", "pods") => {
-            limits::fill(cx, object).await?;
-            priority::create(cx, object).await?;
-            node::tolerate(object);
-            extended::tolerate(cx, object);
-            runtime::create(cx, object).await
-        }
+    let protected = match (cx.resource.group.as_str(), cx.resource.plural.as_str()) {
+        ("", "pods") => return pod(cx, object).await,
         ("", "persistentvolumeclaims") => {
-            default_class::storage(cx, object).await?;
-            protection::protect(object, protection::CLAIM);
-            Ok(())
+            if cx.runs(Plugin::DefaultStorageClass) {
+                default_class::storage(cx, object).await?;
+            }
+            protection::CLAIM
         }
-        ("", "persistentvolumes") => {
-            protection::protect(object, protection::VOLUME);
-            Ok(())
-        }
-        ("storage.k8s.io", "volumeattributesclasses") => {
-            protection::protect(object, protection::ATTRIBUTES);
-            Ok(())
-        }
+        ("", "persistentvolumes") => protection::VOLUME,
+        ("storage.k8s.io", "volumeattributesclasses") => protection::ATTRIBUTES,
         ("", "nodes") => {
-            node::taint(object);
-            Ok(())
+            if cx.runs(Plugin::TaintNodesByCondition) {
+                node::taint(object);
+            }
+            return Ok(());
         }
-        ("networking.k8s.io", "ingresses") => default_class::ingress(cx, object).await,
-        _ => Ok(()),
+        ("networking.k8s.io", "ingresses") => return ingress(cx, object).await,
+        _ => return Ok(()),
+    };
+    if cx.runs(Plugin::StorageObjectInUseProtection) {
+        protection::protect(object, protected);
     }
+    Ok(())
+}
+
+/// What a new pod is given.
+async fn pod(cx: &Cx<'_>, pod: &mut Value) -> Result<(), Status> {
+    if cx.runs(Plugin::LimitRanger) {
+        limits::fill(cx, pod).await?;
+    }
+    if cx.runs(Plugin::Priority) {
+        priority::create(cx, pod).await?;
+    }
+    tolerate(cx, pod);
+    if cx.runs(Plugin::RuntimeClass) {
+        runtime::create(cx, pod).await?;
+    }
+    Ok(())
+}
+
+/// The taints that a pod bears without saying so.
+fn tolerate(cx: &Cx<'_>, pod: &mut Value) {
+    if cx.runs(Plugin::DefaultTolerationSeconds) {
+        node::tolerate(pod);
+    }
+    if cx.runs(Plugin::ExtendedResourceToleration) {
+        extended::tolerate(pod);
+    }
+}
+
+async fn ingress(cx: &Cx<'_>, ingress: &mut Value) -> Result<(), Status> {
+    if cx.runs(Plugin::DefaultIngressClass) {
+        default_class::ingress(cx, ingress).await?;
+    }
+    Ok(())
 }
 
 /// Refuses a new object that is whole and valid.
@@ -60,8 +88,10 @@ pub(crate) async fn allow_create(cx: &Cx<'_>, object: &Value) -> Result<(), Stat
         return Ok(());
     }
     match (cx.resource.group.as_str(), cx.resource.plural.as_str()) {
-        ("", "pods" | "persistentvolumeclaims") => limits::check(cx, object).await,
-        ("scheduling.k8s.io", "priorityclasses") => priority::only_default(cx, object).await,
+        ("", "pods" | "persistentvolumeclaims") if cx.runs(Plugin::LimitRanger) => limits::check(cx, object).await,
+        ("scheduling.k8s.io", "priorityclasses") if cx.runs(Plugin::Priority) => {
+            priority::only_default(cx, object).await
+        }
         _ => Ok(()),
     }
 }
@@ -71,13 +101,14 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
     let part = cx.info.subresource.as_str();
     match (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) {
         ("", "pods", "") => {
-            priority::update(new, old);
+            if cx.runs(Plugin::Priority) {
+                priority::update(new, old);
+            }
             // An update that brings tolerations of its own means no less patience than a create's.
-            node::tolerate(new);
-            extended::tolerate(cx, new);
+            tolerate(cx, new);
             Ok(())
         }
-        ("networking.k8s.io", "ingresses", "") => default_class::ingress(cx, new).await,
+        ("networking.k8s.io", "ingresses", "") => ingress(cx, new).await,
         _ => Ok(()),
     }
 }
@@ -85,14 +116,20 @@ pub(crate) async fn update(cx: &Cx<'_>, new: &mut Value, old: &Value) -> Result<
 /// Refuses a change that is whole and valid.
 pub(crate) async fn allow_update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let part = cx.info.subresource.as_str();
-    if (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) == ("", "persistentvolumeclaims", "") {
+    let is_claim =
+        (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) == ("", "persistentvolumeclaims", "");
+    if is_claim && cx.runs(Plugin::PersistentVolumeClaimResize) {
         growth::check(cx, new, old).await?;
     }
     match (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) {
-        ("", "pods", "resize") | ("", "persistentvolumeclaims", "") if !meta::is_terminating(old) => {
+        ("", "pods", "resize") | ("", "persistentvolumeclaims", "")
+            if cx.runs(Plugin::LimitRanger) && !meta::is_terminating(old) =>
+        {
             limits::check(cx, new).await
         }
-        ("scheduling.k8s.io", "priorityclasses", "") => priority::only_default(cx, new).await,
+        ("scheduling.k8s.io", "priorityclasses", "") if cx.runs(Plugin::Priority) => {
+            priority::only_default(cx, new).await
+        }
         _ => Ok(()),
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use self::checks::{Pod, evaluate, told};
 use self::levels::{Level, PREFIX, Policy, Standard};
+use crate::admission::Plugin;
 use crate::audit;
 use crate::classes;
 use crate::verbs::Cx;
@@ -23,6 +24,9 @@ const PODS: usize = 3000;
 
 /// Refuses a valid object that the standards do not allow, or tells of it.
 pub(crate) async fn check(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    if !cx.runs(Plugin::PodSecurity) {
+        return Ok(());
+    }
     let part = cx.info.subresource.as_str();
     match (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) {
         ("", "namespaces", "") => namespace(cx, new, old).await,

@@ -18,6 +18,7 @@ pub(crate) use config::Policies;
 use config::{Action, Binding, Mutation, Policy};
 use evaluate::{Evaluation, Finding, Shape};
 
+use crate::admission::Plugin;
 use crate::audit;
 use crate::verbs::tree::Tree;
 use crate::verbs::{Cx, encode};
@@ -73,7 +74,7 @@ pub(crate) async fn mutate(
     rounds: &mut Rounds,
 ) -> Result<(), Status> {
     let policies = cx.server.policies().current(cx.server).await?;
-    if policies.mutating.is_empty() || matching::is_exempt(cx) {
+    if !cx.runs(Plugin::MutatingAdmissionPolicy) || policies.mutating.is_empty() || matching::is_exempt(cx) {
         return Ok(());
     }
     let round = rounds.number();
@@ -176,7 +177,7 @@ pub(crate) async fn validate(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     let policies = cx.server.policies().current(cx.server).await?;
-    if policies.validating.is_empty() || matching::is_exempt(cx) {
+    if !cx.runs(Plugin::ValidatingAdmissionPolicy) || policies.validating.is_empty() || matching::is_exempt(cx) {
         return Ok(());
     }
     let asked = Asked::new(cx, operation, object, old);

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use kiln_apimachinery::query::Query;
 use kiln_apimachinery::{FieldError, Gvk, Status, meta};
 
+use crate::admission::Plugin;
 use crate::apiextensions::versions;
 use crate::http::body::Body;
 use crate::http::negotiate::{self, Accepted, Encoding};
@@ -68,6 +69,11 @@ impl<'a> Cx<'a> {
         if !said.contains(&text) {
             said.push(text);
         }
+    }
+
+    /// Whether a step of admission is taken.
+    pub(crate) fn runs(&self, plugin: Plugin) -> bool {
+        self.server.config().plugins.has(plugin)
     }
 
     /// The namespace of the objects; empty for cluster-scoped ones.

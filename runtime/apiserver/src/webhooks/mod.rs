@@ -19,6 +19,7 @@ use config::Webhook;
 use matching::{Asked, Matched};
 use rounds::Rounds;
 
+use crate::admission::Plugin;
 use crate::verbs::Cx;
 
 /// Webhooks that change an object that is about to be written; in a second round those that want to see it again.
@@ -30,7 +31,7 @@ pub(crate) async fn mutate(
     rounds: &mut Rounds,
 ) -> Result<(), Status> {
     let hooks = cx.server.hooks().current(cx.server).await?;
-    if hooks.mutating.is_empty() || matching::is_exempt(cx) {
+    if !cx.runs(Plugin::MutatingAdmissionWebhook) || hooks.mutating.is_empty() || matching::is_exempt(cx) {
         return Ok(());
     }
     let round = rounds.number();
@@ -63,7 +64,7 @@ pub(crate) async fn validate(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     let hooks = cx.server.hooks().current(cx.server).await?;
-    if hooks.validating.is_empty() || matching::is_exempt(cx) {
+    if !cx.runs(Plugin::ValidatingAdmissionWebhook) || hooks.validating.is_empty() || matching::is_exempt(cx) {
         return Ok(());
     }
     let asked = Asked::new(cx, operation, object, old);
@@ -88,7 +89,7 @@ pub(crate) async fn judge(
     if hooks.mutating.is_empty() && hooks.validating.is_empty() {
         return Ok(());
     }
-    if !matching::is_exempt(cx) {
+    if cx.runs(Plugin::MutatingAdmissionWebhook) && !matching::is_exempt(cx) {
         let asked = Asked::new(cx, operation, object, old);
         for hook in hooks.mutating() {
             if let Some(matched) = call::wanted(&asked, hook).await? {

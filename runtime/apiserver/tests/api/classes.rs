@@ -4,6 +4,7 @@
 use crate::common;
 
 use common::Api;
+use kiln_apiserver::Plugin;
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -88,7 +89,7 @@ async fn a_pod_bears_the_taints_of_the_devices_it_asks_for_where_that_is_switche
         (true, &asks, json!([hurried]), vec!["example.com/a", "example.com/b"]),
         (true, &asks, json!([other]), vec!["example.com/a", "example.com/b"]),
     ] {
-        let api = Api::with(|c| c.tolerate_extended_resources = on).await;
+        let api = Api::with(|c| c.plugins.set(Plugin::ExtendedResourceToleration, on)).await;
         let keys = |pod: &Value| -> Vec<String> {
             let list = pod["spec"]["tolerations"].as_array().unwrap().iter();
             let ours = list.filter(|t| t["effect"] == "NoSchedule" && t["operator"] == "Exists");

@@ -30,6 +30,7 @@ mod nodes;
 mod oidc;
 mod operations;
 mod pages;
+mod plugins;
 mod pod_parts;
 mod pod_security;
 mod pods;

@@ -4,6 +4,7 @@
 use crate::common;
 
 use common::{Answer, Api, node, user};
+use kiln_apiserver::Plugin;
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -369,7 +370,7 @@ async fn an_account_may_limit_the_secrets_of_its_pods() {
 
 #[tokio::test]
 async fn owner_references_are_enforced_where_that_is_switched_on() {
-    let api = Api::with(|c| c.enforce_owner_references = true).await;
+    let api = Api::with(|c| c.plugins.set(Plugin::OwnerReferencesPermissionEnforcement, true)).await;
     let maps = "/api/v1/namespaces/default/configmaps";
     let owner = api.post(maps, json!({"metadata": {"name": "o"}})).await.good()["metadata"]["uid"].clone();
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kiln_apimachinery::duration;
-use kiln_apiserver::{AuditConfig, AuditLog, Config, OidcConfig};
+use kiln_apiserver::{AuditConfig, AuditLog, Config, OidcConfig, Plugin};
 
 use crate::exit::Failure;
 
@@ -35,7 +35,8 @@ const KNOWN: &[(&str, Set)] = &[
         d.policy = Some(file(v)?);
         Ok(())
     }),
-    ("enable-admission-plugins", plugins),
+    ("disable-admission-plugins", |d, v| plugins(&mut d.disabled, v)),
+    ("enable-admission-plugins", |d, v| plugins(&mut d.enabled, v)),
     ("max-mutating-requests-inflight", |d, v| number(&mut d.mutating, v)),
     ("max-requests-inflight", |d, v| number(&mut d.reading, v)),
     ("min-request-timeout", |d, v| {
@@ -96,33 +97,6 @@ const KNOWN: &[(&str, Set)] = &[
     }),
 ];
 
-/// Plugins that can be turned on or are on anyway.
-const PLUGINS: &[&str] = &[
-    "NamespaceLifecycle",
-    "ServiceAccount",
-    "NodeRestriction",
-    "OwnerReferencesPermissionEnforcement",
-    "Priority",
-    "LimitRanger",
-    "ResourceQuota",
-    "DefaultTolerationSeconds",
-    "ExtendedResourceToleration",
-    "PodSecurity",
-    "DefaultStorageClass",
-    "DefaultIngressClass",
-    "RuntimeClass",
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
-    "TaintNodesByCondition",
-    "StorageObjectInUseProtection",
-    "PersistentVolumeClaimResize",
-    "MutatingAdmissionWebhook",
-    "ValidatingAdmissionWebhook",
-    "MutatingAdmissionPolicy",
-    "ValidatingAdmissionPolicy",
-];
-
 /// The configuration with what is only whole at the end.
 struct Draft {
     config: Config,
@@ -132,6 +106,8 @@ struct Draft {
     policy: Option<String>,
     log: AuditLog,
     oidc: OidcConfig,
+    enabled: Vec<Plugin>,
+    disabled: Vec<Plugin>,
 }
 
 /// Checks that a setting is one, when the command line is read.
@@ -155,12 +131,29 @@ pub(super) fn parse(text: &str) -> Result<(String, String), String> {
 pub(super) fn apply(config: Config, arguments: &[(String, String)]) -> Result<Config, Failure> {
     let log = AuditLog { path: PathBuf::new(), max_age: Duration::ZERO, max_backups: 0, max_size: 0 };
     let oidc = OidcConfig::new("", "");
-    let mut draft = Draft { config, has_issuer: false, reading: 400, mutating: 200, policy: None, log, oidc };
+    let mut draft = Draft {
+        config,
+        has_issuer: false,
+        reading: 400,
+        mutating: 200,
+        policy: None,
+        log,
+        oidc,
+        enabled: Vec::new(),
+        disabled: Vec::new(),
+    };
     for (name, value) in arguments {
         let known = KNOWN.iter().find(|(known, _)| known == name);
         let set = known.map_or(Ok(()), |(_, set)| set(&mut draft, value));
         set.map_err(|why| Failure::Input(format!("--kube-apiserver-arg {name}={value}: {why}")))?;
     }
+    if let Some(both) = draft.enabled.iter().find(|plugin| draft.disabled.contains(plugin)) {
+        let text =
+            format!("--kube-apiserver-arg: {both} is in enable-admission-plugins and in disable-admission-plugins");
+        return Err(Failure::Input(text));
+    }
+    draft.enabled.iter().for_each(|plugin| draft.config.plugins.set(*plugin, true));
+    draft.disabled.iter().for_each(|plugin| draft.config.plugins.set(*plugin, false));
     draft.config.seats = draft.reading + draft.mutating;
     draft.config.audit = match (draft.policy, draft.log.path.as_os_str().is_empty()) {
         (Some(policy), false) => Some(AuditConfig { policy, log: draft.log }),
@@ -202,15 +195,12 @@ fn file(path: &str) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-fn plugins(draft: &mut Draft, text: &str) -> Result<(), String> {
+fn plugins(named: &mut Vec<Plugin>, text: &str) -> Result<(), String> {
     let mut names = Vec::new();
     list(&mut names, text)?;
-    if let Some(unknown) = names.iter().find(|name| !PLUGINS.contains(&name.as_str())) {
-        return Err(format!("there is no admission plugin `{unknown}`; there are {}", PLUGINS.join(", ")));
+    for name in names {
+        named.push(name.parse()?);
     }
-    let has = |plugin: &str| names.iter().any(|name| name == plugin);
-    draft.config.enforce_owner_references |= has("OwnerReferencesPermissionEnforcement");
-    draft.config.tolerate_extended_resources |= has("ExtendedResourceToleration");
     Ok(())
 }
 
@@ -241,7 +231,8 @@ mod tests {
         assert_eq!(config.service_accounts.issuers, ["https://a", "https://b"]);
         assert_eq!(config.service_accounts.audiences, ["x", "y"]);
         assert_eq!(config.service_accounts.max_expiration, Some(Duration::from_secs(5400)));
-        assert!(config.enforce_owner_references && config.tolerate_extended_resources);
+        assert!(config.plugins.has(Plugin::OwnerReferencesPermissionEnforcement));
+        assert!(config.plugins.has(Plugin::ExtendedResourceToleration));
         assert_eq!(config.seats, 300);
         let oidc = config.oidc.unwrap();
         assert_eq!(
@@ -251,9 +242,16 @@ mod tests {
     }
 
     #[test]
-    fn plugins_that_are_an_option_are_off_unless_they_are_named() {
-        let config = set(&["enable-admission-plugins=NodeRestriction"]).unwrap();
-        assert!(!config.enforce_owner_references && !config.tolerate_extended_resources);
+    fn plugins_that_are_an_option_are_off_unless_they_are_named_and_all_others_on() {
+        let options = [Plugin::OwnerReferencesPermissionEnforcement, Plugin::ExtendedResourceToleration];
+        let plugins = set(&["enable-admission-plugins=NodeRestriction"]).unwrap().plugins;
+        for plugin in Plugin::ALL {
+            assert_eq!(plugins.has(*plugin), !options.contains(plugin), "{plugin}");
+        }
+        let plugins = set(&["disable-admission-plugins=PodSecurity,LimitRanger"]).unwrap().plugins;
+        assert!(
+            !plugins.has(Plugin::PodSecurity) && !plugins.has(Plugin::LimitRanger) && plugins.has(Plugin::Priority)
+        );
     }
 
     #[test]
@@ -263,6 +261,9 @@ mod tests {
         let wrong = |text| set(&[text]).err().unwrap().to_string();
         assert!(wrong("request-timeout=soon").contains("no duration"));
         assert!(wrong("enable-admission-plugins=Nonsense").contains("NodeRestriction"));
+        assert!(wrong("disable-admission-plugins=Nonsense").contains("NodeRestriction"));
+        let both = set(&["enable-admission-plugins=Priority", "disable-admission-plugins=PodSecurity,Priority"]);
+        assert!(both.err().unwrap().to_string().contains("Priority is in enable-admission-plugins and in disable"));
         assert!(wrong("oidc-client-id=x").contains("give both"));
         assert!(wrong("audit-log-path=-").contains("give both"));
         assert!(wrong("audit-policy-file=/not/there").contains("audit-policy-file=/not/there"));

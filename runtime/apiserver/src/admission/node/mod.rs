@@ -8,6 +8,7 @@ mod token;
 use kiln_apimachinery::{Status, meta};
 use serde_json::Value;
 
+use super::Plugin;
 use crate::authz::node::LEASE_NAMESPACE;
 use crate::registry::access::csr;
 use crate::verbs::Cx;
@@ -19,13 +20,18 @@ fn refuse(cx: &Cx<'_>, name: &str, why: &str) -> Status {
     Status::forbidden(&cx.resource.group_resource(), name, why)
 }
 
+/// The node that writes, if it is one and nodes are restricted.
+fn restricted<'a>(cx: &'a Cx<'_>) -> Option<&'a str> {
+    cx.user.node_name().filter(|_| cx.runs(Plugin::NodeRestriction))
+}
+
 /// Group, plural and subresource of a request.
 fn parts<'a>(cx: &'a Cx<'_>) -> (&'a str, &'a str, &'a str) {
     (&cx.resource.group, &cx.resource.plural, &cx.info.subresource)
 }
 
 pub(crate) async fn create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
-    let Some(node) = cx.user.node_name() else { return Ok(()) };
+    let Some(node) = restricted(cx) else { return Ok(()) };
     let name = if cx.info.name.is_empty() { meta::name(object) } else { &cx.info.name };
     match parts(cx) {
         ("", "pods", "") => pod::create(cx, node, object).await,
@@ -55,7 +61,7 @@ pub(crate) async fn create(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
 }
 
 pub(crate) fn update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status> {
-    let Some(node) = cx.user.node_name() else { return Ok(()) };
+    let Some(node) = restricted(cx) else { return Ok(()) };
     let name = meta::name(old);
     match parts(cx) {
         ("", "pods", "") => {
@@ -85,7 +91,7 @@ pub(crate) fn update(cx: &Cx<'_>, new: &Value, old: &Value) -> Result<(), Status
 }
 
 pub(crate) fn delete(cx: &Cx<'_>, object: &Value) -> Result<(), Status> {
-    let Some(node) = cx.user.node_name() else { return Ok(()) };
+    let Some(node) = restricted(cx) else { return Ok(()) };
     let name = meta::name(object);
     match parts(cx) {
         ("", "pods", "") if meta::text(object, &["spec", "nodeName"]) != node => {
