@@ -14,6 +14,7 @@ use crate::audit::AuditConfig;
 use crate::authn::accounts::ServiceAccountConfig;
 use crate::authn::oidc::OidcConfig;
 use crate::dialer::{self, Dialer};
+use crate::pod_security::PodSecurityConfig;
 
 /// Writes metrics of another part of this process.
 pub type WriteMetrics = Arc<dyn Fn(&mut String) + Send + Sync>;
@@ -92,6 +93,8 @@ pub struct Config {
     pub service_accounts: ServiceAccountConfig,
     /// The steps of admission that are taken.
     pub plugins: Plugins,
+    /// What the Pod Security Standards ask for where a namespace does not say, and who is exempt from them.
+    pub pod_security: PodSecurityConfig,
     /// Networks that Services get their addresses from: one, or one of IPv4 and one of IPv6; the first one's family is
     /// that of Services that don't say.
     pub service_cidrs: Vec<Cidr>,
@@ -133,6 +136,7 @@ impl Default for Config {
             version: Version::default(),
             service_accounts: ServiceAccountConfig::default(),
             plugins: Plugins::default(),
+            pod_security: PodSecurityConfig::default(),
             service_cidrs: "10.43.0.0/16".parse().into_iter().collect(),
             port: 6443,
             node_ports: 30000..=32767,

@@ -53,6 +53,7 @@ pub use authn::oidc::{OidcConfig, OidcError, TrustError};
 pub use config::{Clock, Config, FrontProxy, ProxyIdentity, Version, WriteMetrics};
 pub use dialer::{BoxFuture, DialError, Dialer, Io, Stream, Target};
 pub use http::body::{Body, BoxError};
+pub use pod_security::{PodSecurityConfig, PodSecurityError};
 pub use registry::{NODE_LEASE_PREFIX, volatile};
 pub use server::{ApiServer, BuildError};
 pub use user::UserInfo;

@@ -126,6 +126,6 @@ impl AdmissionMetrics {
     }
 }
 
-fn word(truth: bool) -> &'static str {
+pub(super) fn word(truth: bool) -> &'static str {
     if truth { "true" } else { "false" }
 }

@@ -1,6 +1,7 @@
 //! `/metrics`: what the server has done, under the names that dashboards and alerts for Kubernetes ask for.
 
 pub(crate) mod admission;
+pub(crate) mod pod_security;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub(crate) struct Metrics {
     watch_events: Family<Counter>,
     watch_event_sizes: Family<Histogram>,
     pub(crate) admission: admission::AdmissionMetrics,
+    pub(crate) pod_security: pod_security::PodSecurityMetrics,
     pub(crate) flow: FlowMetrics,
 }
 
@@ -76,6 +78,7 @@ impl Default for Metrics {
                 Histogram::new(EVENT_SIZES)
             }),
             admission: admission::AdmissionMetrics::default(),
+            pod_security: pod_security::PodSecurityMetrics::default(),
             flow: FlowMetrics::default(),
         }
     }
@@ -295,6 +298,7 @@ pub(crate) async fn text(server: &ApiServer) -> String {
     flow.rejected.write(&mut out);
     flow.waited.write(&mut out);
     metrics.admission.write(&mut out);
+    metrics.pod_security.write(&mut out);
     server.aggregation().metrics(&mut out);
     objects(server, &mut out).await;
     storage(server, &mut out);

@@ -9,8 +9,9 @@ use kiln_apimachinery::FieldError;
 pub(super) const PREFIX: &str = "pod-security.kubernetes.io/";
 
 /// The Pod Security Standards, from what allows everything to what allows least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
+    #[default]
     Privileged,
     Baseline,
     Restricted,
@@ -20,17 +21,41 @@ const LEVELS: [(&str, Level); 3] =
     [("privileged", Level::Privileged), ("baseline", Level::Baseline), ("restricted", Level::Restricted)];
 
 /// A level as a minor version of Kubernetes had it; `None` for the latest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Standard {
     pub(super) level: Level,
     pub(super) minor: Option<u64>,
 }
 
-const NONE: Standard = Standard { level: Level::Privileged, minor: None };
+/// The newest minor version of Kubernetes whose standards are known.
+const NEWEST: u64 = 36;
+
+/// What is said of a text that is no level.
+pub(super) const NO_LEVEL: &str = "must be one of privileged, baseline, restricted";
+/// What is said of a text that is no version.
+pub(super) const NO_VERSION: &str = "must be \"latest\" or \"v1.x\"";
+
+impl Level {
+    pub(super) fn name(self) -> &'static str {
+        LEVELS.into_iter().find(|(_, level)| *level == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl Standard {
+    /// The level and the version, as metrics have them: versions that are not known yet are one.
+    pub(super) fn words(self) -> (&'static str, String) {
+        let version = match self.minor.filter(|_| self.level != Level::Privileged) {
+            None => "latest".to_owned(),
+            Some(minor) if minor > NEWEST => "future".to_owned(),
+            Some(minor) => format!("v1.{minor}"),
+        };
+        (self.level.name(), version)
+    }
+}
 
 impl fmt::Display for Standard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = LEVELS.into_iter().find(|(_, level)| *level == self.level).map_or("", |(name, _)| name);
+        let name = self.level.name();
         match self.minor {
             None => write!(f, "{name}:latest"),
             Some(minor) => write!(f, "{name}:v1.{minor}"),
@@ -39,7 +64,7 @@ impl fmt::Display for Standard {
 }
 
 /// What is asked for in a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Policy {
     pub(super) enforce: Standard,
     pub(super) audit: Standard,
@@ -47,28 +72,28 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Reads a namespace's labels, as far as they can be read, and says what is wrong with the others. What is to be
-    /// enforced and can't be read is the strictest; what is only told is nothing then.
-    pub(super) fn read(labels: &BTreeMap<&str, &str>) -> (Self, Vec<FieldError>) {
+    /// Reads a namespace's labels, as far as they can be read, over what is asked for without them, and says what is wrong with
+    /// the others. What is to be enforced and can't be read is the strictest; what is only told is nothing then.
+    pub(super) fn read(labels: &BTreeMap<&str, &str>, defaults: Self) -> (Self, Vec<FieldError>) {
         let mut errors = Vec::new();
-        let mut mode = |name: &str, unread: Level| {
+        let mut mode = |name: &str, default: Standard, unread: Level| {
             let label = format!("{PREFIX}{name}");
             let level = labels.get(label.as_str()).map(|text| (*text, known(text)));
             if let Some((text, None)) = level {
-                errors.push(wrong(&label, text, "must be one of privileged, baseline, restricted"));
+                errors.push(wrong(&label, text, NO_LEVEL));
             }
             let label = format!("{PREFIX}{name}-version");
             let version = labels.get(label.as_str()).map(|text| (*text, minor(text)));
             if let Some((text, None)) = version {
-                errors.push(wrong(&label, text, "must be \"latest\" or \"v1.x\""));
+                errors.push(wrong(&label, text, NO_VERSION));
             }
             let is_given = (level.is_some(), version.is_some());
-            let level = level.map_or(NONE.level, |(_, level)| level.unwrap_or(unread));
-            (Standard { level, minor: version.and_then(|(_, minor)| minor).flatten() }, is_given)
+            let level = level.map_or(default.level, |(_, level)| level.unwrap_or(unread));
+            (Standard { level, minor: version.map_or(default.minor, |(_, minor)| minor.flatten()) }, is_given)
         };
-        let (enforce, _) = mode("enforce", Level::Restricted);
-        let (audit, _) = mode("audit", Level::Privileged);
-        let (mut warn, (has_level, has_version)) = mode("warn", Level::Privileged);
+        let (enforce, _) = mode("enforce", defaults.enforce, Level::Restricted);
+        let (audit, _) = mode("audit", defaults.audit, Level::Privileged);
+        let (mut warn, (has_level, has_version)) = mode("warn", defaults.warn, Level::Privileged);
         // Who enforces wants to be warned by what makes pods, too, unless told otherwise.
         let is_readable = labels.get(format!("{PREFIX}enforce").as_str()).is_some_and(|text| known(text).is_some());
         if !has_level && is_readable && enforce.level > warn.level {
@@ -90,12 +115,13 @@ fn wrong(label: &str, text: &str, why: &str) -> FieldError {
     FieldError::invalid(format!("metadata.labels[{label}]"), &text.into(), why)
 }
 
-fn known(text: &str) -> Option<Level> {
+/// The level of a name, if there is one.
+pub(super) fn known(text: &str) -> Option<Level> {
     LEVELS.into_iter().find(|(name, _)| *name == text).map(|(_, level)| level)
 }
 
 /// The minor version that a text names, if it names any.
-fn minor(text: &str) -> Option<Option<u64>> {
+pub(super) fn minor(text: &str) -> Option<Option<u64>> {
     if text == "latest" {
         return Some(None);
     }
@@ -148,9 +174,36 @@ mod tests {
             let labels: BTreeMap<String, &str> =
                 given.iter().map(|(name, value)| (format!("{PREFIX}{name}"), *value)).collect();
             let labels = labels.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-            let (policy, errors) = Policy::read(&labels);
+            let (policy, errors) = Policy::read(&labels, Policy::default());
             let told = [policy.enforce, policy.audit, policy.warn].map(|standard| standard.to_string());
             assert_eq!((told, errors.len()), (expected.map(str::to_owned), faults), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn what_labels_leave_open_is_as_the_defaults_have_it() {
+        let standard = |level, minor| Standard { level, minor };
+        let defaults = Policy {
+            enforce: standard(Level::Baseline, Some(30)),
+            audit: standard(Level::Restricted, None),
+            warn: standard(Level::Baseline, Some(29)),
+        };
+        let none = ["baseline:v1.30", "restricted:latest", "baseline:v1.29"];
+        for (given, expected) in [
+            (&[][..], none),
+            (&[("enforce", "privileged")], ["privileged:v1.30", "restricted:latest", "baseline:v1.29"]),
+            (&[("enforce", "restricted")], ["restricted:v1.30", "restricted:latest", "restricted:v1.30"]),
+            (
+                &[("audit", "no"), ("warn-version", "latest")],
+                ["baseline:v1.30", "privileged:latest", "baseline:latest"],
+            ),
+        ] {
+            let labels: BTreeMap<String, &str> =
+                given.iter().map(|(name, value)| (format!("{PREFIX}{name}"), *value)).collect();
+            let labels = labels.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let (policy, _) = Policy::read(&labels, defaults);
+            let told = [policy.enforce, policy.audit, policy.warn].map(|standard| standard.to_string());
+            assert_eq!(told, expected, "{given:?}");
         }
     }
 }

@@ -1,13 +1,17 @@
 //! The Pod Security Standards, as a namespace's labels ask for them: pods that its level does not allow are refused, and those
 //! that make pods are warned of and noted for the audit. In flow pods, what pods are made from, and namespaces whose labels
-//! change; out flow refusals, warnings and audit annotations. Nobody is exempt, and a namespace without labels allows everything.
+//! change; out flow refusals, warnings and audit annotations. Who is exempt and what a namespace without labels asks for is in
+//! [`PodSecurityConfig`]: by default nobody, and nothing.
 
 mod checks;
+mod config;
 mod levels;
+
+pub use config::{PodSecurityConfig, PodSecurityError};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_apimachinery::{Status, meta};
+use kiln_apimachinery::{FieldError, Status, meta};
 use serde_json::Value;
 
 use self::checks::{Pod, evaluate, told};
@@ -15,6 +19,7 @@ use self::levels::{Level, PREFIX, Policy, Standard};
 use crate::admission::Plugin;
 use crate::audit;
 use crate::classes;
+use crate::metrics::pod_security::Asked;
 use crate::verbs::Cx;
 
 /// Parts of pods whose writes change nothing that is looked at.
@@ -31,32 +36,59 @@ pub(crate) async fn check(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> Resu
     match (cx.resource.group.as_str(), cx.resource.plural.as_str(), part) {
         ("", "namespaces", "") => namespace(cx, new, old).await,
         ("", "pods", part) if !IGNORED.contains(&part) => pod(cx, new, old).await,
-        ("", "podtemplates", "") => template(cx, &new["template"]).await,
+        ("", "podtemplates", "") => template(cx, &new["template"], old.is_some()).await,
         ("", "replicationcontrollers", "")
         | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets", "")
-        | ("batch", "jobs", "") => template(cx, &new["spec"]["template"]).await,
-        ("batch", "cronjobs", "") => template(cx, &new["spec"]["jobTemplate"]["spec"]["template"]).await,
+        | ("batch", "jobs", "") => template(cx, &new["spec"]["template"], old.is_some()).await,
+        ("batch", "cronjobs", "") => template(cx, &new["spec"]["jobTemplate"]["spec"]["template"], old.is_some()).await,
         _ => Ok(()),
     }
 }
 
 /// A namespace's labels must be right if they are new. Pods that are there stay, and are told of.
 async fn namespace(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
-    let (policy, errors) = Policy::read(&meta::labels(new));
-    let before = old.map(|old| Policy::read(&meta::labels(old)));
+    let config = &cx.server.config().pod_security;
+    let (policy, errors) = Policy::read(&meta::labels(new), config.defaults);
+    let before = old.map(|old| Policy::read(&meta::labels(old), config.defaults));
     if !errors.is_empty() && before.as_ref().is_none_or(|(_, known)| *known != errors) {
         return Err(Status::invalid(&cx.resource.gvk(), meta::name(new), &errors));
     }
-    let Some((before, _)) = before else { return Ok(()) };
+    let (name, is_exempt) = (meta::name(new), config.is_exempt_namespace(meta::name(new)));
+    let Some((before, _)) = before else {
+        if is_exempt {
+            in_vain(cx, new, &policy);
+        }
+        return Ok(());
+    };
     let (now, before) = (policy.enforce, before.enforce);
     let is_relaxed = now.minor == before.minor && now.level <= before.level;
     if is_relaxed || now.level == Level::Privileged {
         return Ok(());
     }
-    let name = meta::name(new);
-    let pods = classes::all(cx, &format!("/registry/core/pods/{name}/")).await?;
+    if is_exempt {
+        in_vain(cx, new, &policy);
+        return Ok(());
+    }
+    let mut pods = classes::all(cx, &format!("/registry/core/pods/{name}/")).await?;
+    pods.retain(|pod| !config.is_exempt_runtime(meta::text(pod, &["spec", "runtimeClassName"])));
     warnings(name, now, &pods).into_iter().for_each(|text| cx.warn(text));
     Ok(())
+}
+
+/// Warns that an exempt namespace's labels ask for something, unless that is what holds without them.
+fn in_vain(cx: &Cx<'_>, namespace: &Value, policy: &Policy) {
+    if policy.is_open() || *policy == cx.server.config().pod_security.defaults {
+        return;
+    }
+    let labels = meta::labels(namespace);
+    let asked = [("enforce", policy.enforce), ("audit", policy.audit), ("warn", policy.warn)];
+    let asked = asked.into_iter().filter(|(mode, standard)| {
+        let is_said = ["", "-version"].iter().any(|end| labels.contains_key(format!("{PREFIX}{mode}{end}").as_str()));
+        standard.level != Level::Privileged && is_said
+    });
+    let told: Vec<String> = asked.map(|(mode, standard)| format!("{mode}={standard}")).collect();
+    let (name, told) = (meta::name(namespace), told.join(", "));
+    cx.warn(format!("namespace {name:?} is exempt from Pod Security, and the policy ({told}) will be ignored"));
 }
 
 /// What is to be said of pods that are there when their namespace asks for another level.
@@ -104,18 +136,47 @@ fn maker(pod: &Value) -> Option<&str> {
     owners.iter().find(|owner| owner["controller"] == true)?["uid"].as_str()
 }
 
-/// What the request's namespace asks for. Labels that can't be read are noted.
-async fn asked(cx: &Cx<'_>) -> Result<Policy, Status> {
+/// What the request's namespace asks for, and what can't be read of it.
+async fn asked(cx: &Cx<'_>) -> Result<(Policy, Vec<FieldError>), Status> {
     let found = cx.server.store().read("", "namespaces", "", cx.namespace()).await?;
     let object = found.map(|found| found.object).unwrap_or_default();
-    let (policy, errors) = Policy::read(&meta::labels(&object));
+    Ok(Policy::read(&meta::labels(&object), cx.server.config().pod_security.defaults))
+}
+
+/// Whether who asks, or where, is exempt; that is noted.
+fn is_exempt(cx: &Cx<'_>, asked: Asked<'_>) -> bool {
+    let config = &cx.server.config().pod_security;
+    let why = if config.is_exempt_namespace(cx.namespace()) {
+        "namespace"
+    } else if config.is_exempt_user(&cx.user.name) {
+        "user"
+    } else {
+        return false;
+    };
+    exempt(cx, asked, why);
+    true
+}
+
+fn exempt(cx: &Cx<'_>, asked: Asked<'_>, why: &str) {
+    note("exempt", why.to_owned());
+    cx.server.metrics().pod_security.exempted(asked);
+}
+
+/// Notes labels that can't be read.
+fn complain(cx: &Cx<'_>, asked: Asked<'_>, errors: &[FieldError]) {
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     match texts.as_slice() {
-        [] => {}
+        [] => return,
         [one] => note("error", format!("Failed to parse policy: {one}")),
         many => note("error", format!("Failed to parse policy: [{}]", many.join(", "))),
     }
-    Ok(policy)
+    cx.server.metrics().pod_security.failed(asked);
+}
+
+/// Counts an evaluation.
+fn count(cx: &Cx<'_>, asked: Asked<'_>, mode: &str, standard: Standard, allowed: bool) {
+    let (level, version) = standard.words();
+    cx.server.metrics().pod_security.evaluated(asked, mode, (level, &version), allowed);
 }
 
 fn note(what: &str, text: String) {
@@ -123,17 +184,29 @@ fn note(what: &str, text: String) {
 }
 
 async fn pod(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let request = Asked { is_update: old.is_some(), is_pod: true, subresource: &cx.info.subresource };
+    if is_exempt(cx, request) {
+        return Ok(());
+    }
+    let (policy, errors) = asked(cx).await?;
+    if errors.is_empty() && policy.is_open() {
+        note("enforce-policy", policy.enforce.to_string());
+        count(cx, request, "enforce", policy.enforce, true);
+        return Ok(());
+    }
     if old.is_some_and(|old| !is_other(new, old)) {
         return Ok(());
     }
-    let policy = asked(cx).await?;
-    note("enforce-policy", policy.enforce.to_string());
-    if policy.is_open() {
+    let pod = Pod { metadata: &new["metadata"], spec: &new["spec"] };
+    if cx.server.config().pod_security.is_exempt_runtime(meta::text(pod.spec, &["runtimeClassName"])) {
+        exempt(cx, request, "runtimeClass");
         return Ok(());
     }
-    let pod = Pod { metadata: &new["metadata"], spec: &new["spec"] };
+    complain(cx, request, &errors);
+    note("enforce-policy", policy.enforce.to_string());
     let findings = evaluate(policy.enforce, &pod);
-    tell(cx, &policy, &pod, findings.is_empty());
+    count(cx, request, "enforce", policy.enforce, findings.is_empty());
+    tell(cx, request, &policy, &pod, findings.is_empty());
     if findings.is_empty() {
         return Ok(());
     }
@@ -141,24 +214,40 @@ async fn pod(cx: &Cx<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status
     Err(Status::forbidden(&cx.resource.group_resource(), meta::name(new), &why))
 }
 
-async fn template(cx: &Cx<'_>, template: &Value) -> Result<(), Status> {
-    if !template.is_null() {
-        let policy = asked(cx).await?;
-        tell(cx, &policy, &Pod { metadata: &template["metadata"], spec: &template["spec"] }, true);
+async fn template(cx: &Cx<'_>, template: &Value, is_update: bool) -> Result<(), Status> {
+    let request = Asked { is_update, is_pod: false, subresource: "" };
+    if is_exempt(cx, request) {
+        return Ok(());
     }
+    let (policy, errors) = asked(cx).await?;
+    let tells = [policy.audit, policy.warn].iter().any(|standard| standard.level != Level::Privileged);
+    if template.is_null() || errors.is_empty() && !tells {
+        return Ok(());
+    }
+    let pod = Pod { metadata: &template["metadata"], spec: &template["spec"] };
+    if cx.server.config().pod_security.is_exempt_runtime(meta::text(pod.spec, &["runtimeClassName"])) {
+        exempt(cx, request, "runtimeClass");
+        return Ok(());
+    }
+    complain(cx, request, &errors);
+    tell(cx, request, &policy, &pod, true);
     Ok(())
 }
 
 /// Notes for the audit, and warns unless the request is refused anyway.
-fn tell(cx: &Cx<'_>, policy: &Policy, pod: &Pod<'_>, warns: bool) {
-    let would = |standard: Standard| {
+fn tell(cx: &Cx<'_>, request: Asked<'_>, policy: &Policy, pod: &Pod<'_>, warns: bool) {
+    let would = |mode: &str, standard: Standard| {
         let findings = evaluate(standard, pod);
-        (!findings.is_empty()).then(|| format!("would violate PodSecurity \"{standard}\": {}", told(&findings)))
+        if findings.is_empty() {
+            return None;
+        }
+        count(cx, request, mode, standard, false);
+        Some(format!("would violate PodSecurity \"{standard}\": {}", told(&findings)))
     };
-    if let Some(text) = would(policy.audit) {
+    if let Some(text) = would("audit", policy.audit) {
         note("audit-violations", text);
     }
-    if warns && let Some(text) = would(policy.warn) {
+    if warns && let Some(text) = would("warn", policy.warn) {
         cx.warn(text);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common;
 
 use common::Api;
-use kiln_apiserver::{AuditConfig, AuditLog};
+use kiln_apiserver::{AuditConfig, AuditLog, PodSecurityConfig, UserInfo};
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/safe/pods";
@@ -111,4 +111,51 @@ async fn the_audit_log_has_what_would_not_be_allowed() {
     let noted = |name: &str| event["annotations"][format!("pod-security.kubernetes.io/{name}")].as_str().unwrap();
     assert_eq!(noted("enforce-policy"), "privileged:latest");
     assert_eq!(noted("audit-violations"), format!("would violate PodSecurity \"baseline:latest\": {SHARES}"));
+}
+
+#[tokio::test]
+async fn an_administrators_file_says_what_holds_without_labels_and_who_is_exempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admission.yaml");
+    std::fs::write(
+        &path,
+        "{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{name: PodSecurity, \
+         configuration: {apiVersion: pod-security.admission.config.k8s.io/v1, kind: PodSecurityConfiguration, \
+         defaults: {enforce: baseline, enforce-version: v1.30}, \
+         exemptions: {usernames: [trusted], runtimeClasses: [vm], namespaces: [default]}}}]}",
+    )
+    .unwrap();
+    let api = Api::with(|config| config.pod_security = PodSecurityConfig::read(&path).unwrap()).await;
+    make(&api, &json!({})).await;
+    let refused = api.post(PODS, pod("a", true)).await.failed(403);
+    assert_eq!(refused, format!("pods \"a\" is forbidden: violates PodSecurity \"baseline:v1.30\": {SHARES}"));
+    api.post(PODS, pod("b", false)).await.good();
+    // The namespace, who asks, and what runs the pod.
+    api.post("/api/v1/namespaces/default/pods", pod("c", true)).await.good();
+    let trusted = UserInfo::new("trusted", &["system:masters"]);
+    api.send(trusted, "POST", PODS, &[], pod("d", true)).await.good();
+    let class = json!({"metadata": {"name": "vm"}, "handler": "vm"});
+    api.post("/apis/node.k8s.io/v1/runtimeclasses", class).await.good();
+    let mut isolated = pod("e", true);
+    isolated["spec"]["runtimeClassName"] = json!("vm");
+    api.post(PODS, isolated).await.good();
+    let label = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let told = api.patch("merge", "/api/v1/namespaces/default", label).await;
+    told.good();
+    assert_eq!(
+        told.warnings(),
+        [
+            "namespace \"default\" is exempt from Pod Security, and the policy (enforce=restricted:v1.30) will be ignored"
+        ]
+    );
+    let metrics = api.get("/metrics").await.text();
+    for line in [
+        "pod_security_evaluations_total{decision=\"deny\",mode=\"enforce\",policy_level=\"baseline\",\
+         policy_version=\"v1.30\",request_operation=\"create\",resource=\"pod\",subresource=\"\"} 1",
+        "pod_security_evaluations_total{decision=\"allow\",mode=\"enforce\",policy_level=\"baseline\",\
+         policy_version=\"v1.30\",request_operation=\"create\",resource=\"pod\",subresource=\"\"} 1",
+        "pod_security_exemptions_total{request_operation=\"create\",resource=\"pod\",subresource=\"\"} 3",
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
 }

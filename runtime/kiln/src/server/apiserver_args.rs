@@ -1,10 +1,10 @@
 //! `--kube-apiserver-arg`: the settings of Kubernetes' own API server that this one has too, by their names there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kiln_apimachinery::duration;
-use kiln_apiserver::{AuditConfig, AuditLog, Config, OidcConfig, Plugin};
+use kiln_apiserver::{AuditConfig, AuditLog, Config, OidcConfig, Plugin, PodSecurityConfig};
 
 use crate::exit::Failure;
 
@@ -13,6 +13,10 @@ type Set = fn(&mut Draft, &str) -> Result<(), String>;
 
 /// What can be set.
 const KNOWN: &[(&str, Set)] = &[
+    ("admission-control-config-file", |d, v| {
+        d.config.pod_security = PodSecurityConfig::read(Path::new(v)).map_err(|error| error.to_string())?;
+        Ok(())
+    }),
     ("api-audiences", |d, v| list(&mut d.config.service_accounts.audiences, v)),
     ("audit-log-maxage", |d, v| {
         let mut days = 0;
@@ -267,5 +271,6 @@ mod tests {
         assert!(wrong("oidc-client-id=x").contains("give both"));
         assert!(wrong("audit-log-path=-").contains("give both"));
         assert!(wrong("audit-policy-file=/not/there").contains("audit-policy-file=/not/there"));
+        assert!(wrong("admission-control-config-file=/not/there").contains("/not/there: No such file"));
     }
 }
