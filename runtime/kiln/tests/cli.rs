@@ -163,7 +163,11 @@ fn failures_are_told_with_their_code() {
         (&["server", "--config", &config], 3, "node.toml:4:1: unknown key `nmae`; did you mean `name`?"),
         (&["server", "--config", &flags], 3, "flags.toml:2:1: unknown key `tls-sans`; did you mean `tls-san`?"),
         (&["server", "--kubelet-arg", "max-pods=5"], 2, "it has node-labels, register-with-taints, node-ip"),
-        (&["server", "--kube-apiserver-arg", "v=9"], 2, "the API server has no `v`; it has api-audiences"),
+        (
+            &["server", "--kube-apiserver-arg", "v=9"],
+            2,
+            "the API server has no `v`; it has admission-control-config-file, api-audiences",
+        ),
         (&["server", "--datastore-endpoint", "mysql://x"], 2, "is no endpoint of etcd"),
         (&["server", "--datastore-endpoint", "https://127.0.0.1:1"], 3, "the same --token"),
         (&["server", "--cluster-dns", "8.8.8.8"], 3, "is not in services'"),
