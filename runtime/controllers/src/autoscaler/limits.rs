@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::autoscaling::v2::{
     HPAScalingRules, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec,
 };
+use kiln_apimachinery::LabelSelector;
 use tokio::time::Instant;
 
 const READY: (&str, &str) = ("ReadyForNewScale", "recommended size matches current size");
@@ -34,6 +35,8 @@ pub(super) struct Memory {
     /// By how much the scale went up, and when.
     ups: Vec<(i32, Instant)>,
     downs: Vec<(i32, Instant)>,
+    /// Of its target's pods, as of the last look.
+    pub(super) selector: Option<LabelSelector>,
 }
 
 /// A count within the limits, with reason and message of the two conditions.
@@ -50,7 +53,7 @@ pub(super) struct Limited {
 impl Memory {
     /// The present count is the first recommendation.
     pub(super) fn new(current: i32, now: Instant) -> Self {
-        Self { recommendations: vec![(current, now)], ups: Vec::new(), downs: Vec::new() }
+        Self { recommendations: vec![(current, now)], ups: Vec::new(), downs: Vec::new(), selector: None }
     }
 
     /// Brings what the metrics call for within the limits, and remembers it. `stabilization`: how long recommendations hold a

@@ -8,6 +8,7 @@ mod limits;
 mod metrics;
 mod proposals;
 mod replicas;
+mod selectors;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
@@ -140,6 +141,7 @@ impl Engine {
         let text = "the HPA controller was able to get the target's current scale".to_owned();
         report.set("AbleToScale", true, "SucceededGetScale", text);
         report.current = scale.wanted;
+        report.metrics.clear();
         let now = Instant::now();
         self.memories().entry(key.clone()).or_insert_with(|| Memory::new(scale.wanted, now));
         let least = spec.min_replicas.unwrap_or(1);
@@ -186,7 +188,7 @@ impl Engine {
         scale: &Scale,
         report: &mut Report<'_>,
     ) -> Result<(i32, String), Failure> {
-        let proposed = self.proposals(autoscaler, spec, scale, report).await;
+        let proposed = self.proposals(key, autoscaler, spec, scale, report).await;
         let (proposed, metric) = match proposed {
             Ok(proposed) => proposed,
             Err(failure) => {
@@ -241,11 +243,11 @@ impl Engine {
     /// The pods of a target.
     fn pods_of(&self, autoscaler: &HorizontalPodAutoscaler, selector: &LabelSelector) -> Vec<Arc<Pod>> {
         let mut pods = self.pods.in_namespace(namespace(autoscaler));
-        pods.retain(|pod| {
-            let labels = pod.metadata.labels.iter().flatten();
-            let labels: BTreeMap<&str, &str> = labels.map(|(key, value)| (key.as_str(), value.as_str())).collect();
-            selector.matches(&labels)
-        });
+        pods.retain(|pod| selector.matches(&labels_of(pod)));
         pods
     }
+}
+
+fn labels_of(pod: &Pod) -> BTreeMap<&str, &str> {
+    pod.metadata.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }

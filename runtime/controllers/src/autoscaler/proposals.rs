@@ -6,12 +6,13 @@ use k8s_openapi::api::autoscaling::v2::{
     ObjectMetricSource, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as TypedSelector;
 use kiln_apimachinery::LabelSelector;
 use kiln_apimachinery::quantity::Quantity;
+use kiln_client::ObjectRef;
 
 use super::metrics::Described;
 use super::replicas::{self, Target, Tolerances};
+use super::selectors::{selector_shown, selector_text};
 use super::status::Report;
 use super::{Engine, Scale, Trouble};
 use crate::owned::namespace;
@@ -37,13 +38,13 @@ impl Engine {
     /// The most that a metric calls for, and its name. If some cannot be read, others may still call for more than there is.
     pub(super) async fn proposals(
         &self,
+        key: &ObjectRef,
         autoscaler: &HorizontalPodAutoscaler,
         spec: &HorizontalPodAutoscalerSpec,
         scale: &Scale,
         report: &mut Report<'_>,
     ) -> Result<(i32, String), Failure> {
-        report.metrics.clear();
-        let selector = self.selector(autoscaler, scale, report)?;
+        let selector = self.selector(key, autoscaler, scale, report)?;
         let question = Question { autoscaler, scale, selector, tolerances: tolerances(spec, self.settings.tolerance) };
         let all = spec.metrics.as_deref().unwrap_or_default();
         let (mut best, mut first, mut invalid) = (None::<(i32, String)>, None::<(Trouble, Failure)>, 0);
@@ -57,6 +58,8 @@ impl Engine {
                 }
                 Err((reason, failure)) => {
                     invalid += 1;
+                    // Readers tell metrics and their states by their places.
+                    report.metrics.push(status(""));
                     self.recorder.warning(autoscaler, reason, failure.to_string());
                     let message = format!("the HPA was unable to compute the replica count: {failure}");
                     first.get_or_insert((Trouble { reason, message }, named(metric, &failure)));
@@ -78,26 +81,6 @@ impl Engine {
             }
             (_, None) => Err(Failure::Waiting("there is no metric".to_owned())),
         }
-    }
-
-    fn selector(
-        &self,
-        autoscaler: &HorizontalPodAutoscaler,
-        scale: &Scale,
-        report: &mut Report<'_>,
-    ) -> Result<LabelSelector, Failure> {
-        if scale.selector.is_empty() {
-            self.recorder.warning(autoscaler, "SelectorRequired", "selector is required");
-            let text = "the HPA target's scale is missing a selector".to_owned();
-            report.set("ScalingActive", false, "InvalidSelector", text);
-            return Err(Failure::Waiting("selector is required".to_owned()));
-        }
-        LabelSelector::parse(&scale.selector).map_err(|error| {
-            let text = format!("couldn't convert selector into a corresponding internal selector object: {error}");
-            self.recorder.warning(autoscaler, "InvalidSelector", text.clone());
-            report.set("ScalingActive", false, "InvalidSelector", text.clone());
-            Failure::Waiting(text)
-        })
     }
 
     async fn propose(&self, question: &Question<'_>, metric: &MetricSpec) -> Result<Proposal, (&'static str, Failure)> {
@@ -233,7 +216,11 @@ impl Engine {
             (_, Some(target)) if source.target.type_ == "AverageValue" => {
                 let (replicas, share) = replicas::of_shared_value(value, milli(target), scale.has, *tolerances);
                 let current = MetricValueStatus { average_value: Some(amount(share)), ..MetricValueStatus::default() };
-                (replicas, current, format!("external metric {name}({asked})"))
+                (
+                    replicas,
+                    current,
+                    format!("external metric {name}({})", selector_shown(source.metric.selector.as_ref())),
+                )
             }
             _ => {
                 let why = "invalid object metric source: neither a value target nor an average value target was set";
@@ -248,9 +235,10 @@ impl Engine {
     async fn of_external(&self, question: &Question<'_>, source: &ExternalMetricSource) -> Result<Proposal, Failure> {
         let Question { autoscaler, scale, selector, tolerances } = question;
         let (here, name) = (namespace(*autoscaler), &source.metric.name);
-        let asked = selector_text(source.metric.selector.as_ref());
+        let selected_by = source.metric.selector.as_ref();
+        let (asked, shown) = (selector_text(selected_by), selector_shown(selected_by));
         let values = self.metrics.external(here, name, &asked).await.map_err(|failure| {
-            Failure::Waiting(format!("unable to get external metric {here}/{name}/{asked}: {failure}"))
+            Failure::Waiting(format!("unable to get external metric {here}/{name}/{shown}: {failure}"))
         })?;
         let value = values.into_iter().fold(0_i64, i64::saturating_add);
         let (replicas, current) = match (&source.target.average_value, &source.target.value) {
@@ -270,7 +258,7 @@ impl Engine {
             }
         };
         let external = Some(ExternalMetricStatus { metric: source.metric.clone(), current });
-        let metric = format!("external metric {name}({asked})");
+        let metric = format!("external metric {name}({shown})");
         Ok(Proposal { replicas, metric, status: MetricStatus { external, ..status("External") } })
     }
 }
@@ -288,6 +276,20 @@ fn tolerances(spec: &HorizontalPodAutoscalerSpec, usual: f64) -> Tolerances {
 
 /// A failure with what it was about.
 fn named(metric: &MetricSpec, failure: &Failure) -> Failure {
+    let object = |source: &ObjectMetricSource| match source.target.type_.as_str() {
+        "AverageValue" => format!("failed to get {} object metric: ", source.metric.name),
+        _ => String::new(),
+    };
+    let external = |source: &ExternalMetricSource| match (&source.target.average_value, &source.target.value) {
+        (Some(_), _) => format!("failed to get {} external metric: ", source.metric.name),
+        (None, Some(_)) => format!("failed to get external metric {}: ", source.metric.name),
+        (None, None) => String::new(),
+    };
+    let step = match (&metric.object, &metric.external) {
+        (Some(source), _) if metric.type_ == "Object" => object(source),
+        (_, Some(source)) if metric.type_ == "External" => external(source),
+        _ => String::new(),
+    };
     let about = match metric.type_.as_str() {
         "Resource" => metric.resource.as_ref().map(|source| format!("{} resource metric", source.name)),
         "ContainerResource" => {
@@ -299,7 +301,7 @@ fn named(metric: &MetricSpec, failure: &Failure) -> Failure {
         _ => None,
     };
     Failure::Waiting(match about {
-        Some(about) => format!("failed to get {about} value: {failure}"),
+        Some(about) => format!("failed to get {about} value: {step}{failure}"),
         None => failure.to_string(),
     })
 }
@@ -340,22 +342,6 @@ fn bytes(milli: i64) -> Amount {
         (number, suffix) = (number / 1_024, next);
     }
     Amount(format!("{number}{suffix}"))
-}
-
-/// A selector as text.
-fn selector_text(selector: Option<&TypedSelector>) -> String {
-    let Some(selector) = selector else { return String::new() };
-    let exact = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
-    let terms = selector.match_expressions.iter().flatten().map(|term| {
-        let (key, values) = (&term.key, term.values.as_deref().unwrap_or_default().join(","));
-        match term.operator.as_str() {
-            "In" => format!("{key} in ({values})"),
-            "NotIn" => format!("{key} notin ({values})"),
-            "Exists" => key.clone(),
-            _ => format!("!{key}"),
-        }
-    });
-    exact.chain(terms).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

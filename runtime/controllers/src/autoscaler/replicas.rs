@@ -232,14 +232,13 @@ fn request(pod: &Pod, resource: &str, container: Option<&str>) -> Result<i64, Fa
         Quantity::parse(&quantity.0).map_or(0, Quantity::milli_value)
     };
     let own = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    if let Some(own) = own.filter(|own| container.is_none() && !own.is_empty())
-        && let Some(quantity) = own.get(resource)
-    {
+    let own = own.filter(|own| container.is_none() && own.keys().any(|name| is_of_pods(name)));
+    if let Some(quantity) = own.filter(|_| is_of_pods(resource)).and_then(|own| own.get(resource)) {
         return Ok(amount(quantity));
     }
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let (mut total, mut found) = (0, false);
+    let (mut total, mut found, mut known) = (0, false, false);
     for each in spec.containers.iter().chain(sidecars) {
         if container.is_some_and(|wanted| wanted != each.name) {
             continue;
@@ -247,19 +246,34 @@ fn request(pod: &Pod, resource: &str, container: Option<&str>) -> Result<i64, Fa
         found = true;
         let requests = each.resources.as_ref().and_then(|resources| resources.requests.as_ref());
         let Some(quantity) = requests.and_then(|requests| requests.get(resource)) else {
+            // The pod has taken it upon itself what its containers request.
+            if own.is_some() {
+                continue;
+            }
             let name = &each.name;
             return failed(format!("missing request for {resource} in container {name} of Pod {pod_name}"));
         };
         total += amount(quantity);
+        known = true;
     }
     match container {
+        None if own.is_some() && !known => {
+            failed(format!("missing pod-level request for {resource} in Pod {pod_name}"))
+        }
         Some(container) if !found => failed(format!("container {container} not found in Pod {pod_name}")),
         _ => Ok(total),
     }
 }
 
+/// Whether a pod may request a resource for all its containers.
+fn is_of_pods(resource: &str) -> bool {
+    matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-")
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::super::metrics::PodMetric;
     use super::*;
     use crate::pods::tests::pod;
@@ -305,6 +319,33 @@ mod tests {
             (vec![Some(120), None], 2, 100, 2),
         ] {
             assert_eq!(counted(&usages, current, target), expected, "{usages:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_pod_requests_for_all_its_containers_goes_before_what_each_does() {
+        let missing = |what: &str| Err(format!("missing {what} of Pod p"));
+        for (own, first, second, container_of, expected) in [
+            (json!({}), json!({"cpu": "1"}), json!({"cpu": "500m"}), None, Ok(1_500)),
+            (json!({}), json!({"cpu": "1"}), json!({}), None, missing("request for cpu in container b")),
+            (json!({"cpu": "3"}), json!({"cpu": "1"}), json!({}), None, Ok(3_000)),
+            (json!({"cpu": "3"}), json!({"cpu": "1"}), json!({}), Some("a"), Ok(1_000)),
+            (json!({"memory": "1Gi"}), json!({"cpu": "1"}), json!({}), None, Ok(1_000)),
+            (
+                json!({"memory": "1Gi"}),
+                json!({}),
+                json!({}),
+                None,
+                Err("missing pod-level request for cpu in Pod p".to_owned()),
+            ),
+        ] {
+            let mut pod = pod("p", "n", "Running", Some(0));
+            let container = |name: &str, requests: &Value| json!({"name": name, "resources": {"requests": requests}});
+            let spec = json!({"resources": {"requests": own},
+                "containers": [container("a", &first), container("b", &second)]});
+            pod.spec = serde_json::from_value(spec).unwrap();
+            let found = request(&pod, "cpu", container_of).map_err(|failure| failure.to_string());
+            assert_eq!(found, expected, "{own} {first} {second}");
         }
     }
 

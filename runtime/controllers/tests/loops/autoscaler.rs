@@ -213,6 +213,63 @@ async fn metrics_that_cannot_be_read_leave_the_scale_alone_and_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_of_two_autoscalers_are_scaled_by_neither() {
+    let world = start(2).await;
+    use_cpu(&world, "300m").await;
+    world.create(AUTOSCALERS, autoscaler(cpu(50), json!({"maxReplicas": 2}))).await;
+    pass(2).await;
+    assert_eq!(condition(&world.get(WEB).await, "ScalingActive"), ("True", "ValidMetricFound"));
+    let mut other = autoscaler(cpu(50), json!({}));
+    other["metadata"]["name"] = json!("other");
+    world.create(AUTOSCALERS, other).await;
+    pass(20).await;
+    for name in ["web", "other"] {
+        let object = world.get(&format!("{AUTOSCALERS}/{name}")).await;
+        assert_eq!(condition(&object, "ScalingActive"), ("False", "AmbiguousSelector"), "{name}");
+    }
+    assert_eq!(replicas(&world).await, 2);
+    let told = world.events("HorizontalPodAutoscaler").await;
+    let text = "pods by selector app=web are controlled by multiple HPAs: [default/other default/web]";
+    assert!(told.contains(&("AmbiguousSelector".to_owned(), text.to_owned())), "{told:?}");
+    // One that is left scales again.
+    world.client.delete(WEB, &Value::Null).await.unwrap();
+    pass(20).await;
+    assert_eq!(replicas(&world).await, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_metric_has_its_place_in_the_status_and_none_is_kept_that_was_not_asked_for() {
+    let world = start(2).await;
+    use_cpu(&world, "100m").await;
+    let lost = json!({"type": "External", "external": {"metric": {"name": "lost", "selector": {"matchLabels": {"q": "a"}}},
+        "target": {"type": "Value", "value": "1"}}});
+    world.create(AUTOSCALERS, autoscaler(json!([lost, cpu(50)[0]]), json!({}))).await;
+    pass(2).await;
+    let metrics = &world.get(WEB).await["status"]["currentMetrics"];
+    assert_eq!((&metrics[0], &metrics[1]["type"]), (&json!({"type": ""}), &json!("Resource")));
+    // Kubernetes tells of a selector as Go prints it.
+    let told = world.events("HorizontalPodAutoscaler").await;
+    let selector =
+        "&LabelSelector{MatchLabels:map[string]string{q: a,},MatchExpressions:[]LabelSelectorRequirement{},}";
+    let text = format!("unable to get external metric default/lost/{selector}: unable to fetch metrics from external");
+    assert!(
+        told.iter().any(|(reason, said)| reason == "FailedGetExternalMetric" && said.starts_with(&text)),
+        "{told:?}"
+    );
+    // Both fail, and each says at which step.
+    world.serve(METRICS, json!({"kind": "PodMetricsList", "apiVersion": "metrics.k8s.io/v1beta1", "items": []}));
+    pass(20).await;
+    let told = world.events("HorizontalPodAutoscaler").await;
+    let text = "invalid metrics (2 invalid out of 2), first error is: failed to get lost external metric value: \
+                failed to get external metric lost: unable to get external metric default/lost/";
+    let failed = |(reason, said): &(String, String)| reason == "FailedComputeMetricsReplicas" && said.starts_with(text);
+    assert!(told.iter().any(failed), "{told:?}");
+    world.patch(&format!("{DEPLOYMENTS}/web"), json!({"spec": {"replicas": 0}})).await;
+    let web = world.becomes(WEB, |web| condition(web, "ScalingActive").1 == "ScalingDisabled").await;
+    assert!(web["status"]["currentMetrics"].is_null(), "{}", web["status"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_does_not_end_the_time_for_which_a_recommendation_holds() {
     for jump in [3600, -3600] {
         let world = start(4).await;
