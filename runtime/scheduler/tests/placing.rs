@@ -202,9 +202,14 @@ async fn a_claim_that_waits_for_its_consumer_gets_the_node_and_holds_the_pod_unt
         |claim: Option<&Value>| claim.is_some_and(|claim| claim["metadata"]["annotations"][SELECTED].is_string());
     let chosen = world.until(claims, "made", chosen).await.unwrap();
     let node = chosen["metadata"]["annotations"][SELECTED].as_str().unwrap().to_owned();
+    // Until then others, an autoscaler of nodes for one, see where the pod is about to go.
+    let expected = |pod: Option<&Value>| pod.is_some_and(|pod| pod["status"]["nominatedNodeName"] == *node);
+    world.until(PODS, "needs-made", expected).await;
     let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "pv-made"}});
     world.change(&format!("{claims}/made"), bound).await;
     assert_eq!(world.node_of("needs-made").await, node);
+    let pod: Value = world.client.get(&format!("{PODS}/needs-made")).await.unwrap();
+    assert!(pod["status"]["nominatedNodeName"].is_null(), "{}", pod["status"]);
 
     // A volume that is there, on one node.
     let terms = json!([{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["b"]}]}]);

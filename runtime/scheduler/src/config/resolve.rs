@@ -22,7 +22,7 @@ const SCORERS: [PluginId; 7] = [
     PluginId::NodeResourcesBalancedAllocation,
     PluginId::ImageLocality,
 ];
-const FILTERS: [PluginId; 13] = [
+const FILTERS: [PluginId; 14] = [
     PluginId::NodeUnschedulable,
     PluginId::NodeName,
     PluginId::TaintToleration,
@@ -35,6 +35,7 @@ const FILTERS: [PluginId; 13] = [
     PluginId::VolumeZone,
     PluginId::PodTopologySpread,
     PluginId::InterPodAffinity,
+    PluginId::NodeDeclaredFeatures,
     PluginId::DynamicResources,
 ];
 

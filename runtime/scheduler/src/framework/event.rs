@@ -31,6 +31,8 @@ pub(crate) struct NodeChange {
     pub(crate) labels: bool,
     /// Its taints, or it has become schedulable.
     pub(crate) taints: bool,
+    /// What the kubelet can do.
+    pub(crate) features: bool,
 }
 
 /// An event.
@@ -93,7 +95,8 @@ impl Event<'_> {
             Self::NodeAdded(_) => "NodeAdd",
             Self::NodeUpdated { change, .. } if change.allocatable => "NodeUpdateNodeAllocatable",
             Self::NodeUpdated { change, .. } if change.labels => "NodeUpdateNodeLabel",
-            Self::NodeUpdated { .. } => "NodeUpdateNodeTaint",
+            Self::NodeUpdated { change, .. } if change.taints => "NodeUpdateNodeTaint",
+            Self::NodeUpdated { .. } => "NodeUpdateNodeDeclaredFeature",
             Self::NodeGone(_) => "NodeDelete",
             Self::Claim(update) => of(update, "PersistentVolumeClaimAdd", "PersistentVolumeClaimUpdate"),
             Self::Volume(update) => of(update, "PersistentVolumeAdd", "PersistentVolumeUpdate"),
@@ -151,6 +154,7 @@ impl NodeChange {
             allocatable: old.allocatable != new.allocatable || old.allowed_pods != new.allowed_pods,
             labels: old.labels != new.labels,
             taints: old.taints != new.taints || old.unschedulable && !new.unschedulable,
+            features: old.features != new.features,
         }
     }
 

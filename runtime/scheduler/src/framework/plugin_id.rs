@@ -50,6 +50,7 @@ plugins! {
     VolumeZone 0,
     PodTopologySpread 2,
     InterPodAffinity 2,
+    NodeDeclaredFeatures 0,
     DynamicResources 0,
     DefaultPreemption 0,
     NodeResourcesBalancedAllocation 1,

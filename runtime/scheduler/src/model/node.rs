@@ -15,6 +15,8 @@ pub(crate) struct Node {
     pub(crate) allocatable: Resources,
     /// How many pods it takes.
     pub(crate) allowed_pods: i64,
+    /// Features of its kubelet that pods may need.
+    pub(crate) features: Box<[Name]>,
     /// Names of the images it has, in order, with their sizes in bytes.
     pub(crate) images: Box<[(Name, i64)]>,
 }

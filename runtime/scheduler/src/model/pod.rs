@@ -59,6 +59,8 @@ pub(crate) struct PodSpec {
     pub(crate) images: Box<[Name]>,
     /// How many containers there are, with those that initialise.
     pub(crate) containers: usize,
+    /// Features that the node must declare.
+    pub(crate) features: Box<[Name]>,
     pub(crate) gates: Box<[Name]>,
     pub(crate) volumes: Box<[Volume]>,
     pub(crate) owner: Option<Owner>,

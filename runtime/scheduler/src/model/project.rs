@@ -57,6 +57,12 @@ impl Projector {
             unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
             allocatable: Resources::of(allocatable, &mut name),
             allowed_pods: pods.and_then(|pods| Quantity::parse(&pods.0).ok()).map_or(0, Quantity::value),
+            features: status
+                .and_then(|s| s.declared_features.as_ref())
+                .into_iter()
+                .flatten()
+                .map(|f| name(f))
+                .collect(),
             images: images.into(),
         }
     }
@@ -130,6 +136,7 @@ impl Projector {
             spread: spread.map(|constraint| SpreadConstraint::of(constraint, labels, &mut name)).collect(),
             containers: all().count(),
             images: images.into(),
+            features: features(spec).map(&mut name).collect(),
             gates: spec.scheduling_gates.iter().flatten().map(|gate| name(&gate.name)).collect(),
             volumes: volumes().filter_map(|volume| Volume::of(volume, &mut name)).collect(),
             owner: owner(pod, &mut name),
@@ -155,6 +162,19 @@ impl Projector {
 }
 
 /// Ports of the node that the containers take, without those of containers that only initialise.
+/// The features that a node must declare to run a pod. Those that matter only when a pod is changed are none of the scheduler's
+/// business.
+fn features(spec: &v1::PodSpec) -> impl Iterator<Item = &'static str> {
+    let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let restarts_all = containers.any(|container| {
+        container.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers")
+    });
+    let maps_users = spec.host_network == Some(true) && spec.host_users == Some(false);
+    let all =
+        [(restarts_all, "RestartAllContainersOnContainerExits"), (maps_users, "UserNamespacesHostNetworkSupport")];
+    all.into_iter().filter(|(needs, _)| *needs).map(|(_, feature)| feature)
+}
+
 fn ports(spec: &v1::PodSpec, mut name: impl FnMut(&str) -> Name) -> Box<[HostPort]> {
     let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());

@@ -6,6 +6,7 @@ use super::dynamic_resources::DynamicResources;
 use super::image_locality::ImageLocality;
 use super::inter_pod_affinity::InterPodAffinity;
 use super::node_affinity::NodeAffinity;
+use super::node_declared_features::NodeDeclaredFeatures;
 use super::node_name::NodeName;
 use super::node_ports::NodePorts;
 use super::node_resources::{BalancedAllocation, Fit};
@@ -32,6 +33,7 @@ fn make(id: PluginId, config: &ProfileConfig) -> Option<Arc<dyn Plugin>> {
         PluginId::VolumeBinding => Arc::new(VolumeBinding),
         PluginId::VolumeZone => Arc::new(VolumeZone),
         PluginId::PodTopologySpread => Arc::new(PodTopologySpread::new(&config.spread)),
+        PluginId::NodeDeclaredFeatures => Arc::new(NodeDeclaredFeatures),
         PluginId::DynamicResources => Arc::new(DynamicResources),
         PluginId::InterPodAffinity => {
             Arc::new(InterPodAffinity::new(config.hard_pod_affinity_weight, config.ignore_preferred_of_existing))

@@ -26,7 +26,7 @@ pub(crate) struct Order {
 /// Carries an order out.
 ///
 /// # Errors
-/// The first request that failed; those that are gone already are no failure.
+/// The first request to victims that failed; those that are gone already are no failure.
 pub(crate) async fn carry_out(
     client: &Client,
     recorder: &Recorder,
@@ -35,7 +35,11 @@ pub(crate) async fn carry_out(
 ) -> Result<(), ClientError> {
     for pod in &order.nominated {
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"nominatedNodeName": null}});
-        allow_gone(client.patch::<Value>(&status_path(pod), PatchKind::Strategic, &patch).await)?;
+        let voided = allow_gone(client.patch::<Value>(&status_path(pod), PatchKind::Strategic, &patch).await);
+        if let Err(error) = voided {
+            // Its next attempt writes what it is promised then.
+            tracing::warn!(%error, "a promise that is void stays in a pod's status");
+        }
     }
     for victim in &order.victims {
         if victim.metadata.deletion_timestamp.is_some() {

@@ -165,6 +165,7 @@ impl Scheduler {
         if needs.volumes.is_empty() && needs.devices.is_empty() {
             return self.bind(placed);
         }
+        self.announce(&pod, &node);
         self.listers.assumed_volumes.assume(&pod.uid, &node, &needs.volumes);
         self.listers.assumed_devices.assume(&pod.uid, &needs.devices);
         let timeout =
@@ -183,6 +184,16 @@ impl Scheduler {
             // Without a listener the scheduler is at its end.
             _ = sender.send(Input::Prepared { pod: uid, error: bound.err() });
         });
+    }
+
+    /// Tells in the pod's status where it is about to go, since it may take a while until it is bound (KEP-5278).
+    fn announce(&self, pod: &Pod, node: &Name) {
+        if pod.nominated.as_ref() == Some(node) {
+            return;
+        }
+        let (namespace, name) = (pod.namespace.to_string(), pod.name.to_string());
+        let status = json!({"nominatedNodeName": &**node});
+        self.writer.write(&pod.uid, Job::Status { namespace, name, status });
     }
 
     /// Binds a pod to its node, or has an extender do it.

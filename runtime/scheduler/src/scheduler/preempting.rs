@@ -134,6 +134,11 @@ impl Scheduler {
 
     /// Asks others to leave for a pod.
     pub(super) fn preempt(&mut self, pod: &Arc<Pod>, victims: Victims) {
+        let asked: Vec<_> = victims.pods.iter().filter(|victim| !victim.terminating).cloned().collect();
+        if asked.is_empty() {
+            // All are on their way; whoever was promised the node as well keeps the promise.
+            return;
+        }
         let nominated: Vec<Arc<Pod>> = self.nominator.on(&victims.node).to_vec();
         let less = nominated.into_iter().filter(|other| other.spec.priority < pod.spec.priority);
         let less: Vec<_> = less.collect();
@@ -142,7 +147,6 @@ impl Scheduler {
         }
         let objects = |pods: &[Arc<Pod>]| pods.iter().filter_map(|pod| self.object(pod)).collect::<Vec<_>>();
         let (Some(preemptor), nominated) = (self.object(pod), objects(&less)) else { return };
-        let asked: Vec<_> = victims.pods.iter().filter(|victim| !victim.terminating).cloned().collect();
         let order = Order {
             preemptor,
             scheduler: pod.spec.scheduler.as_deref().unwrap_or_default().to_owned(),
@@ -153,7 +157,7 @@ impl Scheduler {
         if order.victims.is_empty() {
             return;
         }
-        self.metrics.asked_to_leave(order.victims.len());
+        self.metrics.asked_to_leave(victims.pods.len());
         tracing::info!(pod = %pod.name, node = %victims.node, victims = order.victims.len(), "preempting");
         self.preempting.insert(pod.uid.clone());
         let (client, recorder, clock) = (self.client.clone(), self.recorder.clone(), self.clock.clone());
