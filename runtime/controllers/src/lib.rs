@@ -37,6 +37,7 @@ pub mod kubernetes_service;
 mod labels;
 mod mapper;
 pub mod namespace;
+mod node_events;
 mod node_fit;
 pub mod node_ipam;
 pub mod node_lifecycle;

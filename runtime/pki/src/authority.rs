@@ -21,8 +21,10 @@ const SHORTEST_LIFETIME: Duration = Duration::from_secs(600);
 pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// How long every other certificate is valid: 1 year.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// How far back a certificate's validity starts, for peers whose clocks are behind.
-const SKEW: Duration = Duration::from_secs(5 * 60);
+/// How far back a certificate's validity starts, for peers whose clocks are behind, and for the time when clocks are put back: a
+/// hundredth of its life, but no less than the first and no more than the second. A board may well begin with the time of
+/// another zone, make its CA, and then hear what time it is.
+const SKEW: [Duration; 2] = [Duration::from_secs(5 * 60), Duration::from_secs(24 * 60 * 60)];
 
 /// A CA that can sign.
 pub struct Authority {
@@ -60,7 +62,7 @@ impl Authority {
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.use_authority_key_identifier_extension = false;
-        set_validity(&mut params, now, now + CA_LIFETIME);
+        set_validity(&mut params, now - skew(CA_LIFETIME), now + CA_LIFETIME);
         let certificate_pem = params.self_signed(&key)?.pem();
         Authority::with_key(certificate_pem, key)
     }
@@ -182,12 +184,17 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<String, PkiError> {
         // A leaf never outlives its CA, nor is it older: a server whose clock starts at the CA's own date still signs.
-        let start = (now - SKEW).max(self.certificate.not_before);
+        let start = (now - skew(lifetime)).max(self.certificate.not_before);
         let end = (now + lifetime.max(SHORTEST_LIFETIME)).min(self.certificate.not_after);
         set_validity(&mut params, start, end);
         params.use_authority_key_identifier_extension = true;
         Ok(params.signed_by(key, &self.issuer)?.pem())
     }
+}
+
+fn skew(lifetime: Duration) -> Duration {
+    let [least, most] = SKEW;
+    (lifetime / 100).clamp(least, most)
 }
 
 pub(crate) fn params(common_name: &str, organization: Option<&str>) -> Result<CertificateParams, PkiError> {

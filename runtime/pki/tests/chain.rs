@@ -44,6 +44,8 @@ fn usages(signer: Signer) -> Vec<String> {
     signer.usages().map(str::to_owned).to_vec()
 }
 
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = kiln_pki::LEAF_LIFETIME;
 
 #[test]
@@ -78,7 +80,7 @@ fn a_ca_comes_back_from_its_files_with_the_same_hash() {
     let ca = Authority::create(now()).unwrap();
     let loaded = Authority::load(ca.certificate_pem(), &ca.key_pem()).unwrap();
     assert_eq!((loaded.hash(), loaded.hash().len()), (ca.hash(), 64));
-    assert_eq!(loaded.certificate().not_before, now());
+    assert_eq!(loaded.certificate().not_before, now() - DAY);
     let issued = loaded.issue_client("x", None, now()).unwrap();
     client_ok(&ca, &issued.certificate_pem, now()).unwrap();
 }
@@ -97,7 +99,30 @@ fn a_server_with_a_clock_at_the_birth_of_its_ca_still_signs_valid_certificates()
     let ca = Authority::create(now()).unwrap();
     let issued = ca.issue_client("x", None, now()).unwrap();
     client_ok(&ca, &issued.certificate_pem, now()).unwrap();
-    assert_eq!(Certificate::from_pem(&issued.certificate_pem).unwrap().not_before, now());
+    let born = ca.certificate().not_before;
+    client_ok(&ca, &ca.issue_client("x", None, born).unwrap().certificate_pem, born).unwrap();
+    assert_eq!(Certificate::from_pem(&issued.certificate_pem).unwrap().not_before, born, "none is older than its CA");
+}
+
+#[test]
+fn certificates_that_were_just_made_hold_when_the_clock_is_put_back() {
+    let ca = Authority::create(now()).unwrap();
+    let server = ca.issue_server("kiln", &["localhost".to_owned()], now()).unwrap().certificate_pem;
+    let client = ca.issue_client("admin", None, now()).unwrap().certificate_pem;
+    for back in [HOUR, HOUR * 14, DAY] {
+        let then = now() - back;
+        assert!(ca.certificate().is_valid_at(then), "programs in Go look at the CA's time too");
+        server_ok(&ca, &server, "localhost", then).unwrap();
+        client_ok(&ca, &client, then).unwrap();
+    }
+    assert!(client_ok(&ca, &client, now() - DAY - HOUR).is_err());
+    // The life of a short one is not spent when it begins.
+    let key = PrivateKey::generate().unwrap();
+    let csr = Csr::from_pem(&key.request("system:node:pi", Some("system:nodes"), &[]).unwrap()).unwrap();
+    let pem = ca.sign(&csr, Signer::KubeletClient, &usages(Signer::KubeletClient), HOUR, now() + YEAR).unwrap();
+    let read = Certificate::from_pem(&pem).unwrap();
+    assert_eq!(read.not_before, now() + YEAR - Duration::from_secs(300));
+    assert!(read.renew_at() > now() + YEAR + HOUR / 2);
 }
 
 #[test]

@@ -62,6 +62,21 @@ async fn a_token_says_whose_it_is_and_its_bearer_is_that_account() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_ends_tokens_when_it_goes_forward_and_locks_nobody_out_when_it_goes_back() {
+    let api = Api::new().await;
+    account(&api, "a").await;
+    let get = async |token: &Value| api.with_token(text(token), "GET", "/version", &[], Value::Null).await.code;
+    let before = token(&api, "a", json!({})).await;
+    api.advance(-3_600);
+    assert_eq!(get(&before).await, 200, "made an hour ahead of the clock");
+    let after = token(&api, "a", json!({})).await;
+    api.advance(2 * 3_600 + 61);
+    assert_eq!((get(&before).await, get(&after).await), (401, 401), "an hour after the first, two after the second");
+    let renewed = token(&api, "a", json!({})).await;
+    assert_eq!(get(&renewed).await, 200);
+}
+
+#[tokio::test]
 async fn a_token_that_was_changed_or_is_for_others_is_refused() {
     let api = Api::new().await;
     account(&api, "a").await;

@@ -12,7 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kiln_apimachinery::net::parse_ip_loosely;
 use kiln_client::{Change, Client, Informers, ObjectRef, Store, WorkQueue, path};
 
-use crate::Context;
 use crate::endpoint_slice::{
     BY_SERVICE, EndpointKey, Group, MANAGED_BY, PortsKey, SERVICE_NAME, by_service, delete_slice, is_equal,
     name_prefix, ports_key,
@@ -22,6 +21,7 @@ use crate::endpoints::subsets::repack;
 use crate::reconcile::{Failure, Next, is_namespace_going, work};
 use crate::service_pods::TRIGGER_TIME;
 use crate::written::Written;
+use crate::{Context, Recorder};
 
 const CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
@@ -41,6 +41,7 @@ pub fn build(informers: &mut Informers, context: &Context) -> impl Future<Output
         endpoints: informers.of::<Endpoints>().store(),
         slices: informers.of::<EndpointSlice>().store(),
         written: Written::default(),
+        recorder: context.events.recorder("endpoint-slice-mirroring-controller"),
     });
     informers.of::<Service>().subscribe({
         let queue = queue.clone();
@@ -111,6 +112,7 @@ struct Controller {
     endpoints: Store<Endpoints>,
     slices: Store<EndpointSlice>,
     written: Written,
+    recorder: Recorder,
 }
 
 impl Controller {
@@ -137,7 +139,9 @@ impl Controller {
         }
         let (mut create, mut update) = (Vec::new(), Vec::new());
         let mut delete = Vec::new();
-        for ((family, ports), group) in wanted(&endpoints) {
+        let (wanted, skipped) = wanted(&endpoints);
+        skipped.tell(&self.recorder, &endpoints);
+        for ((family, ports), group) in wanted {
             let mut existing = by_key.remove(&(family.clone(), ports)).unwrap_or_default().into_iter();
             match existing.next() {
                 Some(slice) if is_same(&slice, &endpoints, &group) => {}
@@ -189,8 +193,32 @@ impl Controller {
     }
 }
 
-/// The endpoints to mirror, by family and ports.
-fn wanted(endpoints: &Endpoints) -> BTreeMap<(String, PortsKey), Group> {
+/// Addresses that are not mirrored.
+#[derive(Default)]
+struct Skipped {
+    invalid: usize,
+    all: usize,
+}
+
+impl Skipped {
+    fn tell(&self, recorder: &Recorder, endpoints: &Endpoints) {
+        if self.invalid > 0 {
+            let text = format!("Skipped {} invalid IP addresses when mirroring to EndpointSlices", self.invalid);
+            recorder.warning(endpoints, "InvalidIPAddress", text);
+        }
+        if self.all > self.invalid {
+            let text = format!(
+                "A max of {MAX_ADDRESSES} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped",
+                self.all
+            );
+            recorder.warning(endpoints, "TooManyAddressesToMirror", text);
+        }
+    }
+}
+
+/// The endpoints to mirror, by family and ports, and what is not mirrored.
+fn wanted(endpoints: &Endpoints) -> (BTreeMap<(String, PortsKey), Group>, Skipped) {
+    let mut skipped = Skipped::default();
     let mut groups = BTreeMap::<(String, PortsKey), Group>::new();
     for subset in repack(endpoints.subsets.as_deref().unwrap_or_default()) {
         let port = |port: &k8s_openapi::api::core::v1::EndpointPort| EndpointPort {
@@ -203,14 +231,23 @@ fn wanted(endpoints: &Endpoints) -> BTreeMap<(String, PortsKey), Group> {
         let key = ports_key(&ports);
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let unready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
-        let valid = ready.chain(unready).filter_map(|(address, ready)| endpoint(address, ready));
-        for (family, endpoint) in valid.take(MAX_ADDRESSES) {
+        let (mut added, mut all) = (0, ready.chain(unready));
+        while added < MAX_ADDRESSES
+            && let Some((address, is_ready)) = all.next()
+        {
+            let Some((family, endpoint)) = endpoint(address, is_ready) else {
+                skipped.invalid += 1;
+                skipped.all += 1;
+                continue;
+            };
+            added += 1;
             let new = || Group { ports: ports.clone(), endpoints: BTreeMap::new() };
             let group = groups.entry((family.to_owned(), key.clone())).or_insert_with(new);
             group.endpoints.insert(EndpointKey::of(&endpoint), endpoint);
         }
+        skipped.all += all.count();
     }
-    groups
+    (groups, skipped)
 }
 
 /// The endpoint of an address, with its family.

@@ -12,8 +12,9 @@ use kiln_client::{Change, Client, Informers, Object, ObjectRef, PatchKind, Store
 use serde_json::{Value, json};
 
 use self::pool::Pool;
+use crate::node_events;
 use crate::reconcile::{Failure, Next, work};
-use crate::{Cidr, Context};
+use crate::{Cidr, Context, Recorder};
 
 const NODES: &str = "/api/v1/nodes";
 
@@ -23,11 +24,11 @@ pub fn build(
     context: &Context,
     clusters: Vec<Cidr>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let Context { client, shutdown, .. } = context.clone();
+    let Context { client, events, shutdown, .. } = context.clone();
     let (queue, informer) = (WorkQueue::default(), informers.of::<Node>());
     let nodes = informer.store();
     let pools = Mutex::new(clusters.into_iter().map(Pool::new).collect());
-    let controller = Arc::new(Controller { client, nodes, pools });
+    let controller = Arc::new(Controller { client, nodes, pools, recorder: events.recorder("cidrAllocator") });
     informer.subscribe({
         let (queue, controller) = (queue.clone(), controller.clone());
         move |change| match change {
@@ -51,6 +52,7 @@ struct Controller {
     client: Client,
     nodes: Store<Node>,
     pools: Mutex<Vec<Pool>>,
+    recorder: Recorder,
 }
 
 impl Controller {
@@ -73,6 +75,7 @@ impl Controller {
         };
         let given: Option<Vec<Cidr>> = self.pools().iter_mut().map(|pool| pool.allocate(&key.name)).collect();
         let given = given.ok_or_else(|| {
+            node_events::status(&self.recorder, &node, "CIDRNotAvailable");
             Failure::Waiting("no pod network is left for the node; choose a larger cluster-cidr".to_owned())
         })?;
         let given: Vec<String> = given.iter().map(Cidr::to_string).collect();
@@ -81,7 +84,12 @@ impl Controller {
             "spec": {"podCIDR": given.first(), "podCIDRs": given},
         });
         match self.client.patch::<Value>(&format!("{NODES}/{}", key.name), PatchKind::Merge, &patch).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
+            Err(error) if !error.is_not_found() => {
+                if !error.is_conflict() {
+                    node_events::status(&self.recorder, &node, "CIDRAssignmentFailed");
+                }
+                Err(error.into())
+            }
             _ => Ok(Next::Settled),
         }
     }

@@ -20,8 +20,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::zones::{Verdict, Zones, is_ready};
-use crate::Context;
+use crate::node_events;
 use crate::reconcile::{Failure, Next, work};
+use crate::{Context, Recorder};
 
 const NODES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -31,7 +32,7 @@ const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPr
 
 /// Makes the controller. `grace`: how long a node may be silent.
 pub fn build(informers: &mut Informers, context: &Context, grace: Duration) -> impl Future<Output = ()> + Send + use<> {
-    let Context { client, clock, shutdown, .. } = context.clone();
+    let Context { client, clock, shutdown, events } = context.clone();
     let leases = Informer::<Value>::new(client.clone(), LEASES, ListParams::default());
     let (queue, nodes) = (WorkQueue::default(), informers.of::<Node>());
     let controller = Arc::new(Controller {
@@ -41,6 +42,7 @@ pub fn build(informers: &mut Informers, context: &Context, grace: Duration) -> i
         nodes: nodes.store(),
         heard: Mutex::default(),
         zones: Zones::default(),
+        recorder: events.recorder("node-controller"),
     });
     nodes.subscribe({
         let (queue, controller) = (queue.clone(), controller.clone());
@@ -50,6 +52,10 @@ pub fn build(informers: &mut Informers, context: &Context, grace: Duration) -> i
                     controller.hear(&key.name);
                 }
                 queue.add(key.clone());
+                if previous.is_none() {
+                    let what = format!("Registered Node {} in Controller", key.name);
+                    node_events::happened(&controller.recorder, object, "RegisteredNode", &what);
+                }
                 // How many nodes are ready says what becomes of those that are not.
                 if previous.as_ref().is_none_or(|previous| is_ready(previous) != is_ready(object)) {
                     controller
@@ -60,7 +66,11 @@ pub fn build(informers: &mut Informers, context: &Context, grace: Duration) -> i
                         .for_each(|node| queue.add(node.key()));
                 }
             }
-            Change::Deleted { key, .. } => controller.forget(&key.name),
+            Change::Deleted { key, object } => {
+                controller.forget(&key.name);
+                let what = format!("Removing Node {} from Controller", key.name);
+                node_events::happened(&controller.recorder, object, "RemovingNode", &what);
+            }
             Change::Synced => {}
         }
     });
@@ -98,6 +108,7 @@ struct Controller {
     /// When each node was last heard.
     heard: Mutex<HashMap<String, Instant>>,
     zones: Zones,
+    recorder: Recorder,
 }
 
 impl Controller {
@@ -122,6 +133,9 @@ impl Controller {
             tracing::warn!(node = key.name, "the node has been silent for {} s", self.grace.as_secs());
             let patch = self.unknown(&node);
             self.client.patch::<Value>(&format!("{path}/status"), PatchKind::Merge, &patch).await?;
+            if is_ready(&node) {
+                node_events::status(&self.recorder, &node, "NodeNotReady");
+            }
             // The taints follow when the mirror shows the new conditions.
             return Ok(Next::Settled);
         }

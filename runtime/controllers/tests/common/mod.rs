@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kiln_client::testing::FakeApi;
-use kiln_client::{Clock, Informers};
+use kiln_client::{Clock, Informers, ListParams};
 use kiln_controllers::Context;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -41,6 +41,17 @@ impl World {
     /// The object at a path; null if there is none.
     pub(crate) fn object(&self, path: &str) -> Value {
         self.api.object(path).unwrap_or_default()
+    }
+
+    /// Reasons and messages of the events about objects of a kind, in the order of their reasons and messages.
+    pub(crate) async fn events(&self, kind: &str) -> Vec<(String, String)> {
+        let all = ListParams::default();
+        let events = self.api.client().list::<Value>("/api/v1/namespaces/default/events", &all).await.unwrap().items;
+        let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let about = events.iter().filter(|event| event["involvedObject"]["kind"] == kind);
+        let mut told: Vec<_> = about.map(|event| (text(event, "reason"), text(event, "message"))).collect();
+        told.sort();
+        told
     }
 
     /// Lets the (paused) time pass until something holds; answers how long that took.

@@ -55,6 +55,8 @@ async fn a_node_that_finds_no_network_gets_that_of_one_that_leaves() {
     start(&world, "10.42.0.0/24");
     pass(60).await;
     assert!(world.object(&path("b"))["spec"]["podCIDR"].is_null());
+    let told = ("CIDRNotAvailable".to_owned(), "Node b status is now: CIDRNotAvailable".to_owned());
+    assert_eq!(world.events("Node").await, [told]);
     world.api.remove(&path("a"));
     world.until("served", |api| api.object(&path("b")).is_some_and(|n| n["spec"]["podCIDR"] == "10.42.0.0/24")).await;
 }

@@ -64,6 +64,22 @@ async fn a_node_whose_lease_is_silent_for_forty_seconds_is_unknown_and_unreachab
 }
 
 #[tokio::test(start_paused = true)]
+async fn nodes_that_come_fall_silent_and_go_are_told_of() {
+    let world = start();
+    world.until("tainted", |api| api.object(NODE).is_some_and(|node| !node["spec"]["taints"].is_null())).await;
+    world.api.remove(NODE);
+    pass(5).await;
+    let told = world.events("Node").await;
+    let expected = [
+        ("NodeNotReady", "Node a status is now: NodeNotReady"),
+        ("RegisteredNode", "Node a event: Registered Node a in Controller"),
+        ("RegisteredNode", "Node b event: Registered Node b in Controller"),
+        ("RemovingNode", "Node a event: Removing Node a from Controller"),
+    ];
+    assert_eq!(told, expected.map(|(reason, text)| (reason.to_owned(), text.to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_marked_once_and_its_return_clears_the_taints() {
     let world = start();
     world.until("tainted", |api| api.object(NODE).is_some_and(|node| !node["spec"]["taints"].is_null())).await;

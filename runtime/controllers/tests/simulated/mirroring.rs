@@ -6,6 +6,23 @@ use crate::network::{ENDPOINTS, service, slices, start};
 use crate::world::pass;
 
 #[tokio::test(start_paused = true)]
+async fn addresses_beyond_a_thousand_are_left_out_and_that_is_told() {
+    let world = start().await;
+    service(&world, "db", json!({"selector": null})).await;
+    let addresses: Vec<Value> =
+        (0..1_003).map(|n| json!({"ip": format!("192.0.{}.{}", n / 250, n % 250 + 1)})).collect();
+    let subsets = json!([{"addresses": addresses, "ports": [{"name": "sql", "port": 9376}]}]);
+    world.create(ENDPOINTS, json!({"metadata": {"name": "db"}, "subsets": subsets})).await;
+    pass(2).await;
+    let found = slices(&world, "db").await;
+    assert_eq!(found.iter().map(|slice| slice["endpoints"].as_array().unwrap().len()).collect::<Vec<_>>(), [1_000]);
+    let text =
+        "A max of 1000 addresses can be mirrored to EndpointSlices per Endpoints subset. 3 addresses were skipped";
+    let told = world.events("Endpoints").await;
+    assert_eq!(told, [("TooManyAddressesToMirror".to_owned(), text.to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn endpoints_of_a_service_without_selector_are_mirrored() {
     let world = start().await;
     service(&world, "db", json!({"selector": null})).await;

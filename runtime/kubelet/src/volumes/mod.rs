@@ -27,7 +27,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kiln_client::{Backoff, Client, Clock, WorkQueue};
 use tokio::sync::{Notify, watch};
@@ -178,7 +177,7 @@ struct Entry {
     /// Its files are there, and to be kept fresh.
     is_kept: bool,
     /// When tokens must be fetched anew, by the volumes' names and the tokens' paths.
-    tokens: BTreeMap<(String, String), Timestamp>,
+    tokens: BTreeMap<(String, String), tokens::Due>,
     /// It has volumes that must be looked at from time to time.
     checks: bool,
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use tokio::time::MissedTickBehavior;
 
+use super::tokens::LOOK;
 use super::{VolumeError, Volumes, claims, gather, uid};
 
 /// How often volumes are looked at of which no watch tells: about as often as upstream's kubelet does.
@@ -13,7 +15,19 @@ const CHECK: Duration = Duration::from_secs(90);
 impl Volumes {
     /// Brings pods up to date as they become stale, without end.
     pub(super) async fn keep_fresh(&self) {
-        while let Some(uid) = self.0.stale.next().await {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let uid = tokio::select! {
+                next = self.0.stale.next() => match next {
+                    Some(uid) => uid,
+                    None => return,
+                },
+                _ = look.tick() => {
+                    self.look_at_clock();
+                    continue;
+                }
+            };
             let pod = self.0.pods().get(uid.as_str()).filter(|entry| entry.is_kept).map(|e| e.pod.clone());
             let Some(pod) = pod else {
                 self.0.stale.forget(&uid);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use kiln_apimachinery::quantity::Quantity;
 use kiln_client::testing::FakeApi;
@@ -169,6 +170,36 @@ async fn a_projection_brings_all_together_and_its_token_is_refreshed() {
     changed.metadata.labels = Some([("a".to_owned(), "2".to_owned())].into());
     volumes.update(&Arc::new(changed));
     node.until(&dir.join("labels"), "a=\"2\"").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_refreshed_in_time_whatever_the_clock_is_set_to() {
+    // (the clock's jump after ten minutes, after how many more the second token must be there)
+    for (jump, at_once) in [(3_600, true), (-3_600, false), (-86_400, false)] {
+        let node = Node::new();
+        node.api.put(TOKEN, json!({}));
+        let spec = json!({"volumes": [{"name": "v", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]}}]});
+        let token = |text: &str| json!({"status": {"token": text, "expirationTimestamp": "2026-01-01T01:00:00Z"}});
+        let granted = Arc::new(Mutex::new(vec![token("first"), token("second")]));
+        let client = kiln_client::Client::new(Granting { api: node.api.clone(), granted: granted.clone() });
+        let (steady, by) = (node.volumes.0.config.clock.clone(), Arc::new(AtomicI64::new(0)));
+        let jumping = by.clone();
+        let clock = move || steady.now() + jiff::SignedDuration::from_secs(jumping.load(Ordering::Relaxed));
+        let config = Config { clock: Clock::new(clock), ..node.volumes.0.config.clone() };
+        let (volumes, fresh) = Volumes::new(client, config);
+        tokio::spawn(fresh);
+        volumes.mount(&pod(spec)).await.expect("mounted");
+        let file = node.path("kubernetes.io~projected/v").join("token");
+        let read = || fs::read_to_string(&file).expect("a file");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        by.store(jump, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!(read(), if at_once { "second" } else { "first" }, "{jump}");
+        // Four fifths of its life are 48 minutes.
+        tokio::time::sleep(Duration::from_secs(37 * 60)).await;
+        assert_eq!(read(), "second", "{jump}");
+    }
 }
 
 /// The API in memory, but that it grants tokens.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ClusterTrustBundleProjection, Pod, ServiceAccou
 use kiln_apimachinery::{LabelSelector, meta, random, time};
 use kiln_client::{ClientError, ListParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::dirs::Plugin;
 use super::{Volumes, name, namespace, uid};
@@ -19,12 +20,43 @@ const OLDEST: SignedDuration = SignedDuration::from_hours(24);
 /// Refreshes are spread over this time, so that many pods do not ask at once.
 const SPREAD: u64 = 10_000;
 /// How soon a refresh that failed is tried again, while the old token goes on being used.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// Nothing is looked at more often than this, whatever the clock does.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
+/// How often the clock is looked at: no wait tells that it was set forward. Upstream's kubelet looks at each pod about as often.
+pub(super) const LOOK: Duration = Duration::from_secs(60);
 /// How long a token lives whose projection does not say it; the API fills it in.
 const LIFE: i64 = 3600;
 const BUNDLES: &str = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+
+/// A token that was fetched.
+pub(super) struct Granted {
+    pub(super) token: String,
+    /// By the server's clock.
+    pub(super) expires: Timestamp,
+    /// How long after it was made that is.
+    lives: SignedDuration,
+}
+
+/// When a token must be fetched anew: after so much time, whatever the clock was set to meanwhile, or by the clock, whatever time
+/// has passed: the server's clock is likely to have been set as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    after: Instant,
+    by: Timestamp,
+}
+
+impl Due {
+    fn within(wait: SignedDuration, now: Timestamp) -> Self {
+        Self { after: Instant::now() + Duration::try_from(wait).unwrap_or_default(), by: now + wait }
+    }
+
+    /// How long until it is.
+    fn wait(self, now: Timestamp) -> Duration {
+        let left = Duration::try_from(self.by.duration_since(now)).unwrap_or_default();
+        left.min(self.after.duration_since(Instant::now()))
+    }
+}
 
 impl Volumes {
     /// The token of a projection: the one that is in its file, unless that is due for a refresh.
@@ -38,22 +70,21 @@ impl Volumes {
         let due = self.0.pods().get(uid(pod)).and_then(|entry| entry.tokens.get(&key).copied());
         let now = self.0.config.clock.now();
         let file = self.dirs().volume(uid(pod), Plugin::Projected, volume).join(&source.path);
-        if due.is_some_and(|due| now < due)
+        if due.is_some_and(|due| !due.wait(now).is_zero())
             && let Ok(token) = fs::read_to_string(&file)
         {
             return Ok(token);
         }
         match self.fetch_token(pod, source).await {
-            Ok((token, expires)) => {
-                let lives = SignedDuration::from_secs(source.expiration_seconds.unwrap_or(LIFE));
-                self.refresh_at(pod, key, refresh_time(expires, lives));
+            Ok(Granted { token, lives, .. }) => {
+                self.refresh_at(pod, key, Due::within(refresh_after(lives), now));
                 Ok(token)
             }
             // The old token, if there is one, goes on being good for a while.
             Err(error) => match fs::read_to_string(&file).ok().filter(|_| due.is_some()) {
                 Some(token) => {
                     tracing::warn!(pod = name(pod), volume, %error, "cannot refresh the token; will try again");
-                    self.refresh_at(pod, key, now + SignedDuration::try_from(RETRY).unwrap_or_default());
+                    self.refresh_at(pod, key, Due::within(RETRY, now));
                     Ok(token)
                 }
                 None => Err(format!("failed to fetch token: {error}")),
@@ -61,7 +92,7 @@ impl Volumes {
         }
     }
 
-    fn refresh_at(&self, pod: &Pod, key: (String, String), at: Timestamp) {
+    fn refresh_at(&self, pod: &Pod, key: (String, String), at: Due) {
         if let Some(entry) = self.0.pods().get_mut(uid(pod)) {
             entry.tokens.insert(key, at);
         }
@@ -69,18 +100,26 @@ impl Volumes {
 
     /// Has a pod's files looked at again when the first of its tokens is due.
     pub(super) fn await_tokens(&self, uid: &str) {
-        let first = self.0.pods().get(uid).and_then(|entry| entry.tokens.values().min().copied());
-        if let Some(first) = first {
-            let wait = Duration::try_from(first.duration_since(self.0.config.clock.now())).unwrap_or(LEAST_WAIT);
+        let now = self.0.config.clock.now();
+        let first = self.0.pods().get(uid).and_then(|entry| entry.tokens.values().map(|due| due.wait(now)).min());
+        if let Some(wait) = first {
             self.0.stale.add_after(uid.to_owned(), wait.max(LEAST_WAIT));
         }
+    }
+
+    /// Has pods looked at whose tokens are due by the clock, as it may have been set.
+    pub(super) fn look_at_clock(&self) {
+        let now = self.0.config.clock.now();
+        let pods = self.0.pods();
+        let due = pods.iter().filter(|(_, entry)| entry.tokens.values().any(|due| due.by <= now));
+        due.for_each(|(uid, _)| self.0.stale.add(uid.clone()));
     }
 
     pub(super) async fn fetch_token(
         &self,
         pod: &Pod,
         source: &ServiceAccountTokenProjection,
-    ) -> Result<(String, Timestamp), String> {
+    ) -> Result<Granted, String> {
         let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or_default();
         let audiences: Vec<&String> = source.audience.iter().filter(|audience| !audience.is_empty()).collect();
         let request = json!({
@@ -98,7 +137,12 @@ impl Volumes {
         let token = meta::text(&answer, &["status", "token"]);
         let expires = time::parse(meta::text(&answer, &["status", "expirationTimestamp"]));
         match expires {
-            Some(expires) if !token.is_empty() => Ok((token.to_owned(), expires)),
+            Some(expires) if !token.is_empty() => {
+                // The server may give it another life than was asked for.
+                let given = meta::at(&answer, &["spec", "expirationSeconds"]).and_then(Value::as_i64);
+                let lives = SignedDuration::from_secs(given.or(source.expiration_seconds).unwrap_or(LIFE));
+                Ok(Granted { token: token.to_owned(), expires, lives })
+            }
             _ => Err("the answer has no token".to_owned()),
         }
     }
@@ -146,11 +190,10 @@ fn anchors(bundles: &[Value]) -> String {
 }
 
 /// When four fifths of a token's life are over, or a day.
-fn refresh_time(expires: Timestamp, lives: SignedDuration) -> Timestamp {
-    let issued = expires - lives;
+fn refresh_after(lives: SignedDuration) -> SignedDuration {
     let random = random::bytes::<8>().map_or(0, u64::from_be_bytes) % SPREAD;
     let spread = SignedDuration::try_from(Duration::from_millis(random)).unwrap_or_default();
-    (issued + OLDEST).min(expires - lives / 5) - spread
+    OLDEST.min(lives - lives / 5) - spread
 }
 
 #[cfg(test)]
@@ -159,11 +202,9 @@ mod tests {
 
     #[test]
     fn a_token_is_refreshed_after_four_fifths_of_its_life_or_a_day() {
-        let now = Timestamp::UNIX_EPOCH;
         for (hours, expected_minutes) in [(1, 48), (10, 480), (24, 24 * 48), (365 * 24, 24 * 60)] {
             let lives = SignedDuration::from_hours(hours);
-            let at = refresh_time(now + lives, lives).duration_since(now);
-            let early = SignedDuration::from_mins(expected_minutes) - at;
+            let early = SignedDuration::from_mins(expected_minutes) - refresh_after(lives);
             assert!((0..=10).contains(&early.as_secs()), "{hours} h: {early}");
         }
     }

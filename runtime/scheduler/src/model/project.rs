@@ -161,7 +161,6 @@ impl Projector {
     }
 }
 
-/// Ports of the node that the containers take, without those of containers that only initialise.
 /// The features that a node must declare to run a pod. Those that matter only when a pod is changed are none of the scheduler's
 /// business.
 fn features(spec: &v1::PodSpec) -> impl Iterator<Item = &'static str> {
@@ -175,6 +174,7 @@ fn features(spec: &v1::PodSpec) -> impl Iterator<Item = &'static str> {
     all.into_iter().filter(|(needs, _)| *needs).map(|(_, feature)| feature)
 }
 
+/// Ports of the node that the containers take, without those of containers that only initialise.
 fn ports(spec: &v1::PodSpec, mut name: impl FnMut(&str) -> Name) -> Box<[HostPort]> {
     let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());

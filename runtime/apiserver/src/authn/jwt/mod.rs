@@ -13,6 +13,9 @@ use keys::{Algorithm, Key};
 
 /// How far the clocks of issuer and server may be apart, in seconds.
 pub(crate) const LEEWAY: i64 = 60;
+/// How far ahead of the clock a token of this cluster may have been made, in seconds: a day. Only the cluster's own servers sign
+/// such tokens, so one of the future says that the clock has been put back, and all pods would be locked out till it caught up.
+const PUT_BACK: i64 = 24 * 60 * 60;
 
 /// A token that was taken apart, its signature not checked.
 pub(crate) struct Unverified<'a> {
@@ -94,14 +97,14 @@ impl Claims {
         value.as_i64().or_else(|| value.as_f64().map(|f| f as i64))
     }
 
-    /// Whether the token holds at `now`, with [`LEEWAY`] on either side.
+    /// Whether a token of this cluster holds at `now`: to the end with [`LEEWAY`], and from [`PUT_BACK`] before it was made.
     pub(crate) fn check_times(&self, now: Timestamp) -> Result<(), TimeError> {
         let now = now.as_second();
         let at = |name: &str| self.seconds(name).filter(|s| *s != 0);
         match () {
-            () if at("nbf").is_some_and(|t| now.saturating_add(LEEWAY) < t) => Err(TimeError::NotYet),
+            () if at("nbf").is_some_and(|t| now.saturating_add(PUT_BACK) < t) => Err(TimeError::NotYet),
             () if at("exp").is_some_and(|t| now.saturating_sub(LEEWAY) > t) => Err(TimeError::Expired),
-            () if at("iat").is_some_and(|t| now.saturating_add(LEEWAY) < t) => Err(TimeError::IssuedInFuture),
+            () if at("iat").is_some_and(|t| now.saturating_add(PUT_BACK) < t) => Err(TimeError::IssuedInFuture),
             () => Ok(()),
         }
     }
@@ -135,12 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn times_have_a_minute_of_leeway() {
+    fn an_end_has_a_minute_of_leeway_and_a_start_a_day() {
+        const DAY: i64 = 86_400;
         let now = Timestamp::from_second(1000).unwrap();
         let check = |value: Value| claims(value).check_times(now);
-        assert_eq!(check(serde_json::json!({"exp": 940, "nbf": 1060.5, "iat": 1060})), Ok(()));
+        assert_eq!(check(serde_json::json!({"exp": 940, "nbf": DAY + 1000, "iat": DAY + 1000})), Ok(()));
         assert_eq!(check(serde_json::json!({"exp": 939})), Err(TimeError::Expired));
-        assert_eq!(check(serde_json::json!({"nbf": 1061})), Err(TimeError::NotYet));
-        assert_eq!(check(serde_json::json!({"iat": 1061})), Err(TimeError::IssuedInFuture));
+        assert_eq!(check(serde_json::json!({"nbf": DAY + 1001})), Err(TimeError::NotYet));
+        assert_eq!(check(serde_json::json!({"iat": DAY + 1001})), Err(TimeError::IssuedInFuture));
     }
 }

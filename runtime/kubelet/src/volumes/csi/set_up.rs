@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::claims::{self, Claimed};
 use super::super::ownership::{self, Group};
+use super::super::tokens::Granted;
 use super::super::{Mounted, Place, VolumeError, Volumes, blocking, mounts, name, namespace, set_up::group, uid};
 use super::driver::{Asked, Driver, ForPod, Texts};
 use super::places::{self, Data};
@@ -287,7 +288,7 @@ impl Volumes {
                 expiration_seconds: request.expiration_seconds,
                 path: String::new(),
             };
-            let (token, expires) = self.fetch_token(pod, &source).await?;
+            let Granted { token, expires, .. } = self.fetch_token(pod, &source).await?;
             let expires = kiln_apimachinery::time::rfc3339(expires);
             tokens.insert(request.audience.clone(), json!({"token": token, "expirationTimestamp": expires}));
         }
