@@ -231,6 +231,12 @@ def a_pod_that_does_not_fit_is_refused():
     assert get("large")["status"]["message"].startswith("Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000,")
     why = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
     assert get("elsewhere")["status"]["message"] == why, get("elsewhere")["status"]
+    sysctl = {"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "99"}]}}
+    apply(pod("unsafe", **sysctl))
+    phase("unsafe", "Failed")
+    state = get("unsafe")["status"]
+    why = 'Pod was rejected: forbidden sysctl: "net.core.somaxconn" not allowlisted'
+    assert (state["reason"], state["message"]) == ("SysctlForbidden", why), state
 
 
 def a_container_may_have_all_of_its_pod_run_anew():

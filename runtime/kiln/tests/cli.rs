@@ -162,7 +162,7 @@ fn failures_are_told_with_their_code() {
         (&["server", "--frobnicate"][..], 2, "unexpected argument"),
         (&["server", "--config", &config], 3, "node.toml:4:1: unknown key `nmae`; did you mean `name`?"),
         (&["server", "--config", &flags], 3, "flags.toml:2:1: unknown key `tls-sans`; did you mean `tls-san`?"),
-        (&["server", "--kubelet-arg", "max-pods=5"], 2, "it has node-labels, register-with-taints, node-ip"),
+        (&["server", "--kubelet-arg", "max-pod=5"], 2, "it has node-labels, register-with-taints, node-ip"),
         (
             &["server", "--kube-apiserver-arg", "v=9"],
             2,

@@ -25,6 +25,7 @@ pub mod pods;
 mod prepare;
 mod probes;
 mod register;
+mod reserve;
 pub mod resources;
 mod runner;
 pub mod server;
@@ -45,8 +46,10 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use images::Collection;
 pub use machine::{Facts, Machine, MachineError, Pressure};
 pub use metrics::Metrics;
+pub use reserve::{Reserve, TooMuch};
 pub use runner::{NodeSettings, PodConfig, RuntimeChoice};
 
 use health::Health;

@@ -15,7 +15,7 @@ use crate::cri::{ImageSpec, ImageStatusRequest, Runtime};
 use crate::csi::{self, Drivers, Registry};
 use crate::eviction::{self, Eviction};
 use crate::health::{self, Health};
-use crate::images::{Images, collect};
+use crate::images::{Collection, Images, collect};
 use crate::machine::{Facts, Pressure};
 use crate::pods::events::Recorder;
 use crate::pods::{self, MachineEnd, Node, Pods};
@@ -64,6 +64,8 @@ pub struct PodConfig {
     pub archives: Vec<PathBuf>,
     /// When the machine ends, and how pods end then.
     pub end: MachineEnd,
+    /// When images that nobody uses are removed.
+    pub collection: Collection,
     /// How many images are pulled at a time.
     pub parallel_pulls: usize,
     /// What the configurations of all pods have in common.
@@ -186,7 +188,8 @@ pub(crate) async fn run(
     let collecting = async {
         match &config.runtime {
             RuntimeChoice::Containerd(options) => {
-                collect::run(runtime.clone(), options.root.clone(), options.pause_image.clone()).await;
+                collect::run(runtime.clone(), options.root.clone(), options.pause_image.clone(), config.collection)
+                    .await;
             }
             // Where its images are is not known.
             RuntimeChoice::Socket(_) => std::future::pending().await,

@@ -1,17 +1,19 @@
 //! How this node runs containers: where the runtime is, and the folders of what it and the kubelet keep.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use kiln_apimachinery::duration;
+use kiln_kubelet::admission::Sysctls;
 use kiln_kubelet::containerd::registries::Registries;
 use kiln_kubelet::containerd::{self, find_plugins, find_program};
-use kiln_kubelet::pods::Periods;
-use kiln_kubelet::{NodeSettings, RuntimeChoice, eviction, network};
+use kiln_kubelet::pods::{Periods, Rotation};
+use kiln_kubelet::{Collection, NodeSettings, RuntimeChoice, network};
 use nix::unistd::geteuid;
 use tokio::sync::watch;
+
+use super::kubelet_settings::Setting;
+use crate::exit::Failure;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -26,6 +28,9 @@ const CARD: &str = "/config";
 const ETC: &str = "/etc/kiln";
 /// Image archives that came with the system.
 const SYSTEM_IMAGES: [&str; 2] = ["/usr/share/kiln/images", "/usr/local/lib/kiln/images"];
+
+/// How long all pods have, and of that critical ones, when the machine is switched off.
+const END_PERIODS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// Flags about containers.
 #[derive(Debug, Clone, Args)]
@@ -57,72 +62,6 @@ impl Default for ContainerOptions {
             settings: Vec::new(),
         }
     }
-}
-
-/// A setting of a kubelet that is about containers.
-#[derive(Debug, Clone)]
-pub(crate) enum Setting {
-    Root(PathBuf),
-    Manifests(PathBuf),
-    Pulls(usize),
-    Eviction(String, String),
-    MaxPids(i64),
-    EndPeriod(Duration),
-    CriticalEndPeriod(Duration),
-    EndPeriods(Vec<(i32, u64)>),
-    ClusterDns(Vec<IpAddr>),
-    ClusterDomain(String),
-    ResolvConf(PathBuf),
-}
-
-/// The settings that there are.
-pub(super) const SETTINGS: &str = "root-dir, pod-manifest-path, serialize-image-pulls, max-parallel-image-pulls, pod-max-pids, \
-                                   shutdown-grace-period, shutdown-grace-period-critical-pods, \
-                                   shutdown-grace-period-by-pod-priority (PRIORITY=SECONDS,...), \
-                                   cluster-dns, cluster-domain, resolv-conf and those of eviction (eviction-hard and others)";
-
-/// How long all pods have, and of that critical ones, when the machine is switched off.
-const END_PERIODS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-
-/// Pulls at a time, where they are not to be one after the other.
-const PARALLEL_PULLS: usize = 4;
-
-/// A setting by its name, if it is one of these.
-pub(super) fn setting(name: &str, value: &str) -> Result<Option<Setting>, String> {
-    Ok(Some(match name {
-        "root-dir" => Setting::Root(value.into()),
-        "pod-manifest-path" => Setting::Manifests(value.into()),
-        "serialize-image-pulls" => match value {
-            "true" => Setting::Pulls(1),
-            "false" => Setting::Pulls(PARALLEL_PULLS),
-            _ => return Err(format!("`{value}` is neither true nor false")),
-        },
-        "max-parallel-image-pulls" => {
-            let pulls = value.parse().ok().filter(|pulls| *pulls > 0);
-            Setting::Pulls(pulls.ok_or_else(|| format!("`{value}` is no number of pulls"))?)
-        }
-        "pod-max-pids" => Setting::MaxPids(value.parse().map_err(|_| format!("`{value}` is no number of processes"))?),
-        "shutdown-grace-period" => Setting::EndPeriod(duration::parse_unsigned(value)?),
-        "shutdown-grace-period-critical-pods" => Setting::CriticalEndPeriod(duration::parse_unsigned(value)?),
-        "shutdown-grace-period-by-pod-priority" => {
-            let period = |text: &str| {
-                let parsed =
-                    text.split_once('=').and_then(|(least, most)| Some((least.parse().ok()?, most.parse().ok()?)));
-                parsed.ok_or_else(|| format!("`{text}` is no priority with seconds, as 100000=10"))
-            };
-            Setting::EndPeriods(value.split(',').map(period).collect::<Result<_, String>>()?)
-        }
-        "cluster-dns" => {
-            let address = |text: &str| text.parse().map_err(|_| format!("`{text}` is no IP address"));
-            Setting::ClusterDns(value.split(',').map(address).collect::<Result<_, String>>()?)
-        }
-        "cluster-domain" => Setting::ClusterDomain(value.to_owned()),
-        "resolv-conf" => Setting::ResolvConf(value.into()),
-        flag => {
-            let is_eviction = eviction::Settings::default().set(flag, value)?;
-            return Ok(is_eviction.then(|| Setting::Eviction(flag.to_owned(), value.to_owned())));
-        }
-    }))
 }
 
 /// The format is known by the ending.
@@ -188,19 +127,76 @@ impl ContainerOptions {
                     settings.resolv_conf = Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
                 }
                 Setting::MaxPids(most) => settings.pod_pids = Some(*most).filter(|most| *most > 0),
+                Setting::MaxPods(most) => settings.reserve.pods = *most,
+                Setting::KubeReserved(amounts) => settings.reserve.kube.clone_from(amounts),
+                Setting::SystemReserved(amounts) => settings.reserve.system.clone_from(amounts),
+                Setting::SeccompDefault(on) => settings.seccomp_default = *on,
+                Setting::CpuQuota(on) => settings.cpu_quota = *on,
                 Setting::Eviction(flag, value) => {
                     // It was read once already.
                     _ = settings.eviction.set(flag, value);
                 }
+                // Others ask for these.
                 Setting::Root(_)
                 | Setting::Manifests(_)
                 | Setting::Pulls(_)
+                | Setting::ImagesHigh(_)
+                | Setting::ImagesLow(_)
+                | Setting::ImagesYoung(_)
+                | Setting::LogSize(_)
+                | Setting::LogFiles(_)
+                | Setting::Sysctls(_)
                 | Setting::EndPeriod(_)
                 | Setting::CriticalEndPeriod(_)
                 | Setting::EndPeriods(_) => {}
             }
         }
         settings
+    }
+
+    /// When images are removed.
+    ///
+    /// # Errors
+    /// If they are to be removed down to more than from what they are.
+    pub(super) fn collection(&self) -> Result<Collection, Failure> {
+        let mut collection = Collection::default();
+        for setting in &self.settings {
+            match setting {
+                Setting::ImagesHigh(percent) => collection.high = *percent,
+                Setting::ImagesLow(percent) => collection.low = *percent,
+                Setting::ImagesYoung(age) => collection.young = *age,
+                _ => {}
+            }
+        }
+        if collection.low >= collection.high {
+            return Err(Failure::Input(format!(
+                "--kubelet-arg: image-gc-low-threshold {} must be less than image-gc-high-threshold {}",
+                collection.low, collection.high
+            )));
+        }
+        Ok(collection)
+    }
+
+    /// When logs are begun anew.
+    pub(super) fn rotation(&self) -> Rotation {
+        let mut rotation = Rotation::default();
+        for setting in &self.settings {
+            match setting {
+                Setting::LogSize(bytes) => rotation.size = *bytes,
+                Setting::LogFiles(files) => rotation.files = *files,
+                _ => {}
+            }
+        }
+        rotation
+    }
+
+    /// The kernel's settings that pods may have, beside those that are safe.
+    pub(super) fn sysctls(&self) -> Sysctls {
+        let given = self.settings.iter().rev().find_map(|setting| match setting {
+            Setting::Sysctls(sysctls) => Some(sysctls.clone()),
+            _ => None,
+        });
+        given.unwrap_or_default()
     }
 
     /// Where settings of registries may be.
@@ -297,6 +293,7 @@ impl ContainerOptions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kubelet_settings::setting;
     use super::*;
 
     #[test]
@@ -314,7 +311,9 @@ mod tests {
             options.set(&setting(name, value).unwrap().unwrap());
         }
         assert_eq!((options.root(Path::new("/d")).as_path(), options.parallel_pulls()), (Path::new("/b"), 3));
-        assert!(setting("max-pods", "1").unwrap().is_none());
-        assert!(setting("max-parallel-image-pulls", "0").is_err());
+        options.set(&setting("image-gc-low-threshold", "90").unwrap().unwrap());
+        assert!(options.collection().is_err());
+        options.set(&setting("image-gc-high-threshold", "95").unwrap().unwrap());
+        assert_eq!(options.collection().unwrap().high, 95);
     }
 }

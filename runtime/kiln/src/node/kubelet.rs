@@ -78,6 +78,8 @@ pub(crate) async fn run(
     let (image, server) = (image(Path::new(IMAGE))?, reach.server.clone());
     let machine = Machine::here(data_dir, remote(&server), address_news()).context("reading this machine")?;
     let containers = &identity.containers;
+    let settings = containers.node_settings(cluster.node_settings());
+    settings.reserve.check(&machine.facts).map_err(|error| Failure::Input(error.to_string()))?;
     let addresses = match identity.addresses.as_slice() {
         [] => machine.addresses.clone(),
         given => watch::channel(given.to_vec()).1,
@@ -121,11 +123,14 @@ pub(crate) async fn run(
             logs: POD_LOGS.into(),
             manifests: Some(containers.manifests(data_dir)),
             node_ips: addresses,
+            sysctls: containers.sysctls().with_safe(&machine.facts.kernel_version),
+            rotation: containers.rotation(),
         },
         end: end.clone(),
         archives: ContainerOptions::archives(data_dir),
+        collection: containers.collection()?,
         parallel_pulls: containers.parallel_pulls(),
-        settings: containers.node_settings(cluster.node_settings()),
+        settings,
     };
     let config = Config {
         node_name: identity.name.clone(),

@@ -6,6 +6,7 @@ pub(crate) mod containers;
 mod dns;
 mod ingress;
 pub(crate) mod kubelet;
+mod kubelet_settings;
 mod overlay;
 mod parts;
 mod policy;
@@ -52,8 +53,9 @@ pub(crate) struct NodeOptions {
     /// Address that the node is reached at, in place of those that its interfaces have; may be repeated
     #[arg(long = "node-ip", value_name = "ADDRESS", value_delimiter = ',', env = "KILN_NODE_IP", help_heading = NODE)]
     node_ips: Vec<IpAddr>,
-    /// Setting of a kubelet: node-labels, register-with-taints or node-ip, which mean the flags above; root-dir,
-    /// pod-manifest-path, serialize-image-pulls or max-parallel-image-pulls
+    /// Setting of a kubelet by its name there: max-pods, system-reserved, eviction-hard, image-gc-high-threshold and others
+    /// (a wrong name lists them), config=FILE for a KubeletConfiguration, or node-labels, register-with-taints and node-ip, which
+    /// mean the flags above; may be repeated
     #[arg(long = "kubelet-arg", value_name = "NAME=VALUE", value_parser = kubelet_argument, help_heading = NODE)]
     kubelet_arguments: Vec<KubeletArgument>,
     /// Interface that leads to the other nodes, in place of the one with the node's address
@@ -74,7 +76,9 @@ enum KubeletArgument {
     Labels(Vec<(String, String)>),
     Taints(Vec<Taint>),
     Addresses(Vec<IpAddr>),
-    Containers(containers::Setting),
+    Containers(kubelet_settings::Setting),
+    /// Those of a file.
+    File(Vec<kubelet_settings::Setting>),
 }
 
 fn kubelet_argument(text: &str) -> Result<KubeletArgument, String> {
@@ -89,11 +93,12 @@ fn kubelet_argument(text: &str) -> Result<KubeletArgument, String> {
             let address = |text: &str| text.parse().map_err(|_| format!("`{text}` is no IP address"));
             each(value, address).map(KubeletArgument::Addresses)
         }
-        other => match containers::setting(other, value)? {
+        "config" => kubelet_settings::file::read(value).map(KubeletArgument::File),
+        other => match kubelet_settings::setting(other, value)? {
             Some(setting) => Ok(KubeletArgument::Containers(setting)),
             None => Err(format!(
                 "the kubelet has no `{other}`; it has node-labels, register-with-taints, node-ip, {}",
-                containers::SETTINGS
+                kubelet_settings::SETTINGS
             )),
         },
     }
@@ -162,12 +167,16 @@ impl NodeOptions {
         // What was said at the start counts, not the file.
         let mut addresses = self.node_ips.clone();
         let mut containers = self.containers.clone();
-        for argument in &self.kubelet_arguments {
+        // Flags go before a file, wherever they stand.
+        let (files, flags): (Vec<_>, Vec<_>) =
+            self.kubelet_arguments.iter().partition(|argument| matches!(argument, KubeletArgument::File(_)));
+        for argument in files.into_iter().chain(flags) {
             match argument {
                 KubeletArgument::Labels(more) => labels.extend(more.iter().cloned()),
                 KubeletArgument::Taints(more) => taints.extend(more.iter().cloned()),
                 KubeletArgument::Addresses(more) => addresses.extend(more),
                 KubeletArgument::Containers(setting) => containers.set(setting),
+                KubeletArgument::File(settings) => settings.iter().for_each(|setting| containers.set(setting)),
             }
         }
         if let (true, Some(config)) = (addresses.is_empty(), config) {

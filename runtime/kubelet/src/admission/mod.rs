@@ -6,6 +6,7 @@ pub(crate) mod affinity;
 mod fit;
 mod ports;
 mod preempt;
+pub(crate) mod sysctls;
 mod taints;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::resources::is_critical;
 use fit::Shortage;
+pub use sysctls::Sysctls;
 pub(crate) use taints::tolerates;
 
 const OS: &str = "kubernetes.io/os";

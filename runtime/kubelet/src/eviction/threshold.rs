@@ -182,6 +182,12 @@ impl Settings {
         Ok(true)
     }
 
+    /// How much of a thing must be left for pods not to be ended at once, of what there is.
+    pub(crate) fn kept(&self, signal: Signal, capacity: u64) -> u64 {
+        let value = self.hard.get(signal.name()).and_then(|value| read(signal.name(), value).ok().flatten());
+        value.map_or(0, |value| value.of(capacity))
+    }
+
     /// The thresholds.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ pub(crate) mod collect;
 pub(crate) mod reference;
 mod secrets;
 
+pub use collect::Collection;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -6,8 +6,10 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 
 use super::facts::{meminfo, widen};
-use crate::node::{RESERVED_DISK, RESERVED_MEMORY};
 
+/// Bytes of memory, and percent of the disk, that must be free.
+const FREE_MEMORY: u64 = 100 << 20;
+const FREE_DISK: u64 = 10;
 /// Percent of the inodes, and of the process ids, that must be free.
 const FREE_INODES: u64 = 5;
 const FREE_PIDS: u64 = 5;
@@ -27,9 +29,9 @@ impl Pressure {
     /// Looks at a machine whose file system is at `root` and whose pods' disk is that of `data`. What cannot be read
     /// is not short.
     pub(super) fn read(root: &Path, data: &Path) -> Self {
-        let memory = meminfo(root, "MemAvailable").is_ok_and(|available| available < RESERVED_MEMORY);
+        let memory = meminfo(root, "MemAvailable").is_ok_and(|available| available < FREE_MEMORY);
         let disk = statvfs(data).is_ok_and(|disk| {
-            let room = widen(disk.blocks_available()) * 100 < widen(disk.blocks()) * RESERVED_DISK;
+            let room = widen(disk.blocks_available()) * 100 < widen(disk.blocks()) * FREE_DISK;
             // File systems that make inodes as they go have none.
             room || widen(disk.files_available()) * 100 < widen(disk.files()) * FREE_INODES
         });

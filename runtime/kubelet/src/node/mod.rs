@@ -8,19 +8,15 @@ use std::net::IpAddr;
 use kiln_apimachinery::time;
 use serde_json::{Map, Value, json};
 
+use crate::eviction::{self, Signal};
 use crate::health::Health;
 use crate::machine::{Facts, Machine, Pressure};
 use crate::pods::machine_end::NOT_READY;
-use crate::{Config, KUBELET_VERSION};
+use crate::resources::{CPU, EPHEMERAL_STORAGE, MEMORY};
+use crate::{Config, KUBELET_VERSION, NodeSettings, Reserve};
 
 /// What this kubelet does beyond what every node does (KEP-5328), in order.
 const FEATURES: &[&str] = &["RestartAllContainersOnContainerExits"];
-/// The most pods of a node.
-const PODS: u32 = 110;
-/// Memory that pods cannot have: below this much the node is under pressure.
-pub(crate) const RESERVED_MEMORY: u64 = 100 << 20;
-/// The part of the disk that pods cannot have, in percent.
-pub(crate) const RESERVED_DISK: u64 = 10;
 
 /// The Node's labels.
 pub(crate) fn labels(config: &Config) -> BTreeMap<String, String> {
@@ -50,11 +46,13 @@ pub(crate) fn status(
     let ends = config.pods.as_ref().is_some_and(|pods| pods.end.begins.is_cancelled());
     let fault = if ends { Some(NOT_READY.to_owned()) } else { health.message() };
     let facts = &machine.facts;
+    let usual = NodeSettings::default();
+    let NodeSettings { reserve, eviction, .. } = config.pods.as_ref().map_or(&usual, |pods| &pods.settings);
     let in_use = if in_use.is_empty() { Value::Null } else { json!(in_use) };
     json!({
         "addresses": addresses(config, &machine.addresses.borrow()),
-        "capacity": capacity(facts),
-        "allocatable": allocatable(facts),
+        "capacity": capacity(facts, reserve),
+        "allocatable": allocatable(facts, reserve, eviction),
         "conditions": conditions::all(known, pressure, fault.as_deref(), &time::rfc3339(config.clock.now())),
         "images": health.images,
         "declaredFeatures": FEATURES,
@@ -90,26 +88,31 @@ fn addresses(config: &Config, addresses: &[IpAddr]) -> Vec<Value> {
     internal.chain([json!({"type": "Hostname", "address": config.node_name})]).collect()
 }
 
-fn capacity(facts: &Facts) -> Map<String, Value> {
+fn capacity(facts: &Facts, reserve: &Reserve) -> Map<String, Value> {
     let mut capacity = Map::new();
     let mut set = |name: String, value: String| capacity.insert(name, json!(value));
     set("cpu".to_owned(), facts.cpus.to_string());
     set("memory".to_owned(), format!("{}Ki", facts.memory >> 10));
     set("ephemeral-storage".to_owned(), format!("{}Ki", facts.disk >> 10));
-    set("pods".to_owned(), PODS.to_string());
+    set("pods".to_owned(), reserve.pods.to_string());
     for (size, bytes) in &facts.huge_pages {
         set(format!("hugepages-{}", size_name(*size)), if *bytes == 0 { "0".to_owned() } else { size_name(*bytes) });
     }
     capacity
 }
 
-pub(crate) fn allocatable(facts: &Facts) -> Map<String, Value> {
-    let mut allocatable = capacity(facts);
+/// What pods have: the machine without what is reserved, and without what must be left for pods not to be ended.
+pub(crate) fn allocatable(facts: &Facts, reserve: &Reserve, eviction: &eviction::Settings) -> Map<String, Value> {
+    let mut allocatable = capacity(facts, reserve);
+    let mut set = |name: &str, value: String| allocatable.insert(name.to_owned(), json!(value));
+    let cpu = (i64::from(facts.cpus) * 1000 - reserve.of(CPU).milli_value()).max(0);
+    set(CPU, if cpu % 1000 == 0 { (cpu / 1000).to_string() } else { format!("{cpu}m") });
+    let kept = |signal: Signal, capacity: u64| eviction.kept(signal, capacity);
     let huge: u64 = facts.huge_pages.values().sum();
-    let memory = facts.memory.saturating_sub(RESERVED_MEMORY + huge);
-    allocatable.insert("memory".to_owned(), json!(format!("{}Ki", memory >> 10)));
-    let disk = facts.disk - facts.disk / 100 * RESERVED_DISK;
-    allocatable.insert("ephemeral-storage".to_owned(), json!(disk.to_string()));
+    let memory = reserve.bytes(MEMORY) + kept(Signal::MemoryAvailable, facts.memory) + huge;
+    set(MEMORY, format!("{}Ki", facts.memory.saturating_sub(memory) >> 10));
+    let disk = reserve.bytes(EPHEMERAL_STORAGE) + kept(Signal::NodeFsAvailable, facts.disk);
+    set(EPHEMERAL_STORAGE, facts.disk.saturating_sub(disk).to_string());
     allocatable
 }
 
@@ -118,4 +121,29 @@ fn size_name(bytes: u64) -> String {
     let units = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
     let unit = units.into_iter().find(|(shift, _)| bytes.trailing_zeros() >= *shift);
     unit.map_or_else(|| bytes.to_string(), |(shift, name)| format!("{}{name}", bytes >> shift))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_have_what_is_neither_reserved_nor_to_be_left() {
+        let facts = Facts { cpus: 4, memory: 1 << 30, disk: 32_000_000_000, ..Facts::default() };
+        let reserve = Reserve {
+            pods: 20,
+            kube: Reserve::parse("cpu=250m,memory=100Mi").unwrap(),
+            system: Reserve::parse("memory=24Mi,ephemeral-storage=1G").unwrap(),
+        };
+        let mut eviction = eviction::Settings::default();
+        eviction.set("eviction-hard", "memory.available<50Mi,nodefs.available<5%").unwrap();
+        let texts = |map: &Map<String, Value>| {
+            ["cpu", "memory", "ephemeral-storage", "pods"].map(|name| map[name].as_str().unwrap_or_default().to_owned())
+        };
+        assert_eq!(texts(&capacity(&facts, &reserve)), ["4", "1048576Ki", "31250000Ki", "20"]);
+        let disk = (32_000_000_000_u64 - 1_000_000_000 - 1_600_000_000).to_string();
+        assert_eq!(texts(&allocatable(&facts, &reserve, &eviction)), ["3750m", "870400Ki", &disk, "20"]);
+        let all = Reserve { kube: Reserve::parse("cpu=5,memory=2Gi").unwrap(), ..Reserve::default() };
+        assert_eq!(texts(&allocatable(&facts, &all, &eviction))[..2], ["0", "0Ki"]);
+    }
 }

@@ -9,6 +9,7 @@ use super::machine_end::TOO_LATE;
 use super::slot::{Eviction, ending};
 use super::status::is_terminal;
 use super::worker::Worker;
+use crate::admission::sysctls::FORBIDDEN;
 use crate::admission::{self, PREEMPTED, PREEMPTED_CONDITION, PREEMPTED_MESSAGE, Rejection, Verdict};
 use crate::eviction;
 
@@ -41,7 +42,10 @@ impl Worker {
                 message: TOO_LATE.1.to_owned(),
                 with_fresh_node: false,
             }),
-            Ok(()) => admission::admit(pod, &others, &object),
+            Ok(()) => match node.config.sysctls.judge(pod) {
+                Ok(()) => admission::admit(pod, &others, &object),
+                Err(rejection) => Verdict::Reject(rejection),
+            },
             Err(rejection) => Verdict::Reject(rejection),
         };
         match verdict {
@@ -110,6 +114,7 @@ fn known_reason(reason: &str) -> Option<&'static str> {
         "PodOSSelectorNodeLabelDoesNotMatch",
         "PodOSNotSupported",
         "UnexpectedAdmissionError",
+        FORBIDDEN,
         "Evicted",
     ];
     REASONS.iter().find(|known| **known == reason).copied()

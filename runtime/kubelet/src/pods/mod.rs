@@ -38,8 +38,11 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::watch;
 
+use crate::admission::Sysctls;
+
 pub use machine_end::{MachineEnd, Periods};
 pub(crate) use manager::{Node, run};
+pub use rotate::Rotation;
 pub(crate) use slot::Slot;
 pub use slot::{Pods, RunningPod};
 pub use view::{Container as RuntimeContainer, Sandbox, State};
@@ -55,6 +58,10 @@ pub struct Config {
     pub manifests: Option<PathBuf>,
     /// The node's addresses, best first.
     pub node_ips: watch::Receiver<Vec<IpAddr>>,
+    /// The kernel's settings that pods may have.
+    pub sysctls: Sysctls,
+    /// When logs are begun anew.
+    pub rotation: Rotation,
 }
 
 /// The annotation that tells where a pod comes from, where it is not the API.

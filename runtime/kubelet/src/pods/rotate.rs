@@ -11,9 +11,22 @@ use crate::cri::ReopenContainerLogRequest;
 
 /// How often logs are looked at.
 const LOOK: Duration = Duration::from_secs(10);
-/// The most bytes of a log, and the most files of a container's attempt: upstream's defaults.
-const MAX_SIZE: u64 = 10 << 20;
-const MAX_FILES: usize = 5;
+
+/// When logs are begun anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// The most bytes of a log (`containerLogMaxSize`).
+    pub size: u64,
+    /// The most files of a container's attempt (`containerLogMaxFiles`), two at least.
+    pub files: usize,
+}
+
+impl Default for Rotation {
+    /// Upstream's.
+    fn default() -> Self {
+        Self { size: 10 << 20, files: 5 }
+    }
+}
 
 /// Looks after all logs without end.
 pub(super) async fn run(node: Arc<Node>) {
@@ -22,7 +35,7 @@ pub(super) async fn run(node: Arc<Node>) {
         for pod in node.pods.list() {
             for container in pod.containers().iter().filter(|container| container.state == State::Running) {
                 let log = pod.log(&container.name, container.attempt);
-                if fs::metadata(&log).is_ok_and(|log| log.len() > MAX_SIZE) {
+                if fs::metadata(&log).is_ok_and(|log| log.len() > node.config.rotation.size) {
                     rotate(&node, &container.id, &log).await;
                 }
             }
@@ -46,21 +59,21 @@ async fn rotate(node: &Node, id: &str, log: &Path) {
         _ = fs::rename(&old, log);
         return;
     }
-    for file in too_many(log) {
+    for file in too_many(log, node.config.rotation.files) {
         // Gone is what it is to be.
         _ = fs::remove_file(file);
     }
 }
 
-/// The oldest files beyond the number that is kept, the one that is written included.
-fn too_many(log: &Path) -> Vec<PathBuf> {
+/// The oldest files beyond the number `most` that is kept, the one that is written included.
+fn too_many(log: &Path, most: usize) -> Vec<PathBuf> {
     let name = log.file_name().map(|name| format!("{}.", name.to_string_lossy())).unwrap_or_default();
     let files = log.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().filter_map(Result::ok);
     let is_old = |path: &PathBuf| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&name));
     let mut old: Vec<PathBuf> = files.map(|file| file.path()).filter(is_old).collect();
     // The times in their names sort as they are.
     old.sort();
-    let spare = (old.len() + 1).saturating_sub(MAX_FILES);
+    let spare = (old.len() + 1).saturating_sub(most);
     old.truncate(spare);
     old
 }
@@ -77,8 +90,10 @@ mod tests {
             fs::write(folder.path().join(format!("0.log.20260101-00000{number}")), "").expect("a file");
         }
         fs::write(folder.path().join("10.log.20260101-000000"), "").expect("another attempt's");
-        let names: Vec<_> =
-            too_many(&log).iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+        let names: Vec<_> = too_many(&log, Rotation::default().files)
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+            .collect();
         assert_eq!(names, ["0.log.20260101-000001", "0.log.20260101-000002"]);
     }
 }

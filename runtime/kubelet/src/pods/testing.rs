@@ -39,5 +39,9 @@ pub(crate) fn view(pod: &Pod, containers: &[(&str, State, i32)]) -> View {
         user: None,
         stop_signal: None,
     };
-    View { sandboxes: vec![sandbox], containers: containers.iter().enumerate().map(container).collect() }
+    View {
+        sandboxes: vec![sandbox],
+        containers: containers.iter().enumerate().map(container).collect(),
+        oom_kills: (0, None),
+    }
 }

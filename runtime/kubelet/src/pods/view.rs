@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerUser, LinuxContainerUser, Pod};
@@ -88,12 +88,19 @@ pub struct Sandbox {
 pub(crate) struct View {
     pub(crate) sandboxes: Vec<Sandbox>,
     pub(crate) containers: Vec<Container>,
+    /// How many processes the kernel had ended for want of memory by then, on the whole machine, and when that was seen to rise.
+    pub(crate) oom_kills: (u64, Option<Instant>),
 }
 
 /// What a container ends with that SIGKILL ended.
 const KILLED: i32 = 128 + 9;
-/// How long after a container's end the runtime may take to hear that it was for its memory.
-const OUT_OF_MEMORY_TOLD: Duration = Duration::from_millis(200);
+/// How long after a container's end the runtime may take to hear that it was for its memory, two seconds, in looks that are each
+/// twice as late as the one before.
+const OUT_OF_MEMORY_TOLD: (Duration, u32) = (Duration::from_millis(8), 8);
+/// How long after a process was ended for want of memory the runtime may take to tell of its container's end.
+const END_FOLLOWS: Duration = Duration::from_secs(10);
+/// The kernel's counters, `oom_kill` among them: limits of groups count too (since Linux 4.13).
+const COUNTERS: &str = "/proc/vmstat";
 
 impl View {
     /// Asks the runtime; what cannot have changed is taken from the last view.
@@ -107,7 +114,12 @@ impl View {
         };
         let (sandboxes, containers) =
             tokio::try_join!(runtime.list_pod_sandbox(&sandboxes), runtime.list_containers(&containers))?;
-        let mut view = Self::default();
+        let (before, rise) = old.oom_kills;
+        let kills = oom_kills();
+        let rise = if kills == before { rise } else { Some(Instant::now()) };
+        let mut view = Self { oom_kills: (kills, rise), ..Self::default() };
+        // Without it SIGKILL came from somebody else, and there is nothing to wait for.
+        let was_short = rise.is_some_and(|rise| rise.elapsed() < END_FOLLOWS);
         for item in sandboxes.items {
             view.sandboxes.push(Sandbox {
                 ready: item.state == PodSandboxState::Ready as i32,
@@ -133,8 +145,14 @@ impl View {
             }
             let request = ContainerStatusRequest { container_id: item.id.clone(), verbose: false };
             let mut answer = runtime.container_status(&request).await;
-            if answer.as_ref().is_ok_and(|answer| answer.status.as_ref().is_some_and(may_lack_its_reason)) {
-                tokio::time::sleep(OUT_OF_MEMORY_TOLD).await;
+            let (mut wait, looks) = OUT_OF_MEMORY_TOLD;
+            for _ in 0..looks {
+                let is_told = !answer.as_ref().is_ok_and(|a| a.status.as_ref().is_some_and(may_lack_its_reason));
+                if is_told || !was_short {
+                    break;
+                }
+                tokio::time::sleep(wait).await;
+                wait *= 2;
                 answer = runtime.container_status(&request).await;
             }
             match answer {
@@ -209,6 +227,16 @@ fn may_lack_its_reason(status: &cri::ContainerStatus) -> bool {
     state(status.state) == State::Exited && status.exit_code == KILLED && status.reason == "Error"
 }
 
+/// How many processes the kernel has ended for want of memory since it started.
+fn oom_kills() -> u64 {
+    std::fs::read_to_string(COUNTERS).map_or(0, |counters| oom_kills_of(&counters))
+}
+
+fn oom_kills_of(counters: &str) -> u64 {
+    let found = counters.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    found.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
 fn container(sandbox: String, status: cri::ContainerStatus) -> Container {
     let text = |map: &BTreeMap<String, String>, key: &str| map.get(key).cloned().unwrap_or_default();
     let time = |nanoseconds: i64| Timestamp::from_nanosecond(i128::from(nanoseconds)).ok().filter(|_| nanoseconds != 0);
@@ -239,5 +267,16 @@ fn container(sandbox: String, status: cri::ContainerStatus) -> Container {
         user,
         stop_signal: cri::signal_name(status.stop_signal),
         id: status.id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_counts_what_it_ended_for_want_of_memory() {
+        assert_eq!(oom_kills_of("pgfault 7\noom_kill_disable 3\noom_kill 12\nnuma_hit 5\n"), 12);
+        assert_eq!(oom_kills_of("pgfault 7\n"), 0);
     }
 }

@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::node;
 use crate::pods::events::{About, Recorder};
 use crate::pods::{is_static, namespace, uid};
+use crate::reserve::Reserve;
 use crate::resources::Amounts;
 use crate::spec::{self, ContainerContext, NodeContext, PodContext, ServiceLink};
 use crate::users::Users;
@@ -57,7 +58,7 @@ pub(crate) struct ContainerPlan {
 }
 
 /// What the configurations of all pods have in common.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NodeSettings {
     /// Where the cluster's DNS listens; if it is not told, it is taken to be the tenth address of services.
     pub cluster_dns: Vec<IpAddr>,
@@ -69,6 +70,28 @@ pub struct NodeSettings {
     pub pod_pids: Option<i64>,
     /// When pods are ended for want of memory or disk.
     pub eviction: eviction::Settings,
+    /// Whether limits of processor time are kept (`cpuCFSQuota`).
+    pub cpu_quota: bool,
+    /// Whether containers that ask for nothing else have the runtime's seccomp profile (`seccompDefault`).
+    pub seccomp_default: bool,
+    /// What of the machine is not for pods.
+    pub reserve: Reserve,
+}
+
+impl Default for NodeSettings {
+    /// Upstream's.
+    fn default() -> Self {
+        Self {
+            cluster_dns: Vec::new(),
+            cluster_domain: String::new(),
+            resolv_conf: None,
+            pod_pids: None,
+            eviction: eviction::Settings::default(),
+            cpu_quota: true,
+            seccomp_default: false,
+            reserve: Reserve::default(),
+        }
+    }
 }
 
 /// What the preparer is made of.
@@ -115,7 +138,7 @@ impl Preparer {
     ) -> (Self, impl Future<Output = ()> + Send + 'static + use<>) {
         let Parts { client, facts, settings, recorder, node: object, .. } = parts;
         let dirs = Dirs::new(parts.root);
-        let allocatable = amounts(facts);
+        let allocatable = amounts(facts, &settings);
         let cgroup_root = cgroups::root_of(dirs.root());
         let cgroups = start_cgroups(&cgroup_root, &allocatable, parts.metrics);
         let (users, allocations) = (Users::restore(dirs.clone()), Allocations::new(dirs.clone()));
@@ -152,8 +175,8 @@ impl Preparer {
             cgroup_v2: cgroups.as_ref().is_some_and(|cgroups| matches!(cgroups.version(), Version::V2)),
             counts_swap: cgroups.as_ref().is_some_and(Cgroups::counts_swap),
             huge_pages: facts.huge_pages.keys().copied().collect(),
-            cpu_quota: true,
-            seccomp_default: false,
+            cpu_quota: settings.cpu_quota,
+            seccomp_default: settings.seccomp_default,
             selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
             handlers: BTreeMap::new(),
         };
@@ -351,9 +374,9 @@ impl Preparer {
     }
 }
 
-fn amounts(facts: &Facts) -> Amounts {
+fn amounts(facts: &Facts, settings: &NodeSettings) -> Amounts {
     let parse = |(name, text): (String, serde_json::Value)| Some((name, Quantity::parse(text.as_str()?).ok()?));
-    node::allocatable(facts).into_iter().filter_map(parse).collect()
+    node::allocatable(facts, &settings.reserve, &settings.eviction).into_iter().filter_map(parse).collect()
 }
 
 fn start_cgroups(root: &str, allocatable: &Amounts, metrics: Metrics) -> Option<Cgroups> {
