@@ -56,7 +56,13 @@ fn node(s: &Section<'_>) -> Result<Node, Fault> {
     }
     let taints = s.parsed_list("taints", validate::taint)?.unwrap_or_default();
     let addresses = s.parsed_list("addresses", validate::ip)?.unwrap_or_default();
-    Ok(Node { name, role, labels, taints, addresses })
+    let mut kubelet = std::collections::BTreeMap::new();
+    if let Some(table) = s.get("kubelet").and_then(|v| v.get_ref().as_table()) {
+        for (name, value) in table {
+            kubelet.insert(name.get_ref().to_string(), value.get_ref().as_str().unwrap_or_default().to_owned());
+        }
+    }
+    Ok(Node { name, role, labels, taints, addresses, kubelet })
 }
 
 fn cluster(s: &Section<'_>) -> Result<Cluster, Fault> {

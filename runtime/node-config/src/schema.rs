@@ -72,6 +72,7 @@ const NODE: &[Field] = &[
     field("labels", Kind::TextMap, "labels that the node registers with"),
     field("taints", Kind::TextList, "taints that a new node registers with, KEY=VALUE:EFFECT"),
     field("addresses", Kind::TextList, "addresses by which others reach the node; absent: that of the default route"),
+    field("kubelet", Kind::TextMap, "settings of the kubelet by its flags' names, such as max-pods = \"40\""),
 ];
 
 const CLUSTER: &[Field] = &[

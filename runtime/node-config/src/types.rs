@@ -69,6 +69,9 @@ pub struct Node {
     /// The node's addresses, at most one of each family; none: the machine knows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// Settings of the kubelet by its flags' names, as they are written: which there are, the kubelet knows.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kubelet: BTreeMap<String, String>,
 }
 
 /// What a node is.

@@ -136,7 +136,7 @@ mod tests {
                 "https-listen-port = 7\ncluster-cidr = \"x\"\n",
                 "FILE:2:1: invalid value 'x' for '--cluster-cidr <RANGE>'",
             ),
-            ("kubelet-arg = [\"max-pods=5\"]\n", "FILE:1:1: invalid value 'max-pods=5'"),
+            ("kubelet-arg = [\"max-pods=many\"]\n", "FILE:1:1: invalid value 'max-pods=many'"),
             ("config = \"other.toml\"\n", "FILE:1:1: unknown key `config`"),
         ] {
             let told = run(text, &[]).unwrap_err();

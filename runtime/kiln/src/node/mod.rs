@@ -104,6 +104,16 @@ fn kubelet_argument(text: &str) -> Result<KubeletArgument, String> {
     }
 }
 
+/// The kubelet's settings in a `node.toml`.
+fn written_arguments(config: Option<&NodeConfig>) -> anyhow::Result<Vec<KubeletArgument>> {
+    let settings = config.iter().flat_map(|config| &config.node.kubelet);
+    let read = |(name, value): (&String, &String)| {
+        let argument = kubelet_argument(&format!("{name}={value}"));
+        argument.map_err(|why| Failure::Input(format!("node.kubelet.{name}: {why}")).into())
+    };
+    settings.map(read).collect()
+}
+
 /// Who this node is.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -168,9 +178,10 @@ impl NodeOptions {
         let mut addresses = self.node_ips.clone();
         let mut containers = self.containers.clone();
         // Flags go before a file, wherever they stand.
+        let written = written_arguments(config)?;
         let (files, flags): (Vec<_>, Vec<_>) =
             self.kubelet_arguments.iter().partition(|argument| matches!(argument, KubeletArgument::File(_)));
-        for argument in files.into_iter().chain(flags) {
+        for argument in written.iter().chain(files).chain(flags) {
             match argument {
                 KubeletArgument::Labels(more) => labels.extend(more.iter().cloned()),
                 KubeletArgument::Taints(more) => taints.extend(more.iter().cloned()),
