@@ -33,6 +33,8 @@ use std::{
     str::FromStr,
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::{
     packages::{self, Lock, Section},
     profile::Arch,
@@ -172,7 +174,7 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
         return Ok(finish(found));
     }
     let kit = chosen.prepare(request, progress)?;
-    let target_dir = request.cache.join("target").join(chosen.target_dir());
+    let target_dir = request.cache.join("target").join(target_name(chosen.target_dir(), request.workspace));
     fs::create_dir_all(&target_dir).map_err(Error::io("create", &target_dir))?;
     crate::cache::touch(&target_dir);
     let built = cargo.build(request, &kit, &target_dir, progress)?;
@@ -190,6 +192,14 @@ pub fn runtime_binary(request: &RuntimeRequest<'_>, lock: &mut Lock, progress: &
         store.stamp(&before, &pair)?;
     }
     Ok(finish(pair))
+}
+
+/// Name of cargo's target directory: of the tools, and of the checkout. Cargo takes the crates of two checkouts for the same ones and
+/// goes by the files' times, so that one of them would be given what the other's sources were compiled to.
+fn target_name(tools: &str, workspace: &Path) -> String {
+    let workspace = workspace.canonicalize().unwrap_or_else(|_| workspace.into());
+    let place = hex::encode(Sha256::digest(workspace.as_os_str().as_encoded_bytes()));
+    format!("{tools}-{}", &place[..8])
 }
 
 /// The lock's sections for the private toolchain on this host, newly resolved: one for the tools and one for each of
@@ -226,7 +236,7 @@ impl Chosen {
         }
     }
 
-    /// Name of cargo's target directory. What runs on this machine while compiling, a third of the work, is the same for
+    /// The tools' part in the name of cargo's target directory. What runs on this machine while compiling, a third of the work, is the same for
     /// every board, so the private toolchain has one for all architectures.
     fn target_dir(&self) -> &str {
         match self {

@@ -216,6 +216,18 @@ fn cross_is_called_as_cargo_is_and_its_binary_is_taken() {
 }
 
 #[test]
+fn checkouts_do_not_share_what_was_compiled() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| directory.path().join(name));
+    for workspace in [&one, &two] {
+        fs::create_dir(workspace).unwrap();
+    }
+    assert_ne!(target_name("t", &one), target_name("t", &two));
+    assert_eq!(target_name("t", &one), target_name("t", &two.join("../one")));
+    assert_ne!(target_name("t", &one), target_name("u", &one));
+}
+
+#[test]
 fn a_compiler_does_not_outlive_the_program_that_started_it() {
     use std::{
         io::{BufRead, BufReader, Read},
