@@ -11,6 +11,7 @@ pub mod cgroups;
 pub mod containerd;
 pub mod cri;
 mod csi;
+mod devices;
 pub mod eviction;
 mod health;
 mod hooks;
@@ -52,6 +53,7 @@ pub use metrics::Metrics;
 pub use reserve::{Reserve, TooMuch};
 pub use runner::{NodeSettings, PodConfig, RuntimeChoice};
 
+use devices::Devices;
 use health::Health;
 use runner::Signals;
 
@@ -104,7 +106,8 @@ pub fn run<'a>(
     Box::pin(async move {
         let client = client.with_timeout(TIMEOUT);
         let (pods, facts) = (config.pods.clone(), machine.facts.clone());
-        let signals = Signals::new(if pods.is_some() { Health::unknown() } else { Health::default() });
+        let devices = pods.as_ref().map(|pods| Devices::new(pods.pods.root.join(devices::FOLDER)));
+        let signals = Signals::new(if pods.is_some() { Health::unknown() } else { Health::default() }, devices);
         let running = async {
             if let Some(pods) = pods {
                 let (name, clock) = (config.node_name.clone(), config.clock.clone());

@@ -13,6 +13,7 @@ use crate::containerd::import::{Folder, ImportError, Importer};
 use crate::containerd::{self, pause};
 use crate::cri::{ImageSpec, ImageStatusRequest, Runtime};
 use crate::csi::{self, Drivers, Registry};
+use crate::devices::Devices;
 use crate::eviction::{self, Eviction};
 use crate::health::{self, Health};
 use crate::images::{Collection, Images, collect};
@@ -87,10 +88,12 @@ pub(crate) struct Signals {
     pressure_sender: watch::Sender<Option<Pressure>>,
     /// Volumes that the Node says it uses.
     pub(crate) in_use: InUse,
+    /// Devices that plugins offer, where pods run.
+    pub(crate) devices: Option<Devices>,
 }
 
 impl Signals {
-    pub(crate) fn new(first: Health) -> Self {
+    pub(crate) fn new(first: Health, devices: Option<Devices>) -> Self {
         let (sender, health) = watch::channel(first);
         let (node_sender, node) = watch::channel(None);
         let (pressure_sender, pressure) = watch::channel(None);
@@ -103,6 +106,7 @@ impl Signals {
             pressure,
             pressure_sender,
             in_use: InUse::default(),
+            devices,
         }
     }
 }
@@ -138,6 +142,7 @@ pub(crate) async fn run(
         node: signals.node.clone(),
         drivers: drivers.clone(),
         in_use: signals.in_use.clone(),
+        devices: signals.devices.clone(),
         views: match &config.runtime {
             RuntimeChoice::Containerd(options) => Some(options.views()),
             RuntimeChoice::Socket(_) => None,
@@ -202,6 +207,7 @@ pub(crate) async fn run(
             () = Box::pin(watched) => {}
             () = Box::pin(preparing) => {}
             () = Box::pin(csi::run(registry)) => {}
+            () = Box::pin(offer(signals.devices.as_ref())) => {}
             () = Box::pin(end_pods(&node)) => {}
             () = Box::pin(collecting) => {}
             () = Box::pin(evicting) => {}
@@ -211,6 +217,14 @@ pub(crate) async fn run(
     };
     let working = pods::run(node.clone(), shutdown.clone());
     tokio::join!(Box::pin(supervised), Box::pin(others), Box::pin(events), Box::pin(working));
+}
+
+/// Lets plugins offer devices, without end.
+async fn offer(devices: Option<&Devices>) {
+    match devices {
+        Some(devices) => devices.run().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Ends pods when the machine ends, and then waits: whoever ends it goes on.

@@ -1,14 +1,16 @@
 //! Shows the machine's state in the Node's status: at once when it changed, and every five minutes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_apimachinery::meta;
 use kiln_client::{Backoff, ClientError, ObjectRef, PatchKind, Store};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::devices::Devices;
 use crate::machine::Pressure;
 use crate::{Kubelet, NODES, Progress, node};
 
@@ -38,6 +40,15 @@ impl Held {
     }
 }
 
+/// Waits until plugins offer other devices.
+async fn changed_devices(offered: Option<&mut watch::Receiver<u64>>) {
+    match offered {
+        // The sender is in the kubelet itself.
+        Some(offered) => _ = offered.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
     /// Keeps the Node's status like the machine, without end. `changed` tells that the mirror has a new Node.
     pub(super) async fn keep_status(&self, mirror: &Store, changed: &Notify) {
@@ -50,6 +61,7 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
         let ends = self.config.pods.as_ref().map(|pods| pods.end.begins.clone()).unwrap_or_default();
         let mut is_ending = false;
         let mut in_use = self.signals.in_use.subscribe();
+        let mut offered = self.signals.devices.as_ref().map(Devices::subscribe);
         let mut reported: Option<Instant> = None;
         let mut node: Option<Arc<Value>> = None;
         loop {
@@ -59,7 +71,8 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
                     self.known_pressure().unwrap_or_else(|| held.see(Instant::now(), (self.machine.pressure)()));
                 let health = health.borrow_and_update().clone();
                 let in_use = in_use.borrow_and_update().clone();
-                let wanted = node::status(&self.config, &self.machine, known, pressure, &health, &in_use);
+                let devices = self.devices();
+                let wanted = node::status(&self.config, &self.machine, known, pressure, &health, &in_use, &devices);
                 let is_due = reported.is_none_or(|at| at.elapsed() >= REPORT);
                 if is_due || node::differs(known, &wanted) {
                     match self.write_status(known, &wanted).await {
@@ -86,6 +99,7 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
                 // Likewise.
                 _ = pressures.changed() => {}
                 _ = in_use.changed() => {}
+                () = changed_devices(offered.as_mut()) => {}
                 () = ends.cancelled(), if !is_ending => is_ending = true,
                 () = tokio::time::sleep(wait) => {}
             }
@@ -96,7 +110,12 @@ impl<T: Fn(Progress) + Send + Sync> Kubelet<T> {
     pub(super) fn status(&self, known: &Value) -> Value {
         let pressure = self.known_pressure().unwrap_or_else(|| (self.machine.pressure)());
         let (health, in_use) = (self.signals.health.borrow().clone(), self.signals.in_use.borrow().clone());
-        node::status(&self.config, &self.machine, known, pressure, &health, &in_use)
+        node::status(&self.config, &self.machine, known, pressure, &health, &in_use, &self.devices())
+    }
+
+    /// How many devices of each resource plugins offer, and how many of them are healthy.
+    fn devices(&self) -> BTreeMap<String, (usize, usize)> {
+        self.signals.devices.as_ref().map(Devices::capacity).unwrap_or_default()
     }
 
     /// What the machine is short of, by whoever ends pods for it: how long that is shown was decided there.

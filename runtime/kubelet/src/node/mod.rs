@@ -42,17 +42,23 @@ pub(crate) fn status(
     pressure: Pressure,
     health: &Health,
     in_use: &BTreeSet<String>,
+    devices: &BTreeMap<String, (usize, usize)>,
 ) -> Value {
     let ends = config.pods.as_ref().is_some_and(|pods| pods.end.begins.is_cancelled());
     let fault = if ends { Some(NOT_READY.to_owned()) } else { health.message() };
     let facts = &machine.facts;
     let usual = NodeSettings::default();
     let NodeSettings { reserve, eviction, .. } = config.pods.as_ref().map_or(&usual, |pods| &pods.settings);
+    let (mut capacity, mut allocatable) = (capacity(facts, reserve), allocatable(facts, reserve, eviction));
+    for (resource, (all, healthy)) in devices {
+        capacity.insert(resource.clone(), json!(all.to_string()));
+        allocatable.insert(resource.clone(), json!(healthy.to_string()));
+    }
     let in_use = if in_use.is_empty() { Value::Null } else { json!(in_use) };
     json!({
         "addresses": addresses(config, &machine.addresses.borrow()),
-        "capacity": capacity(facts, reserve),
-        "allocatable": allocatable(facts, reserve, eviction),
+        "capacity": capacity,
+        "allocatable": allocatable,
         "conditions": conditions::all(known, pressure, fault.as_deref(), &time::rfc3339(config.clock.now())),
         "images": health.images,
         "declaredFeatures": FEATURES,
@@ -78,7 +84,14 @@ pub(crate) fn differs(known: &Value, wanted: &Value) -> bool {
     let Some(wanted) = wanted.as_object() else { return true };
     wanted.iter().any(|(field, wanted)| {
         let known = &known["status"][field];
-        if field == "conditions" { conditions::differ(known, wanted) } else { known != wanted }
+        match field.as_str() {
+            "conditions" => conditions::differ(known, wanted),
+            // Others may have added resources of theirs.
+            "capacity" | "allocatable" => {
+                wanted.as_object().into_iter().flatten().any(|(name, amount)| known[name] != *amount)
+            }
+            _ => known != wanted,
+        }
     })
 }
 

@@ -48,6 +48,14 @@ impl Worker {
             },
             Err(rejection) => Verdict::Reject(rejection),
         };
+        let verdict = match (verdict, node.preparer.allocate_devices(pod, &others).await) {
+            (Verdict::Admit | Verdict::Preempt(_), Err(why)) => Verdict::Reject(Rejection {
+                reason: "UnexpectedAdmissionError".to_owned(),
+                message: format!("Allocate failed due to {why}, which is unexpected"),
+                with_fresh_node: false,
+            }),
+            (verdict, _) => verdict,
+        };
         match verdict {
             Verdict::Admit => self.taken(pod),
             Verdict::Preempt(victims) => {

@@ -20,6 +20,7 @@ use crate::cgroups::{self, Cgroups, Limits, Version};
 use crate::containerd::view::{self, ViewError, Views};
 use crate::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 use crate::csi::Drivers;
+use crate::devices::Devices;
 use crate::eviction;
 use crate::health::Health;
 use crate::images::Present;
@@ -106,6 +107,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) node: watch::Receiver<Option<Arc<ApiNode>>>,
     pub(crate) drivers: Drivers,
     pub(crate) in_use: InUse,
+    pub(crate) devices: Option<Devices>,
     pub(crate) health: watch::Receiver<Health>,
     pub(crate) views: Option<Views>,
     pub(crate) recorder: Recorder,
@@ -125,6 +127,7 @@ pub(crate) struct Preparer {
     views: Option<Views>,
     users: Users,
     allocations: Allocations,
+    devices: Option<Devices>,
     node: NodeContext,
     node_ips: watch::Receiver<Vec<IpAddr>>,
     health: watch::Receiver<Health>,
@@ -189,6 +192,7 @@ impl Preparer {
             views: parts.views,
             users,
             allocations,
+            devices: parts.devices,
             node,
             node_ips: parts.node_ips,
             health: parts.health,
@@ -305,8 +309,20 @@ impl Preparer {
             image_volumes: plan.image_volumes.clone(),
         };
         // Files are written and mounts are made: quick, but not to be done on a thread that others wait for.
-        tokio::task::block_in_place(|| spec::container_config(pod, container, &context, &own))
-            .map_err(|error| error.to_string())
+        let config = tokio::task::block_in_place(|| spec::container_config(pod, container, &context, &own));
+        let mut config = config.map_err(|error| error.to_string())?;
+        if let Some(devices) = &self.devices {
+            devices.add(pod, &container.name, &mut config).await?;
+        }
+        Ok(config)
+    }
+
+    /// Gives a pod the devices that it asks for. `others` are the pods that the node has taken and that are not over.
+    pub(crate) async fn allocate_devices(&self, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), String> {
+        match &self.devices {
+            Some(devices) => devices.allocate(pod, others).await,
+            None => Ok(()),
+        }
     }
 
     /// The images of a pod's image volumes, by the volumes' names: references and policies.
