@@ -68,10 +68,15 @@ restore_settings
 rm -rf /run/kiln /var/log/kiln.log /var/log/kiln.log.1 /var/log/pods
 if [ -z "$keep" ]; then
     # What is mounted there is somebody's.
-    if grep -q " $DATA/" /proc/self/mounts; then
-        echo "kiln: something is still mounted below $DATA; unmount it, and run this again" >&2
-        exit 1
-    fi
+    pods=
+    [ "$DATA" != /var/lib/kiln ] || pods=/var/lib/kubelet
+    for folder in "$DATA" $pods; do
+        if grep -q " $folder/" /proc/self/mounts; then
+            echo "kiln: something is still mounted below $folder; unmount it, and run this again" >&2
+            exit 1
+        fi
+    done
+    [ -z "$pods" ] || rm -rf "$pods" || [ -z "$(ls -A "$pods")" ]
     # A disk of its own for the folder stays, empty.
     rm -rf "$DATA" "$ETC" || [ -z "$(ls -A "$DATA")" ]
 fi

@@ -22,6 +22,7 @@ const PAUSE: &str = "kiln.local/pause:1";
 /// Where the sockets and the like of the one node of a machine are.
 const STATE: &str = "/run/kiln";
 const DATA_DIR: &str = "/var/lib/kiln";
+const KUBELET: &str = "/var/lib/kubelet";
 /// The CONFIG partition of a card.
 const CARD: &str = "/config";
 /// Settings of a machine.
@@ -92,7 +93,15 @@ impl ContainerOptions {
             Setting::Root(root) => Some(root.clone()),
             _ => None,
         });
-        given.unwrap_or_else(|| data_dir.join("kubelet"))
+        given.unwrap_or_else(|| Self::usual_root(data_dir))
+    }
+
+    /// The kubelet's folder of a node whose settings are not known: Kubernetes' own, as charts of storage drivers and device plugins
+    /// mount it by that name.
+    pub(crate) fn usual_root(data_dir: &Path) -> PathBuf {
+        let own = data_dir.join("kubelet");
+        // A node from before goes on where the volumes of its pods are.
+        if data_dir == Path::new(DATA_DIR) && !own.exists() { KUBELET.into() } else { own }
     }
 
     /// The folder of static pods' manifests.
@@ -307,6 +316,7 @@ mod tests {
     fn settings_of_a_kubelet_are_understood_and_the_last_one_counts() {
         let mut options = ContainerOptions::default();
         assert_eq!(options.root(Path::new("/d")), Path::new("/d/kubelet"));
+        assert_eq!(options.root(Path::new(DATA_DIR)), Path::new(KUBELET));
         for (name, value) in [("root-dir", "/a"), ("root-dir", "/b"), ("max-parallel-image-pulls", "3")] {
             options.set(&setting(name, value).unwrap().unwrap());
         }

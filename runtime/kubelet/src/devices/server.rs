@@ -1,33 +1,21 @@
 //! Where plugins present themselves: the socket `kubelet.sock` in their folder. Plugins watch for it to be made, and come anew then.
 
-use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use bytes::BytesMut;
 use kiln_grpc::{Code, frame, take};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::messages::{Empty, RegisterRequest};
-use super::{Devices, checkpoint, plugin};
+use super::{Devices, checkpoint, plugin, wire};
 
 const SOCKET: &str = "kubelet.sock";
-const REGISTER: &str = "/v1beta1.Registration/Register";
 const VERSION: &str = "v1beta1";
-/// A registration is no longer than this, in bytes.
-const LIMIT: usize = 1 << 16;
-
-type Body = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
 
 /// Serves without end.
 ///
@@ -53,12 +41,13 @@ pub(super) async fn run(devices: &Devices) -> io::Result<()> {
         };
         let devices = devices.clone();
         tasks.spawn(async move {
-            let service = service_fn(move |request| {
-                let devices = devices.clone();
-                async move { Ok::<_, Infallible>(answer(&devices, request).await) }
-            });
-            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+            let answer = |request| async {
+                match register(&devices, request).await {
+                    Ok(()) => Ok(frame(&Empty {})),
+                    Err(why) => Err((Code::UNKNOWN.0, why)),
+                }
+            };
+            if let Err(error) = wire::serve(stream, answer).await {
                 tracing::debug!(%error, "a device plugin's connection broke");
             }
         });
@@ -76,36 +65,8 @@ fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn answer(devices: &Devices, request: Request<Incoming>) -> Response<Body> {
-    let outcome = if request.uri().path() == REGISTER {
-        register(devices, request).await.map_err(|why| (Code(2), why))
-    } else {
-        Err((Code::UNIMPLEMENTED, format!("unknown method {}", request.uri().path())))
-    };
-    let mut trailers = HeaderMap::new();
-    let mut frames = Vec::new();
-    match outcome {
-        Ok(()) => {
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            frames.push(Ok(Frame::data(frame(&Empty {}))));
-        }
-        Err((code, why)) => {
-            trailers.insert("grpc-status", HeaderValue::from(code.0));
-            let printable: String = why.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();
-            if let Ok(why) = HeaderValue::from_str(&printable) {
-                trailers.insert("grpc-message", why);
-            }
-        }
-    }
-    frames.push(Ok(Frame::trailers(trailers)));
-    let mut response = Response::new(StreamBody::new(stream::iter(frames)));
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-    response
-}
-
-async fn register(devices: &Devices, request: Request<Incoming>) -> Result<(), String> {
-    let body = Limited::new(request.into_body(), LIMIT).collect().await.map_err(|error| error.to_string())?;
-    let asked: RegisterRequest = take(&mut BytesMut::from(&body.to_bytes()[..]))?.ok_or("the request is not whole")?;
+async fn register(devices: &Devices, mut request: BytesMut) -> Result<(), String> {
+    let asked: RegisterRequest = take(&mut request)?.ok_or("the request is not whole")?;
     let resource = asked.resource_name;
     let refused = |why: String| {
         tracing::warn!(resource, "a device plugin is refused: {why}");

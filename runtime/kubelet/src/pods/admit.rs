@@ -42,19 +42,11 @@ impl Worker {
                 message: TOO_LATE.1.to_owned(),
                 with_fresh_node: false,
             }),
-            Ok(()) => match node.config.sysctls.judge(pod) {
+            Ok(()) => match self.provide(pod, &others).await {
                 Ok(()) => admission::admit(pod, &others, &object),
                 Err(rejection) => Verdict::Reject(rejection),
             },
             Err(rejection) => Verdict::Reject(rejection),
-        };
-        let verdict = match (verdict, node.preparer.allocate_devices(pod, &others).await) {
-            (Verdict::Admit | Verdict::Preempt(_), Err(why)) => Verdict::Reject(Rejection {
-                reason: "UnexpectedAdmissionError".to_owned(),
-                message: format!("Allocate failed due to {why}, which is unexpected"),
-                with_fresh_node: false,
-            }),
-            (verdict, _) => verdict,
         };
         match verdict {
             Verdict::Admit => self.taken(pod),
@@ -86,6 +78,17 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// Gives the pod what it must have beside room: the kernel's settings are looked at, and devices are its own from now on.
+    async fn provide(&self, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Rejection> {
+        self.node.config.sysctls.judge(pod)?;
+        let allocated = self.node.preparer.allocate_devices(pod, others).await;
+        allocated.map_err(|why| Rejection {
+            reason: "UnexpectedAdmissionError".to_owned(),
+            message: format!("Allocate failed due to {why}, which is unexpected"),
+            with_fresh_node: false,
+        })
     }
 
     fn taken(&self, pod: &Pod) {

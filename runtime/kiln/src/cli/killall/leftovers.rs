@@ -36,11 +36,11 @@ struct Namespace {
     path: PathBuf,
 }
 
-/// Removes them. Answers how many mounts there were.
+/// Removes them: of the node with this data, the kubelet's folder `root` and the runtime's sockets in `state`. Answers how many mounts there were.
 ///
 /// # Errors
 /// If a mount or a file stays.
-pub(super) fn remove(data: &Path, state: &Path) -> anyhow::Result<usize> {
+pub(super) fn remove(data: &Path, root: &Path, state: &Path) -> anyhow::Result<usize> {
     let tasks = state.join("io.containerd.runtime.v2.task/k8s.io");
     let sandboxes = data.join("containerd/io.containerd.grpc.v1.cri/sandboxes");
     let mut namespaces = BTreeSet::new();
@@ -50,13 +50,13 @@ pub(super) fn remove(data: &Path, state: &Path) -> anyhow::Result<usize> {
         let of_network = bundle.linux.namespaces.into_iter().filter(|namespace| namespace.r#type == "network");
         namespaces.extend(of_network.filter_map(|namespace| cni_namespace(&namespace.path)));
     }
-    let (pods, layers) = (data.join("kubelet"), data.join("containerd"));
+    let layers = data.join("containerd");
     // A disk of its own for one of these folders is not ours.
     let is_below = |mount: &Path, folder: &Path| mount != folder && mount.starts_with(folder);
     let mut count = 0;
     // The last mounted goes first: it may be on another.
     for mount in mounts()?.iter().rev() {
-        if is_below(mount, state) || is_below(mount, &pods) || is_below(mount, &layers) || namespaces.contains(mount) {
+        if is_below(mount, state) || is_below(mount, root) || is_below(mount, &layers) || namespaces.contains(mount) {
             count += 1;
             match umount2(mount, MntFlags::MNT_DETACH) {
                 Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}

@@ -46,8 +46,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return Err(Failure::Input(text).into());
     }
     let killed = processes::kill(&state)?;
-    let unmounted = leftovers::remove(data, &state)?;
-    let group = root_of(&data.join("kubelet"));
+    let root = ContainerOptions::usual_root(data);
+    let unmounted = leftovers::remove(data, &root, &state)?;
+    let group = root_of(&root);
     if let Ok(groups) = Cgroups::here(&group) {
         block_on(async { Ok(groups.remove().await?) })?;
     }
