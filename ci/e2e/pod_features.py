@@ -10,6 +10,7 @@ import sys
 import time
 
 import oci
+import pod_devices
 import pod_volumes
 from harness import KILN, main, run, say
 from pod_nodes import (
@@ -380,6 +381,7 @@ if __name__ == "__main__":
             resources_change_while_a_pod_runs,
             what_containers_leave_behind_is_their_message,
             a_pod_that_does_not_fit_is_refused,
+            *pod_devices.SCENARIOS,
             a_container_may_have_all_of_its_pod_run_anew,
             a_pod_changes_as_far_as_it_may_and_its_changes_are_counted,
             a_class_of_runtimes_names_a_handler_and_adds_its_overhead,

@@ -81,7 +81,7 @@ def pod(name, node="hub", **spec):
     container = {"name": "main", "image": "busybox", "imagePullPolicy": "IfNotPresent",
                  "command": ["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 1; done"]}
     container.update(spec.pop("main", {}))
-    base = {"nodeName": node, "terminationGracePeriodSeconds": 5, "automountServiceAccountToken": False,
+    base = {**({"nodeName": node} if node else {}), "terminationGracePeriodSeconds": 5, "automountServiceAccountToken": False,
             "containers": [container, *spec.pop("more", [])]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {**base, **spec}}
 

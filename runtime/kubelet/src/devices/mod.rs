@@ -11,6 +11,9 @@ mod plugin;
 mod server;
 mod table;
 #[cfg(test)]
+#[allow(dead_code, reason = "a scenario's program uses more of it")]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod wire;
 
