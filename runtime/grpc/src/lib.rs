@@ -13,7 +13,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use error::{CallError, Code};
 pub use frame::{frame, take};
@@ -37,6 +37,8 @@ pub struct Connection {
     base: String,
     headers: &'static [(&'static str, &'static str)],
     sender: SendRequest<Outgoing>,
+    /// Ends with the connection.
+    alive: watch::Receiver<()>,
 }
 
 impl Connection {
@@ -57,8 +59,12 @@ impl Connection {
         }
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         // It ends when the last sender is dropped or the peer is gone, which the requests under way are told.
-        tokio::spawn(connection);
-        Ok(Self { base, headers: options.headers, sender })
+        let (living, alive) = watch::channel(());
+        tokio::spawn(async move {
+            _ = connection.await;
+            drop(living);
+        });
+        Ok(Self { base, headers: options.headers, sender, alive })
     }
 
     /// Scheme and authority, as they were given.
@@ -69,6 +75,13 @@ impl Connection {
     /// Whether the peer is gone.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Waits until the peer is gone.
+    pub async fn closed(&self) {
+        let mut alive = self.alive.clone();
+        // Nothing is ever sent: it ends with its sender.
+        while alive.changed().await.is_ok() {}
     }
 
     /// A request with one answer. `path` is as `/runtime.v1.RuntimeService/Version`.

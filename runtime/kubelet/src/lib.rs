@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod allocation;
 pub mod cgroups;
+mod claims;
 pub mod containerd;
 pub mod cri;
 mod csi;

@@ -9,6 +9,7 @@ use kiln_client::{Backoff, Client, Clock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::claims::Plugins;
 use crate::containerd::import::{Folder, ImportError, Importer};
 use crate::containerd::{self, pause};
 use crate::cri::{ImageSpec, ImageStatusRequest, Runtime};
@@ -124,11 +125,13 @@ pub(crate) async fn run(
     let runtime = Runtime::counted(config.runtime.socket(), config.table.metrics().clone());
     let (recorder, events) = Recorder::new(client.clone(), node_name.clone(), clock.clone(), shutdown.clone());
     let drivers = Drivers::default();
+    let claims = Plugins::new(client.clone(), node_name.clone(), shutdown.clone());
     let registry = Registry {
         client: client.clone(),
         node_name: node_name.clone(),
         dirs: Dirs::new(config.pods.root.clone()),
         drivers: drivers.clone(),
+        claims: claims.clone(),
         node: signals.node.clone(),
     };
     let parts = Parts {
@@ -141,6 +144,7 @@ pub(crate) async fn run(
         node_ips: config.pods.node_ips.clone(),
         node: signals.node.clone(),
         drivers: drivers.clone(),
+        claims: claims.clone(),
         in_use: signals.in_use.clone(),
         devices: signals.devices.clone(),
         views: match &config.runtime {
@@ -208,6 +212,7 @@ pub(crate) async fn run(
             () = Box::pin(preparing) => {}
             () = Box::pin(csi::run(registry)) => {}
             () = Box::pin(offer(signals.devices.as_ref())) => {}
+            () = Box::pin(withdraw_devices(&claims, signals.node.clone())) => {}
             () = Box::pin(end_pods(&node)) => {}
             () = Box::pin(collecting) => {}
             () = Box::pin(evicting) => {}
@@ -230,6 +235,15 @@ async fn offer(devices: Option<&Devices>) {
 /// Ends pods when the machine ends, and then waits: whoever ends it goes on.
 async fn end_pods(node: &Node) {
     pods::machine_end::run(node, &node.end).await;
+    std::future::pending().await
+}
+
+/// Deletes what drivers of a kubelet before this one offered on the node, and waits: none has registered yet, and those that come
+/// back offer it again.
+async fn withdraw_devices(claims: &Plugins, mut node: watch::Receiver<Option<Arc<ApiNode>>>) {
+    if node.wait_for(Option::is_some).await.is_ok() {
+        claims.wipe(None).await;
+    }
     std::future::pending().await
 }
 

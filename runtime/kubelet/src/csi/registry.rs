@@ -1,4 +1,4 @@
-//! Finds drivers: a registrar puts a socket into the folder `plugins_registry` (KEP-595), is asked there what it stands for, and is
+//! Finds drivers, of volumes and of devices: a registrar puts a socket into the folder `plugins_registry` (KEP-595), is asked there what it stands for, and is
 //! told how its registration went. When the socket goes, so does the driver.
 
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::client::{self, PATIENCE};
 use super::messages::{Empty, NodeGetInfoResponse, PluginInfo, RegistrationStatus};
 use super::{Driver, Drivers, node_info};
+use crate::claims::{self, Plugins};
 use crate::volumes::Dirs;
 
 /// How long a registrar may take to say what it is, and to hear how it went.
@@ -37,6 +38,8 @@ pub(crate) struct Registry {
     pub(crate) dirs: Dirs,
     /// The table that it fills.
     pub(crate) drivers: Drivers,
+    /// The table of plugins for ResourceClaims, which it fills too.
+    pub(crate) claims: Plugins,
     /// The Node, once it is registered.
     pub(crate) node: watch::Receiver<Option<std::sync::Arc<Node>>>,
 }
@@ -46,6 +49,8 @@ struct Known {
     /// Device, inode and time: a socket that was made anew is another one.
     identity: (u64, u64, i64, i64),
     driver: String,
+    /// The socket of a plugin for ResourceClaims; none, if it is a CSI driver.
+    claims: Option<PathBuf>,
 }
 
 struct Fd(Inotify);
@@ -155,19 +160,35 @@ impl Registry {
             if Some(before.identity) == now {
                 return Ok(());
             }
-            let driver = before.driver.clone();
+            let (driver, claims) = (before.driver.clone(), before.claims.clone());
             known.remove(path);
+            if let Some(socket) = claims {
+                self.claims.remove(&driver, &socket);
+                tracing::info!(driver, "the DRA plugin is gone");
+                return self.meet(path, now, known).await;
+            }
             self.drivers.remove(&driver);
             tracing::info!(driver, "the CSI driver is gone");
             if let Err(error) = node_info::uninstall(&self.client, &self.node_name, &driver).await {
                 tracing::warn!(driver, error, "the cluster still has a driver that is gone");
             }
         }
+        self.meet(path, now, known).await
+    }
+
+    /// Registers what listens at a socket, if there is one.
+    async fn meet(
+        &self,
+        path: &Path,
+        now: Option<(u64, u64, i64, i64)>,
+        known: &mut HashMap<PathBuf, Known>,
+    ) -> Result<(), String> {
         let Some(identity) = now else { return Ok(()) };
         let info: PluginInfo = client::call(path, "/pluginregistration.Registration/GetInfo", &Empty {}, QUICK)
             .await
             .map_err(|error| format!("failed to get plugin info using RPC GetInfo: {error}"))?;
-        let registered = self.register(path, &info).await;
+        let socket = if info.endpoint.is_empty() { path.to_owned() } else { PathBuf::from(&info.endpoint) };
+        let registered = self.register(path, &info, &socket).await;
         let status = RegistrationStatus {
             plugin_registered: registered.is_ok(),
             error: registered.as_ref().err().cloned().unwrap_or_default(),
@@ -175,16 +196,23 @@ impl Registry {
         let told: Result<Empty, _> =
             client::call(path, "/pluginregistration.Registration/NotifyRegistrationStatus", &status, QUICK).await;
         registered?;
+        let claims = (info.kind == claims::KIND).then_some(socket);
         if let Err(error) = told {
-            self.drivers.remove(&info.name);
+            match claims {
+                Some(socket) => self.claims.remove(&info.name, &socket),
+                None => self.drivers.remove(&info.name),
+            }
             return Err(format!("failed to send registration status: {error}"));
         }
-        tracing::info!(driver = info.name, "the CSI driver is registered");
-        known.insert(path.to_owned(), Known { identity, driver: info.name });
+        tracing::info!(driver = info.name, kind = info.kind, "the plugin is registered");
+        known.insert(path.to_owned(), Known { identity, driver: info.name, claims });
         Ok(())
     }
 
-    async fn register(&self, path: &Path, info: &PluginInfo) -> Result<(), String> {
+    async fn register(&self, path: &Path, info: &PluginInfo, socket: &Path) -> Result<(), String> {
+        if info.kind == claims::KIND {
+            return self.claims.register(info, socket);
+        }
         if info.kind != KIND {
             return Err(format!(
                 "RegisterPlugin error -- no handler registered for plugin type: {} at socket {}",
@@ -192,14 +220,13 @@ impl Registry {
                 path.display()
             ));
         }
-        let socket = if info.endpoint.is_empty() { path.to_owned() } else { PathBuf::from(&info.endpoint) };
         let version = self.validate(info).map_err(|why| {
             let why = format!("validation failed for CSI Driver {} at endpoint {}: {why}", info.name, socket.display());
             format!("RegisterPlugin error -- plugin validation failed with err: {why}")
         })?;
-        self.drivers.set(&info.name, Driver { socket: socket.clone(), version });
+        self.drivers.set(&info.name, Driver { socket: socket.to_owned(), version });
         let done = async {
-            let asked = client::call(&socket, "/csi.v1.Node/NodeGetInfo", &Empty {}, PATIENCE);
+            let asked = client::call(socket, "/csi.v1.Node/NodeGetInfo", &Empty {}, PATIENCE);
             let node: NodeGetInfoResponse = asked.await.map_err(|error| error.to_string())?;
             node_info::install(&self.client, &self.node_name, &info.name, &node).await
         };
@@ -299,6 +326,7 @@ mod tests {
             node_name: "n".to_owned(),
             dirs: Dirs::new(root.path()),
             drivers: drivers.clone(),
+            claims: Plugins::new(api.client(), "n".to_owned(), tokio_util::sync::CancellationToken::new()),
             node,
         };
         let running = tokio::spawn(run(registry));

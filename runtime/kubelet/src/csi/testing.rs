@@ -18,7 +18,7 @@ use kiln_grpc::{frame, take};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use prost::Message;
 use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::messages::*;
 
@@ -41,24 +41,8 @@ impl FakeDriver {
     /// Listens at a socket; `root` holds the volumes.
     pub(crate) fn start(socket: &Path, root: &Path, capabilities: &'static [Capability]) -> Self {
         let (calls, root) = (Calls::default(), root.to_owned());
-        let listener = UnixListener::bind(socket).expect("a socket");
         let noted = calls.clone();
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (noted, root) = (noted.clone(), root.clone());
-                let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                    let (noted, root) = (noted.clone(), root.clone());
-                    async move {
-                        let call = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-                        let body = request.into_body().collect().await.expect("a body").to_bytes();
-                        let answer = answer(&call, body, &root, capabilities, &noted);
-                        Ok::<_, Infallible>(respond(answer))
-                    }
-                });
-                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
-            }
-        });
+        let task = serve(socket, move |call, body| answer(call, body, &root, capabilities, &noted));
         Self { socket: socket.to_owned(), calls, task }
     }
 
@@ -73,7 +57,30 @@ impl FakeDriver {
     }
 }
 
-type Answer = Result<Bytes, (u16, String)>;
+pub(crate) type Answer = Result<Bytes, (u16, String)>;
+
+/// Answers all calls at a socket. The answer's arguments are the call's last name, and the request.
+pub(crate) fn serve(socket: &Path, answer: impl Fn(&str, Bytes) -> Answer + Send + Sync + 'static) -> JoinHandle<()> {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        // Those who are connected are cut off when the server ends.
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let answer = answer.clone();
+                async move {
+                    let call = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+                    let body = request.into_body().collect().await.expect("a body").to_bytes();
+                    Ok::<_, Infallible>(respond(answer(&call, body)))
+                }
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            connections.spawn(server.serve_connection(TokioIo::new(stream), service));
+        }
+    })
+}
 
 fn respond(answer: Answer) -> Response<StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>>>> {
     let mut trailers = HeaderMap::new();
@@ -94,7 +101,7 @@ fn respond(answer: Answer) -> Response<StreamBody<impl futures_util::Stream<Item
     Response::builder().header("content-type", "application/grpc").body(body).expect("a response")
 }
 
-fn read<M: Message + Default>(body: Bytes) -> M {
+pub(crate) fn read<M: Message + Default>(body: Bytes) -> M {
     take(&mut BytesMut::from(&body[..])).expect("a message").unwrap_or_default()
 }
 

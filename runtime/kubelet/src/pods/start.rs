@@ -79,6 +79,11 @@ impl Worker {
             return (progress, Some(until));
         }
         if plan.create_sandbox && self.view.sandbox(pod).is_none() {
+            if let Err(message) = self.node.preparer.claims().prepare(pod).await {
+                let message = format!("Failed to prepare dynamic resources: {message}");
+                self.node.recorder.warning(pod, About::Pod, "FailedPrepareDynamicResources", message);
+                return (progress, Some(self.hold("", RETRY)));
+            }
             let made = self.make_sandbox(pod).await;
             self.node.pods.metrics().sandbox(made.is_err());
             if let Err(message) = made {

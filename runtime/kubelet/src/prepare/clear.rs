@@ -13,8 +13,13 @@ use crate::pods::{name, uid};
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 impl Preparer {
-    /// Unmounts what the pod has, and removes its cgroup: nothing of it runs any more.
+    /// Gives back the pod's devices, unmounts what it has, and removes its cgroup: nothing of it runs any more.
     pub(crate) async fn release(&self, pod: &Pod) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        while let Err(error) = self.claims.unprepare(pod).await {
+            tracing::warn!(pod = name(pod), error, "will try again");
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         while let Err(error) = self.volumes.unmount(uid(pod)).await {
             tracing::warn!(pod = name(pod), %error, "will try again");
@@ -47,6 +52,9 @@ impl Preparer {
 
     /// Removes what is left of pods that are not these.
     pub(crate) async fn remove_others(&self, wanted: &HashSet<String>) {
+        // Drivers may come later than this kubelet: nothing else waits for them.
+        let (claims, wanted_claims) = (self.claims.clone(), wanted.clone());
+        tokio::spawn(async move { claims.keep_only(&wanted_claims).await });
         self.volumes.restore(wanted).await;
         if let Some(views) = &self.views
             && let Err(error) = views.sweep(wanted).await

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::allocation::Allocations;
 use crate::cgroups::{self, Cgroups, Limits, Version};
+use crate::claims::{Claims, Plugins};
 use crate::containerd::view::{self, ViewError, Views};
 use crate::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 use crate::csi::Drivers;
@@ -106,6 +107,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) node_ips: watch::Receiver<Vec<IpAddr>>,
     pub(crate) node: watch::Receiver<Option<Arc<ApiNode>>>,
     pub(crate) drivers: Drivers,
+    pub(crate) claims: Plugins,
     pub(crate) in_use: InUse,
     pub(crate) devices: Option<Devices>,
     pub(crate) health: watch::Receiver<Health>,
@@ -128,6 +130,7 @@ pub(crate) struct Preparer {
     users: Users,
     allocations: Allocations,
     devices: Option<Devices>,
+    claims: Claims,
     node: NodeContext,
     node_ips: watch::Receiver<Vec<IpAddr>>,
     health: watch::Receiver<Health>,
@@ -145,6 +148,7 @@ impl Preparer {
         let cgroup_root = cgroups::root_of(dirs.root());
         let cgroups = start_cgroups(&cgroup_root, &allocatable, parts.metrics);
         let (users, allocations) = (Users::restore(dirs.clone()), Allocations::new(dirs.clone()));
+        let claims = Claims::restore(client.clone(), dirs.root().to_owned(), parts.claims);
         let config = volumes::Config {
             dirs: dirs.clone(),
             allocatable: {
@@ -193,6 +197,7 @@ impl Preparer {
             users,
             allocations,
             devices: parts.devices,
+            claims,
             node,
             node_ips: parts.node_ips,
             health: parts.health,
@@ -311,6 +316,7 @@ impl Preparer {
         // Files are written and mounts are made: quick, but not to be done on a thread that others wait for.
         let config = tokio::task::block_in_place(|| spec::container_config(pod, container, &context, &own));
         let mut config = config.map_err(|error| error.to_string())?;
+        config.cdi_devices = self.claims.devices(pod, container)?;
         if let Some(devices) = &self.devices {
             devices.add(pod, &container.name, &mut config).await?;
         }
@@ -341,6 +347,11 @@ impl Preparer {
         let path = self.node.dirs.volume(uid(pod), Plugin::Image, volume);
         views.mount(image, uid(pod), volume, &path).await?;
         Ok(Some(path))
+    }
+
+    /// The devices that pods' claims get.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// The pods' volumes.
