@@ -2,6 +2,7 @@
 //! configurations of its sandbox and containers are made of its spec, and at its end all is cleared away ([`clear`]).
 
 mod clear;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +23,6 @@ use crate::containerd::view::{self, ViewError, Views};
 use crate::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 use crate::csi::Drivers;
 use crate::devices::Devices;
-use crate::eviction;
 use crate::health::Health;
 use crate::images::Present;
 use crate::machine::Facts;
@@ -30,11 +30,12 @@ use crate::metrics::Metrics;
 use crate::node;
 use crate::pods::events::{About, Recorder};
 use crate::pods::{is_static, namespace, uid};
-use crate::reserve::Reserve;
 use crate::resources::Amounts;
 use crate::spec::{self, ContainerContext, NodeContext, PodContext, ServiceLink};
 use crate::users::Users;
 use crate::volumes::{self, Dirs, InUse, Mounted, Place, Plugin, Volumes};
+
+pub use settings::NodeSettings;
 
 const SERVICES: &str = "/api/v1/services";
 /// Where the cluster's DNS is in the range of services, counted from the API's own service, which is the first.
@@ -57,43 +58,6 @@ pub(crate) struct ContainerPlan {
     pub(crate) image_volumes: BTreeMap<String, String>,
     /// Where those are that the kubelet has mounted itself.
     pub(crate) shown: BTreeMap<String, PathBuf>,
-}
-
-/// What the configurations of all pods have in common.
-#[derive(Debug, Clone)]
-pub struct NodeSettings {
-    /// Where the cluster's DNS listens; if it is not told, it is taken to be the tenth address of services.
-    pub cluster_dns: Vec<IpAddr>,
-    /// The cluster's DNS domain.
-    pub cluster_domain: String,
-    /// The node's own settings of name resolution.
-    pub resolv_conf: Option<PathBuf>,
-    /// How many processes and threads a pod may have; none for as many as the machine can.
-    pub pod_pids: Option<i64>,
-    /// When pods are ended for want of memory or disk.
-    pub eviction: eviction::Settings,
-    /// Whether limits of processor time are kept (`cpuCFSQuota`).
-    pub cpu_quota: bool,
-    /// Whether containers that ask for nothing else have the runtime's seccomp profile (`seccompDefault`).
-    pub seccomp_default: bool,
-    /// What of the machine is not for pods.
-    pub reserve: Reserve,
-}
-
-impl Default for NodeSettings {
-    /// Upstream's.
-    fn default() -> Self {
-        Self {
-            cluster_dns: Vec::new(),
-            cluster_domain: String::new(),
-            resolv_conf: None,
-            pod_pids: None,
-            eviction: eviction::Settings::default(),
-            cpu_quota: true,
-            seccomp_default: false,
-            reserve: Reserve::default(),
-        }
-    }
 }
 
 /// What the preparer is made of.
