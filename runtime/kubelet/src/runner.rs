@@ -211,8 +211,8 @@ pub(crate) async fn run(
             () = Box::pin(watched) => {}
             () = Box::pin(preparing) => {}
             () = Box::pin(csi::run(registry)) => {}
-            () = Box::pin(offer(signals.devices.as_ref())) => {}
             () = Box::pin(withdraw_devices(&claims, signals.node.clone())) => {}
+            () = Box::pin(offer(signals.devices.as_ref(), &config.table)) => {}
             () = Box::pin(end_pods(&node)) => {}
             () = Box::pin(collecting) => {}
             () = Box::pin(evicting) => {}
@@ -224,12 +224,17 @@ pub(crate) async fn run(
     tokio::join!(Box::pin(supervised), Box::pin(others), Box::pin(events), Box::pin(working));
 }
 
-/// Lets plugins offer devices, without end.
-async fn offer(devices: Option<&Devices>) {
-    match devices {
-        Some(devices) => devices.run().await,
-        None => std::future::pending().await,
-    }
+/// Lets plugins offer devices, without end. How they are is shown in the statuses of pods that have some.
+async fn offer(devices: Option<&Devices>, pods: &Pods) {
+    let Some(devices) = devices else { return std::future::pending().await };
+    let mut changes = devices.subscribe();
+    let showing = async {
+        // The sender is in the devices.
+        while changes.changed().await.is_ok() {
+            devices.owners().iter().for_each(|uid| pods.wake(uid));
+        }
+    };
+    tokio::join!(devices.run(), showing);
 }
 
 /// Ends pods when the machine ends, and then waits: whoever ends it goes on.

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceHealth, ResourceStatus};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -99,21 +99,19 @@ impl Devices {
         }
     }
 
-    /// Gives a pod's containers the devices that they ask for. `others` are the pods that the node has taken and that are not over.
-    /// To be called for one pod at a time.
+    /// Gives a pod's containers the devices that they ask for. What the pods `over` have is free. Others keep what they have, known or
+    /// not: after a start of the kubelet not all that run are known yet. To be called for one pod at a time.
     ///
     /// # Errors
     /// Why it cannot have them.
-    pub(crate) async fn allocate(&self, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), String> {
+    pub(crate) async fn allocate(&self, pod: &Pod, over: &HashSet<String>) -> Result<(), String> {
         let asked: Vec<_> = init_containers(pod).iter().map(|container| (container, true)).collect();
         let asked = asked.into_iter().chain(containers(pod).iter().map(|container| (container, false)));
         let asked: Vec<_> = asked.flat_map(|(container, is_init)| self.asked(container, is_init)).collect();
         if asked.is_empty() {
             return Ok(());
         }
-        let mut active: HashSet<&str> = others.iter().map(|pod| uid(pod)).collect();
-        active.insert(uid(pod));
-        let mut is_changed = self.table().keep(&active);
+        let mut is_changed = self.table().free(over);
         let mut reusable: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut outcome = Ok(());
         for Asked { container, resource, wanted, lends } in asked {
@@ -149,6 +147,51 @@ impl Devices {
             self.save();
         }
         outcome
+    }
+
+    /// The uids of all pods that have devices.
+    pub(crate) fn owners(&self) -> Vec<String> {
+        self.table().given.keys().cloned().collect()
+    }
+
+    /// Takes back what a pod has that is gone.
+    pub(crate) fn release(&self, uid: &str) {
+        let is_changed = self.table().free(&HashSet::from([uid.to_owned()]));
+        if is_changed {
+            self.save();
+        }
+    }
+
+    /// Takes back what is not of these pods, once all pods of the node are known.
+    pub(crate) fn retain(&self, wanted: &HashSet<String>) {
+        let others = self.owners().into_iter().filter(|uid| !wanted.contains(uid)).collect();
+        let is_changed = self.table().free(&others);
+        if is_changed {
+            self.save();
+        }
+    }
+
+    /// Shows in a pod's status how the devices of its containers are (KEP-4680).
+    pub(crate) fn show_health(&self, uid: &str, status: &mut PodStatus) {
+        let table = self.table();
+        let Some(pod) = table.given.get(uid) else { return };
+        for status in status.container_statuses.iter_mut().flatten() {
+            let given = pod.get(&status.name).into_iter().flatten();
+            let list = given.map(|(resource, given)| {
+                // What is not known yet is taken to be well, as with upstream's kubelet.
+                let is_healthy = |id: &String| table.is_healthy(resource, id).unwrap_or(true);
+                let devices = given.ids.iter().map(|id| ResourceHealth {
+                    health: Some(if is_healthy(id) { "Healthy" } else { "Unhealthy" }.to_owned()),
+                    resource_id: id.clone(),
+                    ..ResourceHealth::default()
+                });
+                ResourceStatus { name: resource.clone(), resources: Some(devices.collect()) }
+            });
+            let list: Vec<ResourceStatus> = list.collect();
+            if !list.is_empty() {
+                status.allocated_resources_status.get_or_insert_default().extend(list);
+            }
+        }
     }
 
     /// What a container asks for of the resources that are devices. Limits say it: of such a resource nothing is lent.

@@ -128,11 +128,16 @@ impl Table {
         self.resources.iter().map(|(name, known)| (name.clone(), count(known))).collect()
     }
 
-    /// Takes back what pods have that are not among these. Answers whether there was something.
-    pub(super) fn keep(&mut self, pods: &HashSet<&str>) -> bool {
+    /// Takes back what these pods have. Answers whether there was something.
+    pub(super) fn free(&mut self, pods: &HashSet<String>) -> bool {
         let before = self.given.len();
-        self.given.retain(|uid, _| pods.contains(uid.as_str()));
+        self.given.retain(|uid, _| !pods.contains(uid));
         self.given.len() != before
+    }
+
+    /// Whether a device can be used; nothing, if it is not known.
+    pub(super) fn is_healthy(&self, resource: &str, id: &str) -> Option<bool> {
+        self.resources.get(resource)?.devices.get(id).copied()
     }
 
     /// Devices of a resource that containers have.
@@ -281,8 +286,8 @@ mod tests {
     fn pods_that_are_over_give_their_devices_back() {
         let (mut table, _) = table(&[("a", true)]);
         give(&mut table, "u", &["a"]);
-        assert!(!table.keep(&["u"].into()));
-        assert!(table.keep(&["v"].into()));
+        assert!(!table.free(&["v".to_owned()].into()));
+        assert!(table.free(&["u".to_owned()].into()));
         assert!(table.plan(("v", "c"), NAME, 1, &BTreeSet::new()).is_ok());
     }
 

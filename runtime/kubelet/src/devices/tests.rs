@@ -19,6 +19,21 @@ fn container(name: &str, sticks: u32) -> Value {
     json!({"name": name, "resources": {"limits": {NAME: sticks.to_string(), "cpu": "1"}}})
 }
 
+/// No pod is over.
+fn none() -> HashSet<String> {
+    HashSet::new()
+}
+
+/// What the status of a pod's container says of its devices.
+fn health(devices: &Devices, uid: &str) -> Value {
+    let status = json!({"containerStatuses": [
+        {"name": "main", "image": "", "imageID": "", "ready": true, "restartCount": 0},
+    ]});
+    let mut status = serde_json::from_value(status).expect("a status");
+    devices.show_health(uid, &mut status);
+    serde_json::to_value(status).expect("JSON")["containerStatuses"][0]["allocatedResourcesStatus"].clone()
+}
+
 async fn until(devices: &Devices, wanted: Option<(usize, usize)>) {
     let mut changes = devices.subscribe();
     let seen = async {
@@ -50,7 +65,7 @@ async fn what_a_plugin_offers_reaches_containers_and_outlives_the_kubelet() {
     until(&devices, Some((4, 3))).await;
 
     let first = pod("first", &json!({"containers": [container("main", 1)]}));
-    devices.allocate(&first, &[]).await.expect("allocated");
+    devices.allocate(&first, &none()).await.expect("allocated");
     assert_eq!(plugin.asked(), ["GetPreferredAllocation 1 of a,b,cdi with ", "Allocate cdi"]);
     let mut config = ContainerConfig {
         envs: vec![KeyValue { key: "OWN".to_owned(), value: b"pod".to_vec() }],
@@ -72,7 +87,7 @@ async fn what_a_plugin_offers_reaches_containers_and_outlives_the_kubelet() {
 
     let many = pod("many", &json!({"containers": [container("main", 3)]}));
     let why = "requested number of devices unavailable for example.org/stick. Requested: 3, Available: 2";
-    assert_eq!(devices.allocate(&many, std::slice::from_ref(&first)).await, Err(why.to_owned()));
+    assert_eq!(devices.allocate(&many, &none()).await, Err(why.to_owned()));
 
     // A kubelet after this one: what is given away stays so, and the plugin comes again.
     running.abort();
@@ -81,7 +96,7 @@ async fn what_a_plugin_offers_reaches_containers_and_outlives_the_kubelet() {
     let (devices, running) = started(&folder);
     assert_eq!(devices.capacity()[NAME], (0, 0));
     let why = "no healthy devices present; cannot allocate unhealthy devices example.org/stick";
-    assert_eq!(devices.allocate(&many, std::slice::from_ref(&first)).await, Err(why.to_owned()));
+    assert_eq!(devices.allocate(&many, &none()).await, Err(why.to_owned()));
     assert!(register(&folder, "v1beta1", NAME, "none.sock").await.is_err());
     let mut plugin = Plugin::start(&folder, "again.sock");
     register(&folder, "v1beta1", NAME, "again.sock").await.expect("registered");
@@ -91,15 +106,24 @@ async fn what_a_plugin_offers_reaches_containers_and_outlives_the_kubelet() {
     devices.add(&first, "main", &mut config).await.expect("added");
     assert_eq!(config.devices.len(), 1);
     let second = pod("second", &json!({"containers": [container("main", 1)]}));
-    devices.allocate(&second, std::slice::from_ref(&first)).await.expect("allocated");
+    devices.allocate(&second, &none()).await.expect("allocated");
     assert_eq!(plugin.asked(), ["PreStartContainer cdi", "Allocate a"]);
     // The first one is over: nothing of it is told any more.
     let third = pod("third", &json!({"containers": [container("main", 1)]}));
-    devices.allocate(&third, &[second]).await.expect("allocated");
+    devices.allocate(&third, &["first".to_owned()].into()).await.expect("allocated");
     assert_eq!(plugin.asked(), ["Allocate cdi"]);
 
+    let said = |health| json!([{"name": NAME, "resources": [{"resourceID": "a", "health": health}]}]);
+    assert_eq!(health(&devices, "second"), said("Healthy"));
     drop(plugin);
     until(&devices, Some((2, 0))).await;
+    assert_eq!(health(&devices, "second"), said("Unhealthy"));
+    assert_eq!(health(&devices, "other"), Value::Null);
+    // All pods of the node are known now: the others are gone.
+    devices.retain(&["second".to_owned()].into());
+    assert_eq!(devices.owners(), ["second"]);
+    devices.release("second");
+    assert!(devices.owners().is_empty());
     running.abort();
 }
 
@@ -115,7 +139,7 @@ async fn containers_after_an_init_container_have_its_devices() {
     let mut sidecar = container("sidecar", 1);
     sidecar["restartPolicy"] = json!("Always");
     let spec = json!({"initContainers": [container("init", 2), sidecar], "containers": [container("main", 1)]});
-    devices.allocate(&pod("u", &spec), &[]).await.expect("allocated");
+    devices.allocate(&pod("u", &spec), &none()).await.expect("allocated");
     let allocated: Vec<_> = plugin.asked().into_iter().filter(|call| call.starts_with("Allocate")).collect();
     assert_eq!(allocated, ["Allocate a,c", "Allocate a", "Allocate c"]);
     running.abort();

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::events::About;
 use super::machine_end::TOO_LATE;
-use super::slot::{Eviction, ending};
+use super::slot::{Current, Eviction, ending};
 use super::status::is_terminal;
 use super::worker::Worker;
 use crate::admission::sysctls::FORBIDDEN;
@@ -42,7 +42,7 @@ impl Worker {
                 message: TOO_LATE.1.to_owned(),
                 with_fresh_node: false,
             }),
-            Ok(()) => match self.provide(pod, &others).await {
+            Ok(()) => match self.provide(pod).await {
                 Ok(()) => admission::admit(pod, &others, &object),
                 Err(rejection) => Verdict::Reject(rejection),
             },
@@ -81,9 +81,12 @@ impl Worker {
     }
 
     /// Gives the pod what it must have beside room: the kernel's settings are looked at, and devices are its own from now on.
-    async fn provide(&self, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Rejection> {
+    async fn provide(&self, pod: &Pod) -> Result<(), Rejection> {
         self.node.config.sysctls.judge(pod)?;
-        let allocated = self.node.preparer.allocate_devices(pod, others).await;
+        let over =
+            self.node.pods.all().into_iter().filter(|slot| slot.uid != self.slot.uid && is_over(&slot.current()));
+        let over = over.map(|slot| slot.uid.clone()).collect();
+        let allocated = self.node.preparer.allocate_devices(pod, &over).await;
         allocated.map_err(|why| Rejection {
             reason: "UnexpectedAdmissionError".to_owned(),
             message: format!("Allocate failed due to {why}, which is unexpected"),
@@ -104,12 +107,15 @@ impl Worker {
     /// The pods that the node has taken and that are not over.
     pub(super) fn others(&self) -> Vec<Arc<Pod>> {
         let slots = self.node.pods.all().into_iter().filter(|slot| slot.uid != self.slot.uid);
-        let taken = slots.map(|slot| slot.current()).filter(|current| {
-            let phase = current.status.as_ref().and_then(|status| status.phase.as_deref());
-            current.admitted && !is_terminal(phase) && !(ending(current) && current.view.containers.is_empty())
-        });
+        let taken = slots.map(|slot| slot.current()).filter(|current| current.admitted && !is_over(current));
         taken.map(|current| current.pod).collect()
     }
+}
+
+/// Whether nothing of a pod runs, or ever will.
+fn is_over(current: &Current) -> bool {
+    let phase = current.status.as_ref().and_then(|status| status.phase.as_deref());
+    is_terminal(phase) || (ending(current) && current.view.containers.is_empty())
 }
 
 /// Reasons of events are fixed texts: those that there are.

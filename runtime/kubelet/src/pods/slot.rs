@@ -307,6 +307,13 @@ impl Pods {
         }
     }
 
+    /// Has the worker of one pod look what there is.
+    pub(crate) fn wake(&self, uid: &str) {
+        if let Some(slot) = self.slot(uid) {
+            slot.wake.notify_one();
+        }
+    }
+
     /// Has every worker look at the runtime.
     pub(crate) fn wake_all(&self) {
         for slot in self.all() {

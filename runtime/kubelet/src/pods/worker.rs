@@ -204,6 +204,9 @@ impl Worker {
             runtime: &self.node.health.borrow().name,
         };
         let mut status = status::make(&facts);
+        if let Some(devices) = self.node.preparer.devices() {
+            devices.show_health(&self.slot.uid, &mut status);
+        }
         if let Some(eviction) = &current.eviction {
             status.phase = Some("Failed".to_owned());
             status.reason = Some(eviction.reason.clone());

@@ -43,6 +43,9 @@ impl Preparer {
     pub(crate) async fn remove(&self, pod: &Pod) {
         self.users.release(uid(pod));
         self.allocations.release(uid(pod));
+        if let Some(devices) = &self.devices {
+            devices.release(uid(pod));
+        }
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         while let Err(error) = self.volumes.remove(uid(pod)).await {
             tracing::warn!(pod = name(pod), %error, "will try again");
@@ -55,6 +58,9 @@ impl Preparer {
         // Drivers may come later than this kubelet: nothing else waits for them.
         let (claims, wanted_claims) = (self.claims.clone(), wanted.clone());
         tokio::spawn(async move { claims.keep_only(&wanted_claims).await });
+        if let Some(devices) = &self.devices {
+            devices.retain(wanted);
+        }
         self.volumes.restore(wanted).await;
         if let Some(views) = &self.views
             && let Err(error) = views.sweep(wanted).await

@@ -4,7 +4,7 @@
 mod clear;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -287,10 +287,15 @@ impl Preparer {
         Ok(config)
     }
 
-    /// Gives a pod the devices that it asks for. `others` are the pods that the node has taken and that are not over.
-    pub(crate) async fn allocate_devices(&self, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), String> {
+    /// The devices that plugins offer.
+    pub(crate) fn devices(&self) -> Option<&Devices> {
+        self.devices.as_ref()
+    }
+
+    /// Gives a pod the devices that it asks for; what the pods `over` have is free.
+    pub(crate) async fn allocate_devices(&self, pod: &Pod, over: &HashSet<String>) -> Result<(), String> {
         match &self.devices {
-            Some(devices) => devices.allocate(pod, others).await,
+            Some(devices) => devices.allocate(pod, over).await,
             None => Ok(()),
         }
     }
